@@ -1,0 +1,1 @@
+"""Rotations, crops and cameras."""
