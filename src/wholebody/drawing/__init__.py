@@ -1,0 +1,1 @@
+"""Drawing: a CPU rasteriser that overlays and synthetic pictures share."""
