@@ -1,0 +1,319 @@
+"""Where people are: an embedded detector, an optional larger one, boxes from a file, or the whole picture.
+
+A detector is any callable from an H×W×3 uint8 RGB picture to `Detections`; `Predictor` takes one and knows no more.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from wholebody.errors import AssetMissing, BadInput
+
+COCO_KEYPOINTS = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+                  "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
+                  "right_knee", "left_ankle", "right_ankle")
+# How exactly people mark each of these: COCO's constants for comparing two sets of keypoints.
+_SIGMAS = np.array([.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089])
+
+DETECTORS = ("movenet", "rfdetr", "whole")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The people of one picture, most certain first. Pixels of the picture; keypoints (if any) in COCO's 17."""
+
+    boxes_xyxy: np.ndarray  # (N, 4)
+    scores: np.ndarray  # (N,) in 0..1
+    keypoints_px: np.ndarray | None = None  # (N, 17, 2)
+    keypoint_scores: np.ndarray | None = None  # (N, 17)
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)
+
+    def take(self, rows: Any) -> Detections:
+        return Detections(*(None if part is None else part[rows] for part in
+                            (self.boxes_xyxy, self.scores, self.keypoints_px, self.keypoint_scores)))  # type: ignore
+
+
+class Detector(Protocol):
+    def __call__(self, image: np.ndarray) -> Detections: ...
+
+
+def make_detector(name: str, threshold: float | None = None, threads: int | None = None) -> Detector:
+    """The detector of that name: `movenet` (embedded), `rfdetr` (if installed) or `whole` (the picture is one box)."""
+    if name == "movenet":
+        return MoveNet(**({} if threshold is None else {"threshold": threshold}), threads=threads)
+    if name == "rfdetr":
+        return RFDETR(**({} if threshold is None else {"threshold": threshold}))
+    if name == "whole":
+        return WholePicture()
+    raise BadInput(f"There is no detector {name!r}; known: {', '.join(DETECTORS)}.")
+
+
+class WholePicture:
+    """One person, somewhere in the whole picture: for portraits and pictures that are crops already."""
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        height, width = image.shape[:2]
+        return Detections(np.array([[0.0, 0.0, width, height]]), np.ones(1))
+
+
+@dataclass
+class MoveNet:
+    """Google's MoveNet MultiPose (Apache-2.0), embedded: at most six people a look, box and 17 keypoints of each.
+
+    One input size does not find both: a look at 256 pixels sees people that fill the picture, one at 512 those further
+    away. A look that comes back full, and a long narrow picture, are looked at again in overlapping tiles. Looks are
+    merged by keypoints, so that two people behind one another stay two.
+    """
+
+    threshold: float = 0.2
+    sizes: tuple[int, ...] = (256, 512)
+    threads: int | None = None
+    _interpreter: Any = field(default=None, repr=False)
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        looks = [self._look(image, size) for size in self.sizes]
+        if looks[-1][1] or max(image.shape[:2]) > 2 * min(image.shape[:2]):
+            looks += [self._look(image, self.sizes[-1], tile) for tile in _tiles(*image.shape[:2])]
+        return self._merge([found for found, _ in looks], image.shape[:2])
+
+    def _look(self, image: np.ndarray, size: int, tile: tuple[int, int, int, int] | None = None,
+              ) -> tuple[Detections, bool]:
+        """What is seen with the tile's long side at `size` pixels, and whether all six places were taken."""
+        import cv2
+
+        x0, y0, x1, y1 = tile or (0, 0, image.shape[1], image.shape[0])
+        part = image[y0:y1, x0:x1]
+        scale = size / max(part.shape[:2])
+        height, width = (max(1, round(side * scale)) for side in part.shape[:2])
+        padded_h, padded_w = (math.ceil(side / 32) * 32 for side in (height, width))  # the network's stride
+        canvas = np.zeros((1, padded_h, padded_w, 3), np.uint8)
+        canvas[0, :height, :width] = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA if scale < 1
+                                                else cv2.INTER_LINEAR)
+        rows = self._run(canvas)
+        unit = np.array([padded_w, padded_h]) / scale  # fractions of the canvas -> pixels
+        origin = np.array([x0, y0])
+        keypoints = rows[:, :51].reshape(-1, 17, 3)
+        found = Detections(
+            boxes_xyxy=(rows[:, [52, 51, 54, 53]].reshape(-1, 2, 2) * unit + origin).reshape(-1, 4),
+            scores=rows[:, 55],
+            keypoints_px=keypoints[:, :, 1::-1] * unit + origin,
+            keypoint_scores=keypoints[:, :, 2],
+        ).take(rows[:, 55] >= self.threshold)
+        if tile is not None:
+            found = found.take(~_cut_by_tile(found.boxes_xyxy, tile, image.shape[:2]))
+        return found, len(rows) == int((rows[:, 55] >= self.threshold).sum())
+
+    def _run(self, canvas: np.ndarray) -> np.ndarray:
+        """(1, H, W, 3) uint8 → (6, 56): 17 × (y, x, score), box (ymin, xmin, ymax, xmax), score."""
+        if self._interpreter is None:
+            self._interpreter = _load_interpreter(self.threads)
+        interpreter = self._interpreter
+        entry = interpreter.get_input_details()[0]
+        if tuple(entry["shape"]) != canvas.shape:
+            interpreter.resize_tensor_input(entry["index"], canvas.shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(entry["index"], canvas)
+        interpreter.invoke()
+        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].astype(np.float64)
+
+    def _merge(self, looks: list[Detections], image_hw: tuple[int, int]) -> Detections:
+        together = Detections(*(np.concatenate([getattr(look, name) for look in looks]) for name in
+                                ("boxes_xyxy", "scores", "keypoints_px", "keypoint_scores")))
+        height, width = image_hw
+        boxes = np.clip(together.boxes_xyxy, 0, [width, height, width, height])
+        together = Detections(boxes, together.scores, together.keypoints_px, together.keypoint_scores)
+        together = together.take((boxes[:, 2] - boxes[:, 0] >= 2) & (boxes[:, 3] - boxes[:, 1] >= 2))
+        kept: list[int] = []
+        for row in np.argsort(-together.scores, kind="stable"):
+            if not any(_same_person(together, row, other) for other in kept):
+                kept.append(int(row))
+        return together.take(kept)
+
+
+def _load_interpreter(threads: int | None) -> Any:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise AssetMissing(f"The embedded detector needs the package ai-edge-litert, which cannot be imported ({error}). "
+                           "Install it, or give boxes (--boxes whole, --boxes FILE).") from error
+    model = files("wholebody") / "weights" / "movenet_multipose.tflite"
+    return Interpreter(model_content=model.read_bytes(), num_threads=threads or min(4, os.cpu_count() or 1))
+
+
+def _tiles(height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """Square-ish windows, half overlapping, along the long side; quarters with overlap where the picture is squarish."""
+    side = min(height, width) if max(height, width) > 2 * min(height, width) else round(max(height, width) * 0.6)
+
+    def starts(length: int) -> list[int]:
+        count = 1 if length <= side else math.ceil((length - side) / (0.5 * side)) + 1
+        count = min(count, 24)  # a strip of 12:1 is still seen whole
+        return [0] if count == 1 else [round(place * (length - side) / (count - 1)) for place in range(count)]
+
+    return [(x, y, min(x + side, width), min(y + side, height)) for y in starts(height) for x in starts(width)]
+
+
+def _cut_by_tile(boxes: np.ndarray, tile: tuple[int, int, int, int], image_hw: tuple[int, int]) -> np.ndarray:
+    """(N,) which boxes touch a border of the tile that is not one of the picture: another tile sees more of them."""
+    x0, y0, x1, y1 = tile
+    margin = 0.01 * max(x1 - x0, y1 - y0)
+    return (((boxes[:, 0] < x0 + margin) & (x0 > 0)) | ((boxes[:, 1] < y0 + margin) & (y0 > 0))
+            | ((boxes[:, 2] > x1 - margin) & (x1 < image_hw[1])) | ((boxes[:, 3] > y1 - margin) & (y1 < image_hw[0])))
+
+
+def _same_person(found: Detections, a: int, b: int) -> bool:
+    """By box, or by keypoints where both have enough of them: boxes alone would merge people behind one another."""
+    assert found.keypoints_px is not None and found.keypoint_scores is not None
+    overlap = box_iou(found.boxes_xyxy[a], found.boxes_xyxy[b])
+    shared = np.minimum(found.keypoint_scores[a], found.keypoint_scores[b]) >= 0.15
+    if shared.sum() < 3:
+        return overlap > 0.5
+    size = found.boxes_xyxy[[a, b], 2:] - found.boxes_xyxy[[a, b], :2]
+    distance = np.sum((found.keypoints_px[a] - found.keypoints_px[b])[shared] ** 2, axis=1)
+    similarity = np.exp(-distance / (2 * size.prod(axis=1).max() * (2 * _SIGMAS[shared]) ** 2)).mean()
+    return bool(similarity > 0.5 or overlap > 0.7)
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two xyxy boxes."""
+    sides = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
+    both = float(sides.prod())
+    return both / max(float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - both, 1e-12)
+
+
+class RFDETR:
+    """Roboflow's RF-DETR (Apache-2.0), where installed: slower, finds more people in crowds."""
+
+    def __init__(self, threshold: float = 0.5) -> None:
+        try:
+            import rfdetr
+        except ImportError as error:
+            raise AssetMissing("--detector rfdetr needs the package rfdetr, which is not installed: `pip install rfdetr` "
+                               "(it fetches its weights on first use), or use the embedded detector, movenet.") from error
+        self.threshold = threshold
+        self._network = rfdetr.RFDETRMedium()
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        found = self._network.predict(image, threshold=self.threshold)
+        person = np.asarray(found.class_id) == 1  # COCO's own numbering
+        order = np.argsort(-np.asarray(found.confidence)[person], kind="stable")
+        return Detections(np.asarray(found.xyxy, np.float64)[person][order],
+                          np.asarray(found.confidence, np.float64)[person][order])
+
+
+def check_boxes(boxes: Any, image_hw: tuple[int, int], name: str = "boxes") -> np.ndarray:
+    """Boxes as given by a user → (N, 4) float64 xyxy, or a `BadInput` that names the box and the fault.
+
+    A box may reach over the picture's border, but some of it has to lie inside.
+    """
+    try:
+        array = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{name}: not a list of numbers [x0, y0, x1, y1]: {error}.") from error
+    if array.size == 0:
+        return np.zeros((0, 4))
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise BadInput(f"{name}: expected N×4 (x0, y0, x1, y1 in pixels), got an array of shape {array.shape}.")
+    height, width = image_hw
+    for number, box in enumerate(array):
+        shown = f"{name}: box {number} [{', '.join(f'{value:g}' for value in box)}]"
+        if not np.isfinite(box).all():
+            raise BadInput(f"{shown} has a value that is not a finite number.")
+        x0, y0, x1, y1 = box
+        if x1 <= x0 or y1 <= y0:
+            raise BadInput(f"{shown} is inverted or empty: x1 must exceed x0 and y1 exceed y0. "
+                           "(Boxes are x0, y0, x1, y1; only COCO's `bbox` is x, y, width, height.)")
+        if min(x1, width) - max(x0, 0) < 2 or min(y1, height) - max(y0, 0) < 2:
+            raise BadInput(f"{shown} has less than 2 pixels inside the picture, which is {width}×{height}. "
+                           "Is it for another picture, or for another size of this one?")
+    return array
+
+
+class BoxFile:
+    """Person boxes from a JSON file, by picture. Two forms are understood:
+
+    - COCO: a list of `{"image_id" or "file_name", "bbox": [x, y, width, height], "score", "category_id"}`, or a whole
+      annotation file with `images` and `annotations`; other categories than 1 (person) are left out;
+    - per picture: `{"photo.jpg": [[x0, y0, x1, y1], ...]}`, a fifth number being a score.
+
+    A picture is found by its path, the end of its path, its name with or without suffix, or the number in its name.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], min_score: float = 0.0) -> None:
+        self.path = Path(path)
+        self.min_score = min_score
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BadInput(f"{self.path}: the box file cannot be read ({error.strerror or error}).") from error
+        except ValueError as error:
+            raise BadInput(f"{self.path}: the box file is not JSON ({error}).") from error
+        self._rows: dict[str, list[list[float]]] = {}  # picture key -> rows of x0, y0, x1, y1, score
+        if isinstance(content, dict) and "annotations" in content:
+            names = {image["id"]: image.get("file_name", image["id"]) for image in content.get("images", [])}
+            for key in names.values():
+                self._rows.setdefault(_key(key), [])
+            self._read_coco(content["annotations"], names)
+        elif isinstance(content, list):
+            self._read_coco(content, {})
+        elif isinstance(content, dict):
+            self._read_lists(content)
+        else:
+            raise BadInput(f"{self.path}: expected a list of COCO detections or a table of boxes by picture name, "
+                           f"found a {type(content).__name__}.")
+
+    def _read_coco(self, rows: list[Any], names: dict[Any, Any]) -> None:
+        for number, row in enumerate(rows):
+            if not isinstance(row, dict) or "bbox" not in row or not ("file_name" in row or "image_id" in row):
+                raise BadInput(f"{self.path}: entry {number} needs `bbox` and `image_id` or `file_name`.")
+            if row.get("category_id", 1) != 1:
+                continue
+            x, y, width, height = self._numbers(row["bbox"], 4, f"`bbox` of entry {number}")
+            (score,) = self._numbers([row.get("score", 1.0)], 1, f"`score` of entry {number}")
+            key = row["file_name"] if "file_name" in row else names.get(row["image_id"], row["image_id"])
+            self._rows.setdefault(_key(key), []).append([x, y, x + width, y + height, score])
+
+    def _read_lists(self, table: dict[str, Any]) -> None:
+        for name, boxes in table.items():
+            if not isinstance(boxes, list):
+                raise BadInput(f"{self.path}: the boxes of {name!r} are no list of [x0, y0, x1, y1].")
+            if len(boxes) in (4, 5) and not isinstance(boxes[0], list):
+                boxes = [boxes]
+            rows = self._rows.setdefault(_key(name), [])
+            for number, box in enumerate(boxes):
+                length = len(box) if isinstance(box, list) and len(box) == 5 else 4
+                rows.append((self._numbers(box, length, f"box {number} of {name!r}") + [1.0])[:5])
+
+    def _numbers(self, values: Any, count: int, what: str) -> list[float]:
+        if not isinstance(values, list) or len(values) != count or not all(
+                isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+            raise BadInput(f"{self.path}: {what} must be {count} numbers, found {values!r}.")
+        return [float(value) for value in values]
+
+    def __call__(self, picture: str | os.PathLike[str], image_hw: tuple[int, int]) -> Detections:
+        """The boxes of `picture`; none if the file has none for it."""
+        path = Path(picture)
+        parts = path.parts
+        keys = [path.as_posix(), *("/".join(parts[start:]) for start in range(1, len(parts))), path.stem,
+                *([str(int(path.stem))] if path.stem.isdecimal() else [])]
+        rows = next((self._rows[key] for key in keys if key in self._rows), [])
+        boxes = check_boxes([row[:4] for row in rows], image_hw, f"{self.path}, {path.name}")
+        scores = np.array([row[4] for row in rows], np.float64)
+        if not np.isfinite(scores).all():
+            raise BadInput(f"{self.path}, {path.name}: a score is not a finite number.")
+        return Detections(boxes, scores).take(scores >= self.min_score)
+
+
+def _key(name: Any) -> str:
+    return str(name).removeprefix("./")
