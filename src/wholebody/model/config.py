@@ -1,0 +1,157 @@
+"""What a network is made of, as frozen values, and those values as plain dictionaries for a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from wholebody.errors import BadInput
+from wholebody.model.decoder import DecoderConfig
+from wholebody.model.encoder import ViTConfig
+from wholebody.model.roi import DeconvolutionPyramidConfig
+
+# Parts that can be exchanged: kind in a checkpoint -> (module, its config, the part).
+ENCODERS = {
+    "vit": ("wholebody.model.encoder", "ViTConfig", "ViT"),
+    "hybrid": ("wholebody.model.hybrid", "HybridEncoderConfig", "HybridEncoder"),
+}
+PYRAMIDS = {
+    "deconvolution": ("wholebody.model.roi", "DeconvolutionPyramidConfig", "DeconvolutionPyramid"),
+    "finer": ("wholebody.model.hybrid", "FinerPyramidConfig", "FinerPyramid"),
+}
+
+
+@dataclass(frozen=True)
+class PartConfig:
+    """Hands or face: where their features come from, how they are cropped, and the decoder if there is one."""
+
+    depth: int  # cells of the position volumes; rows and columns are the side of the crop that positions are read from
+    box_scale: float  # of the square crop around the predicted box
+    decoder: DecoderConfig | None = DecoderConfig()
+    pyramid: Any = DeconvolutionPyramidConfig()  # a config of PYRAMIDS
+    crops: tuple[int, ...] = (32, 16, 8)  # side of the crop on each level of the pyramid, fine to coarse
+    position_level: int = 1  # of the crop that positions are read from
+
+
+HANDS = PartConfig(depth=16, box_scale=2.0)
+HANDS_WITHOUT_DECODER = PartConfig(
+    depth=16, box_scale=2.0, decoder=None, pyramid=DeconvolutionPyramidConfig((4,)), crops=(16,), position_level=0
+)
+FACE = PartConfig(depth=8, box_scale=1.5, crops=(16, 8, 4))
+
+
+@dataclass(frozen=True)
+class OSXConfig:
+    """The component-aware whole-body network. The defaults are the published size `b` with both decoders.
+
+    `hands.decoder = None` and `face = None` are the published variants without them: hand rotations then come straight
+    from the features at the joints, expression and jaw from their tokens.
+    """
+
+    name: str = "b"
+    encoder: Any = ViTConfig()  # a config of ENCODERS
+    hands: PartConfig = HANDS
+    face: PartConfig | None = FACE
+    hidden: int = 512  # of the linear heads
+    box_channels: tuple[int, ...] = (256, 256, 256)
+    input_hw: tuple[int, int] = (512, 384)  # pixels of the crop; all boxes are in these
+    camera_hw: tuple[int, int] = (256, 192)  # pixels that the virtual camera is in
+    grid: tuple[int, int, int] = (16, 16, 12)  # depth, rows, columns of the body's position volumes: "cells"
+    focal: float = 5000.0  # of the virtual camera; its principal point is the middle
+    camera_size: float = 2.5  # metres; sets how far the farthest person stands
+
+    @property
+    def variant(self) -> str:
+        """`normal`, `wo_face_decoder` or `wo_decoder`, as the published code calls them."""
+        if self.hands.decoder is None:
+            return "wo_decoder"
+        return "normal" if self.face is not None else "wo_face_decoder"
+
+
+def published_config(size: str, variant: str = "normal") -> OSXConfig:
+    """The published network of size `b` or `l`, in the variant `normal`, `wo_face_decoder` or `wo_decoder`."""
+    encoders = {"b": ViTConfig(), "l": ViTConfig(width=1024, depth=24, heads=16, drop_path=0.5)}
+    parts = {"normal": (HANDS, FACE), "wo_face_decoder": (HANDS, None), "wo_decoder": (HANDS_WITHOUT_DECODER, None)}
+    if size not in encoders or variant not in parts:
+        raise BadInput(f"no published network {size!r}, {variant!r}; sizes: b, l; variants: {', '.join(parts)}")
+    hands, face = parts[variant]
+    return OSXConfig(name=size, encoder=encoders[size], hands=hands, face=face)
+
+
+def build_part(config: Any, kinds: dict[str, tuple[str, str, str]], *arguments: Any) -> Any:
+    """The part that a config describes."""
+    kind = _kind_of(config, kinds)
+    module, _, part = kinds[kind]
+    return getattr(import_module(module), part)(config, *arguments)
+
+
+def config_to_dict(config: OSXConfig) -> dict[str, Any]:
+    """Plain dictionaries, lists, numbers and strings; exchangeable parts carry their `kind`."""
+    return _plain(config)
+
+
+def config_from_dict(data: dict[str, Any]) -> OSXConfig:
+    """Inverse of `config_to_dict`. An unknown or missing key is an error: it would change the network in silence."""
+    return _parse(OSXConfig, data, "config")
+
+
+def _kind_of(config: Any, kinds: dict[str, tuple[str, str, str]]) -> str:
+    for kind, (_, name, _) in kinds.items():
+        if type(config).__name__ == name:
+            return kind
+    raise TypeError(f"{type(config).__name__} describes none of {', '.join(kinds)}")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        for kinds in (ENCODERS, PYRAMIDS):
+            if type(value).__name__ in {name for _, name, _ in kinds.values()}:
+                return {"kind": _kind_of(value, kinds), **fields}
+        return fields
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _parse(cls: Any, data: Any, path: str) -> Any:
+    if not isinstance(data, dict):
+        raise BadInput(f"{path} is {data!r}, not a table of settings")
+    hints = typing.get_type_hints(cls)
+    names = {field.name for field in dataclasses.fields(cls)}
+    if unknown := sorted(set(data) - names):
+        raise BadInput(f"{path} has settings that this version does not know: {', '.join(unknown)}")
+    if missing := sorted(names - set(data)):
+        raise BadInput(f"{path} lacks the settings {', '.join(missing)}")
+    return cls(**{name: _value(hints[name], data[name], f"{path}.{name}") for name in names})
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    kinds = {"encoder": ENCODERS, "pyramid": PYRAMIDS}.get(path.rsplit(".", 1)[-1])
+    if kinds is not None:
+        if not isinstance(value, dict) or value.get("kind") not in kinds:
+            raise BadInput(f"{path} is {value!r}; this version knows the kinds {', '.join(kinds)}")
+        module, name, _ = kinds[value["kind"]]
+        return _parse(getattr(import_module(module), name), {k: v for k, v in value.items() if k != "kind"}, path)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if value is None and type(None) in typing.get_args(hint):
+            return None
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if dataclasses.is_dataclass(hint):
+        return _parse(hint, value, path)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise BadInput(f"{path} is {value!r}, not a list")
+        options = typing.get_args(hint)
+        item = options[0] if options else Any
+        return tuple(_value(item, entry, f"{path}[{i}]") for i, entry in enumerate(value))
+    if hint in (int, float, str, bool):
+        accepted = (int, float) if hint is float else (hint,)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+            raise BadInput(f"{path} is {value!r}, which is no {hint.__name__}")
+        return hint(value)
+    return value

@@ -1,0 +1,147 @@
+"""The component-aware image encoder: one token per body component, looked up together with the image patches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wholebody.errors import BadInput
+
+COMPONENT_TOKENS = 31
+SHAPE_TOKEN, CAMERA_TOKEN, EXPRESSION_TOKEN, JAW_TOKEN = 0, 1, 2, 3
+BODY_TOKENS = slice(6, 31)  # one per predicted body joint; tokens 4 and 5 (hands) are carried but never read
+
+
+class EncoderOutput(NamedTuple):
+    """What every encoder returns.
+
+    tokens: B×31×C, the component tokens. feature_map: B×C×16×12. finer: maps of higher resolution, fine to coarse, for
+    encoders that have them (a pyramid that is handed in may use them).
+    """
+
+    tokens: Tensor
+    feature_map: Tensor
+    finer: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """A plain vision transformer; the defaults are the published size `b`."""
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_ratio: int = 4
+    drop_path: float = 0.3  # of the last block; grows linearly from 0
+    patch: int = 16
+    padding: int = 2
+    input_hw: tuple[int, int] = (256, 192)
+    grid_hw: tuple[int, int] = (16, 12)
+
+
+class ViT(nn.Module):
+    """Pictures, RGB in [0, 1], to component tokens and a feature map.
+
+    Of a B×3×512×384 picture every second pixel is looked at, exactly as published; a B×3×256×192 one is taken to be
+    those.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        rows, columns = config.grid_hw
+        self.config = config
+        self.component_tokens = nn.Parameter(torch.zeros(1, COMPONENT_TOKENS, config.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + rows * columns, config.width))
+        self.patch_embed = nn.Conv2d(3, config.width, config.patch, stride=config.patch, padding=config.padding)
+        rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio, rate) for rate in rates)
+        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.apply(_initialise)
+        nn.init.trunc_normal_(self.component_tokens, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def forward(self, images: Tensor) -> EncoderOutput:
+        height, width = self.config.input_hw
+        if images.shape[-2:] == (2 * height, 2 * width):
+            images = images[..., ::2, ::2]
+        elif images.shape[-2:] != (height, width):
+            raise BadInput(
+                f"pictures of {tuple(images.shape[-2:])} pixels (height, width); this network takes "
+                f"{(2 * height, 2 * width)} or {(height, width)}"
+            )
+        patches = self.patch_embed(images).flatten(2).transpose(1, 2)
+        # The row of pos_embed that belonged to the pre-training's class token is added to every patch.
+        patches = patches + (self.pos_embed[:, 1:] + self.pos_embed[:, :1])
+        x = torch.cat((self.component_tokens.expand(len(images), -1, -1), patches), 1)
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        tokens, patches = x[:, :COMPONENT_TOKENS], x[:, COMPONENT_TOKENS:]
+        return EncoderOutput(tokens, patches.transpose(1, 2).unflatten(2, self.config.grid_hw))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with stochastic depth. B×N×C to B×N×C."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: int = 4, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = Mlp(width, mlp_ratio * width)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention. B×N×C to B×N×C."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(attended.transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class DropPath(nn.Module):
+    """Drops a residual branch for whole samples while training, so that depth is stochastic."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        mask = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        return x * mask / keep
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

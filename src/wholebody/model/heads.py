@@ -1,0 +1,162 @@
+"""Heads: positions by soft-argmax, and linear regressors of rotations, shape, expression, camera and boxes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from wholebody.model.encoder import BODY_TOKENS, CAMERA_TOKEN, EXPRESSION_TOKEN, JAW_TOKEN, SHAPE_TOKEN
+from wholebody.model.roi import Deconvolution, sample_points
+
+BODY_JOINTS, HAND_JOINTS, FACE_POINTS = 25, 20, 72  # whose positions are predicted
+BODY_ROTATIONS, HAND_ROTATIONS = 21, 15
+BETAS, EXPRESSIONS = 10, 10
+PARTS = ("left_hand", "right_hand", "face")
+
+
+def soft_argmax(probabilities: Tensor) -> Tensor:
+    """Expected cell of distributions over a grid: N×J×[D×]H×W to N×J×(x, y[, z]) in cells, first cell's centre at 0."""
+    axes = range(2, probabilities.ndim)
+    coordinates = []
+    for axis in reversed(axes):
+        marginal = probabilities.sum([other for other in axes if other != axis])
+        cells = torch.arange(marginal.shape[-1], dtype=marginal.dtype, device=marginal.device)
+        coordinates.append((marginal * cells).sum(-1))
+    return torch.stack(coordinates, -1)
+
+
+class PositionHead(nn.Module):
+    """A feature map N×C×H×W to one distribution over D×H×W cells for each joint, and its mean.
+
+    With `query_channels`, also to the feature found at each (detached) mean: N×J×query_channels.
+    """
+
+    def __init__(self, channels: int, joints: int, depth: int, query_channels: int | None = None) -> None:
+        super().__init__()
+        self.joints = joints
+        self.volumes = nn.Conv2d(channels, joints * depth, 1)
+        self.query = None
+        if query_channels is not None:
+            convolution = nn.Conv2d(channels, query_channels, 1)
+            self.query = nn.Sequential(convolution, nn.BatchNorm2d(query_channels), nn.ReLU(inplace=True))
+            nn.init.normal_(convolution.weight, std=0.001)
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.volumes.weight, std=0.001)
+        nn.init.zeros_(self.volumes.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(volumes N×J×D×H×W that sum to one, positions N×J×3 in cells (x, y, z), features at the positions or None)"""
+        volumes = self.volumes(features).unflatten(1, (self.joints, -1))
+        volumes = volumes.flatten(2).softmax(2).view(volumes.shape)
+        positions = soft_argmax(volumes)
+        if self.query is None:
+            return volumes, positions, None
+        return volumes, positions, sample_points(self.query(features), positions.detach()[..., :2])
+
+
+class BodyHead(nn.Module):
+    """Component tokens and joint positions to rotations (6D), shape and camera."""
+
+    def __init__(self, width: int, hidden: int = 512) -> None:
+        super().__init__()
+        flat = BODY_JOINTS * (hidden + 3)
+        self.token = nn.Linear(width, hidden)
+        self.root = nn.Linear(flat, 6)
+        self.pose = nn.Linear(flat, BODY_ROTATIONS * 6)
+        self.shape = nn.Linear(width, BETAS)
+        self.camera = nn.Linear(width, 3)
+        initialise_linear(self)
+
+    def forward(self, tokens: Tensor, joints_cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(rotations B×22×6: root, then 21 body joints; betas B×10; camera B×3)"""
+        features = torch.cat((self.token(tokens[:, BODY_TOKENS]), joints_cells), 2).flatten(1)
+        rotations = torch.cat((self.root(features), self.pose(features)), 1).unflatten(1, (-1, 6))
+        return rotations, self.shape(tokens[:, SHAPE_TOKEN]), self.camera(tokens[:, CAMERA_TOKEN])
+
+
+class BoxHead(nn.Module):
+    """Feature map and body volumes to the centres and sizes (cells of the feature map) of both hands and the face."""
+
+    def __init__(self, width: int, depth: int, channels: tuple[int, ...] = (256, 256, 256)) -> None:
+        super().__init__()
+        sizes = (width + BODY_JOINTS * depth, *channels)
+        self.upsample = nn.Sequential(*(Deconvolution(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)))
+        self.scale = 2 ** len(channels)
+        self.center = nn.Conv2d(sizes[-1], len(PARTS), 1)
+        self.size = nn.ModuleList(
+            nn.Sequential(nn.Linear(sizes[-1], sizes[-1]), nn.ReLU(inplace=True), nn.Linear(sizes[-1], 2))
+            for _ in PARTS
+        )
+        nn.init.normal_(self.center.weight, std=0.001)
+        nn.init.zeros_(self.center.bias)  # type: ignore[arg-type]
+        initialise_linear(self)
+
+    def forward(self, feature_map: Tensor, body_volumes: Tensor) -> tuple[Tensor, Tensor]:
+        """(centres B×3×2, sizes B×3×2), parts as in PARTS"""
+        features = self.upsample(torch.cat((feature_map, body_volumes.flatten(1, 2)), 1))
+        heatmaps = self.center(features)
+        centers = soft_argmax(heatmaps.flatten(2).softmax(2).view(heatmaps.shape))
+        found = sample_points(features, centers.detach())
+        sizes = torch.stack([size(found[:, part]) for part, size in enumerate(self.size)], 1)
+        return centers / self.scale, sizes
+
+
+def square_boxes(centers: Tensor, sizes: Tensor, scales: Tensor, cell_px: float) -> Tensor:
+    """Boxes as squares around the longer side, enlarged: centres and sizes ...×2 in cells to xyxy ...×4 in pixels."""
+    side = sizes.amax(-1, keepdim=True) * scales[..., None] / 2
+    return torch.cat((centers - side, centers + side), -1) * cell_px
+
+
+class HandHead(nn.Module):
+    """Joint features and positions of a right hand to its rotations. Without `hidden`, features enter as they are."""
+
+    def __init__(self, channels: int, hidden: int | None) -> None:
+        super().__init__()
+        self.joint = None if hidden is None else nn.Linear(channels, hidden)
+        self.pose = nn.Linear(HAND_JOINTS * ((hidden or channels) + 3), HAND_ROTATIONS * 6)
+        initialise_linear(self)
+
+    def forward(self, joint_features: Tensor, joints_cells: Tensor) -> Tensor:
+        """N×20×C and N×20×3 to 6D rotations N×15×6"""
+        if self.joint is not None:
+            joint_features = self.joint(joint_features)
+        return self.pose(torch.cat((joint_features, joints_cells), 2).flatten(1)).unflatten(1, (-1, 6))
+
+
+class FaceHead(nn.Module):
+    """Point features, positions and the whole face's mean feature to expression (B×10) and jaw rotation (B×6)."""
+
+    def __init__(self, face_channels: int, point_channels: int, hidden: int = 512) -> None:
+        super().__init__()
+        flat = hidden + FACE_POINTS * (hidden + 3)
+        self.face = nn.Linear(face_channels, hidden)
+        self.point = nn.Linear(point_channels, hidden)
+        self.expression = nn.Linear(flat, EXPRESSIONS)
+        self.jaw = nn.Linear(flat, 6)
+        initialise_linear(self)
+
+    def forward(self, point_features: Tensor, points_cells: Tensor, coarsest: Tensor) -> tuple[Tensor, Tensor]:
+        points = torch.cat((self.point(point_features), points_cells), 2).flatten(1)
+        features = torch.cat((self.face(coarsest.mean((2, 3))), points), 1)
+        return self.expression(features), self.jaw(features)
+
+
+class FaceTokenHead(nn.Module):
+    """Where there is no face decoder: expression (B×10) and jaw (B×6) straight from their tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.expression = nn.Linear(width, EXPRESSIONS)
+        self.jaw = nn.Linear(width, 6)
+        initialise_linear(self)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return self.expression(tokens[:, EXPRESSION_TOKEN]), self.jaw(tokens[:, JAW_TOKEN])
+
+
+def initialise_linear(module: nn.Module) -> None:
+    """Small weights, so that training starts from rotations and sizes that hardly depend on the picture."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=0.01)
+            nn.init.zeros_(part.bias)

@@ -1,0 +1,130 @@
+"""Features of a part: finer maps from the encoder's, and the crop of a box from them.
+
+Bilinear sampling is written as products with "hat" matrices: the weight of cell i for a position p is max(0, 1 − |p −
+i|). That is what grid sampling with zero padding computes, it is plain dense algebra (fast on a CPU, exportable,
+differentiable), and an average over a regular grid of samples factors into one matrix for rows and one for columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wholebody.model.encoder import EncoderOutput
+
+MAX_SAMPLES_PER_BIN = 16  # the published count grows with the box without bound; a box this large is eight crops high
+
+
+def hat(positions: Tensor, size: int) -> Tensor:
+    """Linear-interpolation weights of `size` cells (centres at integers) for positions in cells: ... to ...×size."""
+    cells = torch.arange(size, dtype=positions.dtype, device=positions.device)
+    return (1 - (positions[..., None] - cells).abs()).clamp(min=0)
+
+
+def sample_points(features: Tensor, points_cells: Tensor) -> Tensor:
+    """Features B×C×H×W at points B×J×2 (x, y in cells, centres at integers; zero outside): B×J×C."""
+    height, width = features.shape[-2:]
+    rows, columns = hat(points_cells[..., 1], height), hat(points_cells[..., 0], width)
+    weights = (rows[..., :, None] * columns[..., None, :]).flatten(2)
+    return weights @ features.flatten(2).transpose(1, 2)
+
+
+def roi_align(features: Tensor, boxes_cells: Tensor, out_hw: tuple[int, int], mirror: Tensor | None = None) -> Tensor:
+    """Average-pooled crops of boxes, as RoI-align with `aligned=False` and adaptive sampling.
+
+    features: B×C×H×W. boxes_cells: B×K×4, xyxy in cells of this map (continuous: cell i covers i to i + 1, and is
+    sampled at i; half a cell off, as published). mirror: K bools, which crops come out left-right mirrored.
+    Returns B×K×C×h×w.
+    """
+    height, width = features.shape[-2:]
+    rows = _bin_weights(boxes_cells[..., 1], boxes_cells[..., 3], out_hw[0], height)
+    columns = _bin_weights(boxes_cells[..., 0], boxes_cells[..., 2], out_hw[1], width)
+    if mirror is not None:
+        columns = torch.where(mirror[:, None, None], columns.flip(2), columns)
+    return rows[:, :, None] @ (features[:, None] @ columns[:, :, None].transpose(-1, -2))
+
+
+def _bin_weights(low: Tensor, high: Tensor, bins: int, size: int) -> Tensor:
+    """Weight of each of `size` cells in the mean over each bin of the interval [low, high]: ... to ...×bins×size."""
+    bin_size = (high - low).clamp(min=1) / bins
+    count = bin_size.ceil().clamp(max=MAX_SAMPLES_PER_BIN)[..., None]
+    step = torch.arange(MAX_SAMPLES_PER_BIN, dtype=low.dtype, device=low.device)
+    in_bin = (step + 0.5) / count  # ...×samples, in bins; those past the count weigh nothing
+    index = torch.arange(bins, dtype=low.dtype, device=low.device)
+    positions = low[..., None, None] + (index[:, None] + in_bin[..., None, :]) * bin_size[..., None, None]
+    inside = (positions >= -1) & (positions <= size) & (step < count)[..., None, :]
+    weights = hat(positions.clamp(0, size - 1), size) * inside[..., None]
+    return weights.sum(-2) / count[..., None]
+
+
+class Deconvolution(nn.Sequential):
+    """Doubles the resolution: transposed convolution, BatchNorm, ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        convolution = nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=1, bias=False)
+        nn.init.normal_(convolution.weight, std=0.001)
+        super().__init__(convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True))
+
+
+@dataclass(frozen=True)
+class DeconvolutionPyramidConfig:
+    """Branches that upsample the encoder's map, each with its own weights; channels halve with every doubling."""
+
+    scales: tuple[int, ...] = (4, 2, 1)  # of each branch against the encoder's map, fine to coarse
+
+
+class DeconvolutionPyramid(nn.Module):
+    """The encoder's output to maps of B×(C/s)×(16·s)×(12·s), one for each scale s, fine to coarse."""
+
+    def __init__(self, config: DeconvolutionPyramidConfig, encoder_width: int) -> None:
+        super().__init__()
+        self.channels = tuple(encoder_width // scale for scale in config.scales)
+        self.branches = nn.ModuleList(self._branch(encoder_width, scale) for scale in config.scales)
+
+    @staticmethod
+    def _branch(width: int, scale: int) -> nn.Module:
+        if scale == 1:
+            convolution = nn.Conv2d(width, width, 1)
+            nn.init.normal_(convolution.weight, std=0.001)
+            return convolution
+        doublings = scale.bit_length() - 1
+        return nn.Sequential(*(Deconvolution(width >> i, width >> (i + 1)) for i in range(doublings)))
+
+    def forward(self, encoded: EncoderOutput) -> tuple[Tensor, ...]:
+        return tuple(branch(encoded.feature_map) for branch in self.branches)
+
+
+class RoIFeatures(nn.Module):
+    """The encoder's output and boxes to crops of a part's pyramid.
+
+    pyramid: a module from the encoder's output to maps, fine to coarse, with their `channels`. crops: the side of the
+    crop on each level. expand: the width that a 1×1 convolution brings the crops to (published where there is no
+    decoder). mirror: which of the K boxes come out left-right mirrored.
+    """
+
+    mirror: Tensor
+
+    def __init__(self, pyramid: nn.Module, crops: tuple[int, ...], mirror: tuple[bool, ...], expand: int | None = None):
+        super().__init__()
+        channels = tuple(pyramid.channels)  # type: ignore[arg-type]
+        if len(channels) != len(crops):
+            raise ValueError(f"{len(crops)} crop sizes for a pyramid of {len(channels)} levels")
+        self.pyramid, self.crops = pyramid, crops
+        self.expand = None
+        if expand is not None:
+            self.expand = nn.Conv2d(channels[0], expand, 1)
+            nn.init.normal_(self.expand.weight, std=0.001)
+        self.channels = channels if expand is None else (expand,)
+        self.register_buffer("mirror", torch.tensor(mirror), persistent=False)
+
+    def forward(self, encoded: EncoderOutput, boxes: Tensor) -> list[Tensor]:
+        """boxes B×K×4, xyxy as fractions of the picture, to a (B·K)×C×s×s tensor for each level."""
+        crops = []
+        for features, side in zip(self.pyramid(encoded), self.crops, strict=True):
+            height, width = features.shape[-2:]
+            boxes_cells = boxes * boxes.new_tensor((width, height, width, height))
+            crop = roi_align(features, boxes_cells.to(features.dtype), (side, side), self.mirror).flatten(0, 1)
+            crops.append(crop if self.expand is None else self.expand(crop))
+        return crops
