@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wholebody.errors import BadInput
+from wholebody.model.depthwise import depthwise_conv2d
 
 Activation = Literal["relu6", "relu", "none"]
 COCO_17 = (
@@ -127,7 +128,12 @@ class ConvUnit(nn.Module):
             return self._forward_fused(x, *self.fused)
         if self.conv.stride[0] == 2:
             x = F.pad(x, (self.padding_before, self.padding_after) * 2)
-        x = self.conv(x)
+        conv = self.conv
+        learns = torch.is_grad_enabled() and conv.weight.requires_grad and not torch.compiler.is_compiling()
+        if learns and conv.groups > 1 and x.device.type == "cpu":
+            x = depthwise_conv2d(x, conv.weight, conv.bias, int(conv.stride[0]), int(conv.padding[0]))
+        else:
+            x = conv(x)
         if self.norm is not None:
             x = self.norm(x)
         if self.activation == "relu6":
@@ -293,7 +299,8 @@ def fuse_frozen(trunk: MobileNetTrunk | EfficientNetLite0Trunk, dtype: torch.dty
 
     Convolution and activation become one oneDNN call, and the weights are cast once instead of at every call. Default
     dtype: bfloat16 where the processor computes in it, float32 elsewhere. Parameters and `state_dict` stay as they
-    were; after other weights are loaded, call it again. Elsewhere than on a CPU, or for `torch.export`, leave it out.
+    were; after other weights are loaded, call it again. The maps come in `dtype`; trainable stages behind bfloat16
+    ones need autocast. Elsewhere than on a CPU, or for `torch.export`, leave it out.
     """
     if not torch.backends.mkldnn.is_available():
         return

@@ -1,0 +1,206 @@
+"""The trunks: equal to the published graph, padded as TensorFlow pads, frozen and fused without a change of meaning."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import wholebody
+from wholebody.errors import BadInput
+from wholebody.model.depthwise import depthwise_conv2d
+from wholebody.model.trunk import (
+    COCO_17,
+    ConvUnit,
+    EfficientNetLite0Trunk,
+    EfficientNetLite0TrunkConfig,
+    MobileNetMaps,
+    MobileNetTrunk,
+    MobileNetTrunkConfig,
+    StageConfig,
+    efficientnet_lite0_state,
+    freeze,
+    fuse_frozen,
+)
+
+# A made-up picture 64×96 and the LiteRT interpreter's tensors for it (run with experimental_preserve_all_tensors and
+# BUILTIN_WITHOUT_DEFAULT_DELEGATES on the file that tools/extract_movenet_trunk.py reads), under our names, C×H×W.
+REFERENCE = Path(__file__).parents[1] / "data" / "movenet_reference.npz"
+SMALL = MobileNetTrunkConfig(
+    stem_channels=8,
+    stages=(StageConfig(8, 1, 1, 1), StageConfig(8, 2, 2), StageConfig(12, 1, 2), StageConfig(16, 1, 2))
+    + (StageConfig(16, 1, 1), StageConfig(24, 2, 2)),
+    last_channels=32,
+    neck_channels=(8, 8, 12, 8),
+    head_channels=16,
+)
+
+
+def movenet_weights() -> dict[str, torch.Tensor] | None:
+    """The embedded weights, alone or inside the embedded network's file; `WHOLEBODY_MOVENET_TRUNK` may name a file."""
+    from safetensors import safe_open
+
+    mark = "heads.keypoint_heatmaps.out.conv.weight"
+    named = os.environ.get("WHOLEBODY_MOVENET_TRUNK")
+    files = [Path(named)] if named else sorted((Path(wholebody.__file__).parent / "weights").glob("*.safetensors"))
+    for path in files:
+        with safe_open(path, "pt") as file:
+            for prefix in (key.removesuffix(mark) for key in file.keys() if key.endswith(mark)):
+                keys = [key for key in file.keys() if key.startswith(prefix)]
+                ours = set(MobileNetTrunk().state_dict())
+                return {k.removeprefix(prefix): file.get_tensor(k) for k in keys if k.removeprefix(prefix) in ours}
+    return None
+
+
+@pytest.fixture
+def small() -> MobileNetTrunk:
+    torch.manual_seed(0)
+    trunk = MobileNetTrunk(SMALL).eval()
+    for name, parameter in trunk.named_parameters():  # livelier than the default, so that wrong padding shows
+        torch.nn.init.normal_(parameter, std=0.3 if name.endswith("bias") else 1.4 / parameter[0].numel() ** 0.5)
+    return trunk
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+
+
+def test_equals_the_published_graph():
+    weights = movenet_weights()
+    if weights is None:
+        pytest.skip("the embedded weights are absent; set WHOLEBODY_MOVENET_TRUNK to the extracted file")
+    reference = np.load(REFERENCE)
+    trunk = MobileNetTrunk().eval()
+    trunk.load_state_dict(weights)
+    with torch.no_grad():
+        maps = trunk(torch.from_numpy(reference["image"]).permute(2, 0, 1)[None] / 255.0)
+    for name in MobileNetMaps._fields:
+        expected = reference[name]
+        assert np.abs(getattr(maps, name)[0].numpy() - expected).max() < 1e-4 * np.abs(expected).max(), name
+
+
+@pytest.mark.parametrize("kernel, stride", [(1, 1), (3, 1), (3, 2), (5, 1), (5, 2)])
+@pytest.mark.parametrize("fused", [False, True])
+def test_pads_as_tensorflow_does(kernel: int, stride: int, fused: bool):
+    unit = ConvUnit(4, 4, kernel, stride, groups=4).requires_grad_(False)
+    height, width = 8, 12
+    x = torch.randn(1, 4, height, width)
+    total = max(kernel - stride, 0)  # TensorFlow's rule where the size is a multiple of the stride
+    padded = np.pad(x[0].numpy(), ((0, 0), (total // 2, total - total // 2), (total // 2, total - total // 2)))
+    expected = np.zeros((4, height // stride, width // stride), np.float32)
+    for i in range(height // stride):
+        for j in range(width // stride):
+            window = padded[:, i * stride : i * stride + kernel, j * stride : j * stride + kernel]
+            expected[:, i, j] = (window * unit.conv.weight[:, 0].numpy()).sum((1, 2)) + unit.conv.bias.numpy()
+    if fused:
+        unit.fuse(torch.float32)
+    assert np.allclose(unit(x)[0].numpy(), expected.clip(0, 6), atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel, stride, padding", [(3, 1, 1), (3, 2, 0), (5, 1, 2), (5, 2, 0), (3, 2, 1)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_depthwise_gradients(kernel: int, stride: int, padding: int, dtype: torch.dtype, tolerance: float):
+    generator = torch.Generator().manual_seed(4)
+    height, width = (12, 10) if stride == 1 or padding else (12 + kernel - 2, 10 + kernel - 2)
+    shapes = (3, 8, height, width), (8, 1, kernel, kernel), (8,)
+    inputs = [torch.randn(shape, generator=generator) for shape in shapes]
+    exact = [value.clone().requires_grad_() for value in inputs]
+    ours = [value.clone().to(dtype).requires_grad_() for value in inputs]
+    expected = F.conv2d(*exact, stride, padding, groups=8)
+    weights = torch.randn(expected.shape, generator=generator)
+    (expected * weights).sum().backward()
+    result = depthwise_conv2d(*ours, stride, padding)
+    (result * weights.to(dtype)).sum().backward()
+    assert (result.float() - expected).norm() < tolerance * expected.norm()
+    for one, other in zip(ours, exact, strict=True):
+        assert (one.grad.float() - other.grad).norm() < tolerance * other.grad.norm()
+
+
+def test_maps_have_their_strides(small: MobileNetTrunk, images: torch.Tensor):
+    maps = small(images)
+    for name, stride in {"stride4": 4, "stride8": 8, "stride16": 16, "stride32": 32, "neck16": 16, "neck8": 8}.items():
+        assert getattr(maps, name).shape[2:] == (64 // stride, 96 // stride), name
+    assert maps.keypoint_heatmaps.shape == (2, len(COCO_17), 16, 24)
+    assert maps.keypoint_offsets.shape == maps.keypoint_regression.shape == (2, 34, 16, 24)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_fusing_changes_the_speed_only(
+    small: MobileNetTrunk, images: torch.Tensor, dtype: torch.dtype, tolerance: float
+):
+    before = {key: value.clone() for key, value in small.state_dict().items()}
+    with torch.no_grad():
+        expected = small(images)
+    freeze(small)
+    fuse_frozen(small, dtype)
+    for name, ours, theirs in zip(MobileNetMaps._fields, small(images), expected, strict=True):
+        assert ours.dtype == dtype
+        assert (ours.float() - theirs).norm() < tolerance * theirs.norm(), name
+    assert all(torch.equal(value, before[key]) for key, value in small.state_dict().items())
+
+
+def test_only_the_last_stages_learn(small: MobileNetTrunk, images: torch.Tensor):
+    freeze(small, trainable_stages=1)
+    fuse_frozen(small, torch.float32)
+    maps = small(images)
+    assert maps.stride32.requires_grad and not maps.stride16.requires_grad and not maps.keypoint_heatmaps.requires_grad
+    maps.stride32.square().mean().backward()
+    learning = {name for name, parameter in small.named_parameters() if parameter.grad is not None}
+    assert learning and all(name.startswith("stages.5.") for name in learning)
+    with pytest.raises(BadInput, match="trainable_stages is 7"):
+        freeze(small, trainable_stages=7)
+
+
+def test_folding_keeps_the_efficientnet():
+    generator = torch.Generator().manual_seed(2)
+    plain = EfficientNetLite0Trunk(EfficientNetLite0TrunkConfig(folded=False)).eval()
+    names = _published_names()
+    published = {}
+    for ours, (conv, norm) in names.items():
+        weight = plain.state_dict()[f"{ours}.conv.weight"]
+        published[conv + ".weight"] = torch.randn(weight.shape, generator=generator) / weight[0].numel() ** 0.5
+        for key in ("weight", "bias", "running_mean", "running_var"):
+            published[f"{norm}.{key}"] = torch.rand(weight.shape[0], generator=generator) + 0.2
+    plain.load_state_dict(efficientnet_lite0_state(published, folded=False))
+    folded = EfficientNetLite0Trunk().eval()
+    folded.load_state_dict(efficientnet_lite0_state(published))
+    images = torch.rand(1, 3, 64, 48, generator=generator)
+    with torch.no_grad():
+        for ours, theirs, channels, size in zip(folded(images), plain(images), (24, 40, 112), (16, 8, 4), strict=True):
+            assert ours.shape == (1, channels, size, size * 3 // 4)
+            assert torch.allclose(ours, theirs, atol=1e-4 * float(theirs.abs().max()))
+
+
+def _published_names() -> dict[str, tuple[str, str]]:
+    """Our unit -> published convolution and norm, counted out here by hand."""
+    names = {"stem": ("_conv_stem", "_bn0")}
+    units = ["0.0", "1.0", "1.1", "2.0", "2.1", "3.0", "3.1", "3.2", "4.0", "4.1", "4.2"]
+    for number, unit in enumerate(units):
+        block = f"_blocks.{number}."
+        if number:
+            names[f"stages.{unit}.expand"] = (block + "_expand_conv", block + "_bn0")
+        names[f"stages.{unit}.depthwise"] = (block + "_depthwise_conv", block + "_bn1")
+        names[f"stages.{unit}.project"] = (block + "_project_conv", block + "_bn2")
+    return names
+
+
+def test_exports(small: MobileNetTrunk, images: torch.Tensor):
+    program = torch.export.export(small, (images,))
+    for ours, theirs in zip(program.module()(images), small(images), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_refuses_other_sizes(small: MobileNetTrunk):
+    with pytest.raises(BadInput, match="multiples of 32"):
+        small(torch.zeros(1, 3, 60, 64))
+
+
+def test_input_is_left_alone(small: MobileNetTrunk, images: torch.Tensor):
+    before = images.clone()
+    small(images)
+    assert torch.equal(images, before)
