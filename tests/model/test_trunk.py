@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import wholebody
 from wholebody.errors import BadInput
 from wholebody.model.depthwise import depthwise_conv2d
+from wholebody.model.movenet import read_movenet_state
 from wholebody.model.trunk import (
     COCO_17,
     ConvUnit,
@@ -40,22 +39,6 @@ SMALL = MobileNetTrunkConfig(
 )
 
 
-def movenet_weights() -> dict[str, torch.Tensor] | None:
-    """The embedded weights, alone or inside the embedded network's file; `WHOLEBODY_MOVENET_TRUNK` may name a file."""
-    from safetensors import safe_open
-
-    mark = "heads.keypoint_heatmaps.out.conv.weight"
-    named = os.environ.get("WHOLEBODY_MOVENET_TRUNK")
-    files = [Path(named)] if named else sorted((Path(wholebody.__file__).parent / "weights").glob("*.safetensors"))
-    for path in files:
-        with safe_open(path, "pt") as file:
-            for prefix in (key.removesuffix(mark) for key in file.keys() if key.endswith(mark)):
-                keys = [key for key in file.keys() if key.startswith(prefix)]
-                ours = set(MobileNetTrunk().state_dict())
-                return {k.removeprefix(prefix): file.get_tensor(k) for k in keys if k.removeprefix(prefix) in ours}
-    return None
-
-
 @pytest.fixture
 def small() -> MobileNetTrunk:
     torch.manual_seed(0)
@@ -71,12 +54,9 @@ def images() -> torch.Tensor:
 
 
 def test_equals_the_published_graph():
-    weights = movenet_weights()
-    if weights is None:
-        pytest.skip("the embedded weights are absent; set WHOLEBODY_MOVENET_TRUNK to the extracted file")
     reference = np.load(REFERENCE)
     trunk = MobileNetTrunk().eval()
-    trunk.load_state_dict(weights)
+    trunk.load_state_dict(read_movenet_state())
     with torch.no_grad():
         maps = trunk(torch.from_numpy(reference["image"]).permute(2, 0, 1)[None] / 255.0)
     for name in MobileNetMaps._fields:
@@ -193,6 +173,12 @@ def test_exports(small: MobileNetTrunk, images: torch.Tensor):
     program = torch.export.export(small, (images,))
     for ours, theirs in zip(program.module()(images), small(images), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_refuses_another_file(tmp_path: Path):
+    (tmp_path / "other.tflite").write_bytes(b"TFL3")
+    with pytest.raises(BadInput, match="SHA-256"):
+        read_movenet_state(tmp_path / "other.tflite")
 
 
 def test_refuses_other_sizes(small: MobileNetTrunk):

@@ -4,7 +4,7 @@
 feature pyramid down to stride 4 and one small head per kind of map; it was trained on real photos.
 `EfficientNetLite0Trunk` has those of EfficientNet-Lite0 (Google, Apache-2.0), trained on ImageNet, up to stride 16.
 Both take RGB in [0, 1] and bring their own normalisation. Weights come from
-`tools/extract_movenet_trunk.py` and from `efficientnet_lite0_state`.
+`wholebody.model.movenet.read_movenet_state` and from `efficientnet_lite0_state`.
 """
 
 from __future__ import annotations
