@@ -32,7 +32,7 @@ _MEAN, _SCALE, _ONE = 39, 10, 9  # the graph begins with (pixel - mean) * scale 
 
 
 def read_movenet_state(path: Path | None = None) -> dict[str, Tensor]:
-    """`MobileNetTrunk`'s state (float16; `load_state_dict` widens it) from the MoveNet file, by default the embedded one.
+    """`MobileNetTrunk`'s state (float16; `load_state_dict` widens it) from the MoveNet file (default: the embedded).
 
     About 0.1 s. The trunk must have the default config.
     """
