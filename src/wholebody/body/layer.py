@@ -49,6 +49,22 @@ class BodyModel(nn.Module):
 
     faces: Tensor
     hand_mean: Tensor
+    template: Tensor
+    directions: Tensor
+    rest_joints: Tensor
+    joint_directions: Tensor
+    weights: Tensor
+    correctives: Tensor
+    corrective_joint: Tensor
+    corrective_vertex: Tensor
+    corrective_where: Tensor
+    skin_points: Tensor
+    landmarks: Tensor
+    landmark_barycentric: Tensor
+    contour: Tensor
+    contour_barycentric: Tensor
+    from_144: Tensor
+    tree_order: Tensor
 
     def __init__(self, arrays: BodyArrays, flat_hand_mean: bool = False, dtype: torch.dtype = torch.float32):
         super().__init__()
