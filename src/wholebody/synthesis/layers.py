@@ -1,0 +1,126 @@
+"""Sets of layers on disk: people drawn once with alpha, to be composed over other backgrounds again and again.
+
+A set is a folder of shards. `layers-00000.bin` holds pictures one after the other (colour as JPEG, alpha as PNG);
+`layers-00000.npz` holds where each begins and the truth of all, stacked: the fields of `Sample`. The .npz appears
+last, so that a shard that can be seen is complete and a set can be read while it grows.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from wholebody.data.sample import Sample
+from wholebody.errors import BadInput, OutputError
+from wholebody.synthesis.render import Layer
+
+_ARRAYS = [f.name for f in fields(Sample) if f.name not in ("image", "mask", "id", "body", "frame_xyxy")] + [
+    "frame_xyxy"
+]
+
+
+class LayerSet:
+    """The layers in a folder: `len(set)`, `set.get(i)`. Shards are memory-mapped; safe to use in forked workers."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        found = sorted(p for p in self.folder.glob("layers-*.npz") if re.fullmatch(r"layers-\d+", p.stem))
+        if not found:
+            raise BadInput(
+                f"no layers (layers-*.npz) in {folder}: write some with `wholebody synth --layers --out {folder}`"
+            )
+        self._shards = [_Shard(p) for p in found]
+        self._first = np.cumsum([0] + [len(s) for s in self._shards])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def get(self, index: int) -> Layer:
+        """Layer number `index`, decoded."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"layer {index} of {len(self)}")
+        shard = int(np.searchsorted(self._first, index, side="right")) - 1
+        return self._shards[shard].get(index - int(self._first[shard]))
+
+    def samples(self) -> dict[str, np.ndarray]:
+        """The truth of all layers, stacked: name of the field -> (N, ...). For statistics, without decoding a
+        picture."""
+        return {name: np.concatenate([s.truth[name] for s in self._shards]) for name in _ARRAYS}
+
+
+class _Shard:
+    def __init__(self, path: Path):
+        with np.load(path, allow_pickle=False) as file:
+            self.truth = {name: file[name] for name in file.files}
+        self.offsets = self.truth.pop("offsets")
+        self.bytes = np.memmap(path.with_suffix(".bin"), np.uint8, "r")
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def get(self, k: int) -> Layer:
+        start, middle, end = self.offsets[k]
+        color = cv2.imdecode(self.bytes[start:middle], cv2.IMREAD_COLOR)
+        alpha = cv2.imdecode(self.bytes[middle:end], cv2.IMREAD_GRAYSCALE)
+        sample = Sample(
+            id=str(self.truth["id"][k]), body=str(self.truth["body"][k]), **{name: self.truth[name][k] for name in _ARRAYS}
+        )  # fmt: skip
+        return Layer(cv2.cvtColor(color, cv2.COLOR_BGR2RGB), alpha, sample)
+
+
+def write_shard(folder: str | Path, number: int, layers: Sequence[Layer], quality: int = 93) -> Path:
+    """Write one shard; returns the path of its .npz. A failure leaves no half-written shard to be read."""
+    folder = Path(folder)
+    parts: list[bytes] = []
+    offsets, at = [], 0
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
+    for layer in layers:
+        color = cv2.imencode(".jpg", cv2.cvtColor(layer.color, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+        alpha = cv2.imencode(".png", layer.alpha, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+        offsets.append((at, at + len(color), at + len(color) + len(alpha)))
+        at += len(color) + len(alpha)
+        parts += [color, alpha]
+    target = folder / f"layers-{number:05d}.npz"
+    try:
+        with open(target.with_suffix(".bin"), "wb") as file:
+            file.writelines(parts)
+        write_truth(target, [layer.sample for layer in layers], offsets=np.array(offsets, np.int64))
+    except OSError as error:
+        raise OutputError(
+            f"could not write {target}: {error.strerror}; free some space or choose another folder"
+        ) from error
+    return target
+
+
+def write_truth(path: Path, samples: Sequence[Sample], **more: np.ndarray) -> None:
+    """The truth of several samples, stacked, in one .npz that appears complete or not at all."""
+    arrays = {name: np.stack([np.asarray(getattr(s, name)) for s in samples]) for name in _ARRAYS}
+    arrays["id"], arrays["body"] = np.array([s.id for s in samples]), np.array([s.body for s in samples])
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            np.savez_compressed(file, **arrays, **more)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_truth(path: str | Path) -> list[Sample]:
+    """The samples of one truth file, without their pictures."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in (*_ARRAYS, "id", "body")}
+    return [
+        Sample(id=str(arrays["id"][k]), body=str(arrays["body"][k]), **{name: arrays[name][k] for name in _ARRAYS})
+        for k in range(len(arrays["id"]))
+    ]
