@@ -41,7 +41,7 @@ class Camera:
 
 
 def project(points_cam: Any, focal_px: Any, principal_px: Any) -> Any:
-    """Pixels (..., 2) of points (..., 3) in the camera frame; focal and principal (..., 2) broadcast; numpy or torch."""
+    """Pixels (..., 2) of points (..., 3), camera frame; focal and principal (..., 2) broadcast. Numpy or torch."""
     return points_cam[..., :2] / points_cam[..., 2:] * focal_px + principal_px
 
 
