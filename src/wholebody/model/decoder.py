@@ -148,8 +148,9 @@ class DeformableAttention(nn.Module):
 
 def sine_positions(side: int, width: int) -> Tensor:
     """Sine encoding of the cells of a side×side map, rows in the first half of the channels: (side·side)×width."""
-    frequencies = 10000.0 ** (2 * (torch.arange(width // 2, dtype=torch.float64) // 2) / (width // 2))
-    cells = (torch.arange(side, dtype=torch.float64) + 0.5) / (side + 1e-6) * 2 * math.pi
+    channels = torch.arange(width // 2, dtype=torch.float64, device="cpu")
+    frequencies = 10000.0 ** (2 * (channels // 2) / (width // 2))
+    cells = (torch.arange(side, dtype=torch.float64, device="cpu") + 0.5) / (side + 1e-6) * 2 * math.pi
     phases = cells[:, None] / frequencies
     encoded = torch.stack((phases[:, 0::2].sin(), phases[:, 1::2].cos()), 2).flatten(1)
     rows = encoded[:, None].expand(side, side, -1)

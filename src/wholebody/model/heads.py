@@ -25,6 +25,12 @@ def soft_argmax(probabilities: Tensor) -> Tensor:
     return torch.stack(coordinates, -1)
 
 
+def grid_softmax(scores: Tensor) -> Tensor:
+    """Scores N×J×... to distributions over the grid, in single precision at least: means over a grid need it."""
+    precise = torch.promote_types(scores.dtype, torch.float32)
+    return scores.flatten(2).softmax(2, dtype=precise).view(scores.shape)
+
+
 class PositionHead(nn.Module):
     """A feature map N×C×H×W to one distribution over D×H×W cells for each joint, and its mean.
 
@@ -47,7 +53,7 @@ class PositionHead(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """(volumes N×J×D×H×W that sum to one, positions N×J×3 in cells (x, y, z), features at the positions or None)"""
         volumes = self.volumes(features).unflatten(1, (self.joints, -1))
-        volumes = volumes.flatten(2).softmax(2).view(volumes.shape)
+        volumes = grid_softmax(volumes)
         positions = soft_argmax(volumes)
         if self.query is None:
             return volumes, positions, None
@@ -65,7 +71,7 @@ class BodyHead(nn.Module):
         self.pose = nn.Linear(flat, BODY_ROTATIONS * 6)
         self.shape = nn.Linear(width, BETAS)
         self.camera = nn.Linear(width, 3)
-        initialise_linear(self)
+        initialise_linear(self, self.root, self.pose)
 
     def forward(self, tokens: Tensor, joints_cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(rotations B×22×6: root, then 21 body joints; betas B×10; camera B×3)"""
@@ -95,7 +101,7 @@ class BoxHead(nn.Module):
         """(centres B×3×2, sizes B×3×2), parts as in PARTS"""
         features = self.upsample(torch.cat((feature_map, body_volumes.flatten(1, 2)), 1))
         heatmaps = self.center(features)
-        centers = soft_argmax(heatmaps.flatten(2).softmax(2).view(heatmaps.shape))
+        centers = soft_argmax(grid_softmax(heatmaps))
         found = sample_points(features, centers.detach())
         sizes = torch.stack([size(found[:, part]) for part, size in enumerate(self.size)], 1)
         return centers / self.scale, sizes
@@ -114,7 +120,7 @@ class HandHead(nn.Module):
         super().__init__()
         self.joint = None if hidden is None else nn.Linear(channels, hidden)
         self.pose = nn.Linear(HAND_JOINTS * ((hidden or channels) + 3), HAND_ROTATIONS * 6)
-        initialise_linear(self)
+        initialise_linear(self, self.pose)
 
     def forward(self, joint_features: Tensor, joints_cells: Tensor) -> Tensor:
         """N×20×C and N×20×3 to 6D rotations N×15×6"""
@@ -133,7 +139,7 @@ class FaceHead(nn.Module):
         self.point = nn.Linear(point_channels, hidden)
         self.expression = nn.Linear(flat, EXPRESSIONS)
         self.jaw = nn.Linear(flat, 6)
-        initialise_linear(self)
+        initialise_linear(self, self.jaw)
 
     def forward(self, point_features: Tensor, points_cells: Tensor, coarsest: Tensor) -> tuple[Tensor, Tensor]:
         points = torch.cat((self.point(point_features), points_cells), 2).flatten(1)
@@ -148,15 +154,18 @@ class FaceTokenHead(nn.Module):
         super().__init__()
         self.expression = nn.Linear(width, EXPRESSIONS)
         self.jaw = nn.Linear(width, 6)
-        initialise_linear(self)
+        initialise_linear(self, self.jaw)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return self.expression(tokens[:, EXPRESSION_TOKEN]), self.jaw(tokens[:, JAW_TOKEN])
 
 
-def initialise_linear(module: nn.Module) -> None:
-    """Small weights, so that training starts from rotations and sizes that hardly depend on the picture."""
+def initialise_linear(module: nn.Module, *rotations: nn.Linear) -> None:
+    """Small weights, so that training starts from outputs that hardly depend on the picture; `rotations`: no turn."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=0.01)
             nn.init.zeros_(part.bias)
+    with torch.no_grad():
+        for part in rotations:
+            part.bias.copy_(torch.tensor((1.0, 0.0, 0.0, 1.0, 0.0, 0.0)).repeat(len(part.bias) // 6))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wholebody.geometry.rotation import matrix_to_axis_angle, rotation_6d_to_matrix
+from wholebody.body.layer import BodyModel
+from wholebody.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle, rotation_6d_to_matrix
 from wholebody.model.config import ENCODERS, PYRAMIDS, OSXConfig, PartConfig, build_part
 from wholebody.model.decoder import KeypointDecoder
 from wholebody.model.encoder import EncoderOutput
@@ -91,7 +93,7 @@ class OSX(nn.Module):
         box_head: BoxHead,
         hands: Hands,
         face: Face | FaceTokenHead,
-        body: nn.Module | None = None,
+        body: BodyModel | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -102,8 +104,10 @@ class OSX(nn.Module):
         self.hands = hands
         self.face = face
         self.body = body
+        self.checkpoint: Any = None  # what `load_model` read this from
+        # Constants are made on the CPU even where parameters are only sketched (on the "meta" device, for loading).
         face_scale = config.face.box_scale if config.face is not None else 1.5
-        scales = torch.tensor((config.hands.box_scale, config.hands.box_scale, face_scale))
+        scales = torch.tensor((config.hands.box_scale, config.hands.box_scale, face_scale), device="cpu")
         self.register_buffer("box_scales", scales, persistent=False)
 
     def forward(self, images: Tensor, boxes: PartBoxes | None = None) -> Prediction:
@@ -130,7 +134,11 @@ class OSX(nn.Module):
             face_cells, (expression, jaw_6d) = None, self.face(encoded.tokens)
         left_cells, right_cells = self._unmirror(hand_cells)
 
-        rotations = rotation_6d_to_matrix(torch.cat((body_6d, hands_6d.flatten(1, 2), jaw_6d[:, None]), 1))
+        # Under autocast the heads speak in half precision; angles and everything after them need the full one.
+        full = self.box_scales.dtype
+        rotations_6d = torch.cat((body_6d, hands_6d.flatten(1, 2), jaw_6d[:, None]), 1).to(full)
+        betas, expression, camera = betas.to(full), expression.to(full), camera.to(full)
+        rotations = rotation_6d_to_matrix(rotations_6d)
         rotations = torch.cat((rotations[:, :22], _mirror(rotations[:, 22:37]), rotations[:, 37:]), 1)
         pose = matrix_to_axis_angle(rotations)
         return Prediction(
@@ -155,25 +163,20 @@ class OSX(nn.Module):
             face_box=part_boxes[:, 2],
         )
 
-    def with_mesh(self, prediction: Prediction, body: nn.Module | None = None) -> Prediction:
+    def with_mesh(self, prediction: Prediction, body: BodyModel | None = None) -> Prediction:
         """The prediction with mesh and joints of this network's body, or of the one given (a vertex subset, say)."""
-        p = prediction
-        output = (body or self.body)(  # type: ignore[misc]
-            betas=p.betas,
-            expression=p.expression,
-            global_orient=p.global_orient,
-            body_pose=p.body_pose,
-            left_hand_pose=p.left_hand_pose,
-            right_hand_pose=p.right_hand_pose,
-            jaw_pose=p.jaw_pose,
+        body = self.body if body is None else body
+        assert body is not None
+        output = body.from_matrices(
+            _body_rotations(prediction, body), prediction.betas, prediction.expression, prediction.cam_trans
         )
-        joints = output.joints + p.cam_trans[:, None]
+        joints = output.joints
         return dataclasses.replace(
-            p,
-            vertices_cam=output.vertices + p.cam_trans[:, None],
+            prediction,
+            vertices_cam=output.vertices,
             joints_cam=joints[:, :55],
             joints_144_cam=joints,
-            joints_proj_cells=self.project(self._from_144(joints)),
+            joints_proj_cells=self.project(body.joints_137(joints)),
         )
 
     def project(self, joints_cam: Tensor) -> Tensor:
@@ -183,12 +186,6 @@ class OSX(nn.Module):
         focal = joints_cam.new_tensor((self.config.focal * columns / width, self.config.focal * rows / height))
         principal = joints_cam.new_tensor((columns / 2, rows / 2))
         return joints_cam[..., :2] / (joints_cam[..., 2:] + 1e-4) * focal + principal
-
-    @staticmethod
-    def _from_144(joints: Tensor) -> Tensor:
-        from wholebody.body.joints import FROM_144
-
-        return joints[:, torch.tensor(FROM_144, device=joints.device)]
 
     def _camera_translation(self, camera: Tensor) -> Tensor:
         height, width = self.config.camera_hw
@@ -270,7 +267,7 @@ class Face(nn.Module):
 
 def build_osx(
     config: OSXConfig,
-    body: nn.Module | None = None,
+    body: BodyModel | None = None,
     *,
     encoder: nn.Module | None = None,
     hand_pyramid: nn.Module | None = None,
@@ -297,6 +294,17 @@ def build_osx(
         face,
         body,
     )
+
+
+def _body_rotations(prediction: Prediction, body: BodyModel) -> Tensor:
+    """The rotations of the body's tree, B×55×3×3: eyes looking ahead, the body's mean pose added to the hands."""
+    rotations = prediction.rotations
+    hands = rotations[:, 22:52]
+    if not body.flat_hand_mean:  # the mean is added to axis-angle vectors; elsewhere matrices spare a detour
+        pose = torch.cat((prediction.left_hand_pose, prediction.right_hand_pose), 1)
+        hands = axis_angle_to_matrix(pose + body.hand_mean)
+    eyes = torch.eye(3, dtype=rotations.dtype, device=rotations.device).expand(len(rotations), 2, 3, 3)
+    return torch.cat((rotations[:, :22], rotations[:, 52:], eyes, hands), 1)
 
 
 def _mirror(rotations: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def sample_points(features: Tensor, points_cells: Tensor) -> Tensor:
     """Features B×C×H×W at points B×J×2 (x, y in cells, centres at integers; zero outside): B×J×C."""
     height, width = features.shape[-2:]
     rows, columns = hat(points_cells[..., 1], height), hat(points_cells[..., 0], width)
-    weights = (rows[..., :, None] * columns[..., None, :]).flatten(2)
+    weights = (rows[..., :, None] * columns[..., None, :]).flatten(2).to(features.dtype)
     return weights @ features.flatten(2).transpose(1, 2)
 
 
@@ -43,6 +43,7 @@ def roi_align(features: Tensor, boxes_cells: Tensor, out_hw: tuple[int, int], mi
     columns = _bin_weights(boxes_cells[..., 0], boxes_cells[..., 2], out_hw[1], width)
     if mirror is not None:
         columns = torch.where(mirror[:, None, None], columns.flip(2), columns)
+    rows, columns = rows.to(features.dtype), columns.to(features.dtype)
     return rows[:, :, None] @ (features[:, None] @ columns[:, :, None].transpose(-1, -2))
 
 
@@ -117,7 +118,7 @@ class RoIFeatures(nn.Module):
             self.expand = nn.Conv2d(channels[0], expand, 1)
             nn.init.normal_(self.expand.weight, std=0.001)
         self.channels = channels if expand is None else (expand,)
-        self.register_buffer("mirror", torch.tensor(mirror), persistent=False)
+        self.register_buffer("mirror", torch.tensor(mirror, device="cpu"), persistent=False)
 
     def forward(self, encoded: EncoderOutput, boxes: Tensor) -> list[Tensor]:
         """boxes B×K×4, xyxy as fractions of the picture, to a (B·K)×C×s×s tensor for each level."""
@@ -125,6 +126,6 @@ class RoIFeatures(nn.Module):
         for features, side in zip(self.pyramid(encoded), self.crops, strict=True):
             height, width = features.shape[-2:]
             boxes_cells = boxes * boxes.new_tensor((width, height, width, height))
-            crop = roi_align(features, boxes_cells.to(features.dtype), (side, side), self.mirror).flatten(0, 1)
+            crop = roi_align(features, boxes_cells, (side, side), self.mirror).flatten(0, 1)
             crops.append(crop if self.expand is None else self.expand(crop))
         return crops

@@ -1,0 +1,328 @@
+"""Checkpoints: our own form, which carries its config and conventions, and the published one.
+
+Ours is a safetensors file; its metadata holds the config, the body conventions and the licence as JSON. Both forms
+are mapped into memory, not read: only what is used costs memory, so a published file's optimiser costs none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wholebody.errors import BadInput, OutputError
+from wholebody.model import published_names
+from wholebody.model.config import OSXConfig, config_from_dict, config_to_dict
+from wholebody.model.osx import OSX, build_osx
+
+FORMAT = "wholebody"
+VERSION = 1
+PUBLISHED_LICENCE = "the terms of the published OSX weights that these were converted from"
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """What the numbers that a network predicts mean. Parameters do not carry over between bodies."""
+
+    body: str = "smplx"  # "smplx" or "open"
+    gender: str = "neutral"
+    flat_hand_mean: bool = False  # False: hand poses are added to the body's mean hand pose
+    betas: int = 10
+    expression: int = 10
+    joint_set: str = "smplx-55, 144 and 137 as published"
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint is. `unused`: what a published file carries and the network never reads (name -> numbers)."""
+
+    path: str
+    form: str  # "wholebody" or "published"
+    config: OSXConfig
+    conventions: Conventions
+    licence: str
+    parameters: int  # numbers that are used
+    epoch: int | None = None
+    unused: Mapping[str, int] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)  # whatever else its maker wrote: recipe, errors, hours
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.form} checkpoint, size {self.config.name}, variant {self.config.variant}",
+            f"{self.parameters / 1e6:.1f} M numbers used",
+            f"body {self.conventions.body}, {self.conventions.gender}, {self.conventions.betas} betas, "
+            f"{self.conventions.expression} expression, flat_hand_mean={self.conventions.flat_hand_mean}",
+            f"joints {self.conventions.joint_set}",
+            f"licence: {self.licence}",
+        ]
+        if self.unused:
+            groups: dict[str, int] = {}
+            for name, count in self.unused.items():
+                group = ".".join(name.split(".")[: 3 if "keypoint_head" in name else 2])
+                groups[group] = groups.get(group, 0) + count
+            listed = ", ".join(f"{group} {count / 1e6:.1f} M" for group, count in groups.items())
+            lines.append(f"{len(self.unused)} tensors are carried and never used, dropped: {listed}")
+        lines += [f"{key}: {value}" for key, value in self.extra.items()]
+        return "\n".join(lines)
+
+
+def save(
+    model: OSX,
+    path: str | Path,
+    conventions: Conventions,
+    licence: str = "Apache-2.0",
+    extra: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a network in our own form, whole or not at all.
+
+    tensors: other values for the model's `state_dict` (an average over training steps). extra: JSON values to keep
+    with it.
+    """
+    own = _own_tensors(model.state_dict())
+    chosen = own if tensors is None else {name: tensors[name] for name in own}
+    _write_ours(chosen, path, model.config, conventions, licence, extra or {})
+
+
+def load(path: str | Path) -> tuple[OSX, CheckpointInfo]:
+    """A network without a body, in eval mode on the CPU, from a checkpoint of either form; strictly."""
+    path = Path(path)
+    return load_published(path) if is_published(path) else _load_ours(path)
+
+
+def load_published(path: str | Path) -> tuple[OSX, CheckpointInfo]:
+    """As `load`, from a published `.pth.tar`. What the network does not use is left in the file."""
+    tensors, config, epoch = _read_published(Path(path))
+    with torch.device("meta"):
+        wanted = build_osx(config).state_dict()
+    translation = published_names.to_ours(tensors, wanted, config.variant)
+    model = _assemble(config, translation.tensors)
+    return model, _published_info(Path(path), config, epoch, translation)
+
+
+def describe(path: str | Path) -> CheckpointInfo:
+    """What a checkpoint is, from its names and metadata alone."""
+    path = Path(path)
+    if not is_published(path):
+        with _open_ours(path) as (file, info):
+            numbers = sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())
+            return dataclasses.replace(info, parameters=numbers)
+    tensors, config, epoch = _read_published(path)
+    with torch.device("meta"):
+        wanted = build_osx(config).state_dict()
+    return _published_info(path, config, epoch, published_names.to_ours(tensors, wanted, config.variant))
+
+
+def convert(source: str | Path, target: str | Path) -> CheckpointInfo:
+    """Rewrite a checkpoint in the other form: published to `.safetensors`, or ours to `.pth` / `.pth.tar`."""
+    target = Path(target)
+    model, info = load(source)
+    if target.suffix == ".safetensors":
+        licence = PUBLISHED_LICENCE if info.form == "published" else info.licence
+        save(model, target, info.conventions, licence, info.extra)
+    elif target.suffix in (".pth", ".tar", ".pt"):
+        tensors = published_names.to_published(_own_tensors(model.state_dict()), model.config.variant)
+        network = {published_names.PREFIX + name: tensor for name, tensor in tensors.items()}
+        contents = {"epoch": info.epoch or 0, "network": network, "optimizer": {}}
+        write_whole(target, lambda part: torch.save(contents, part))
+    else:
+        raise BadInput(f"{target}: name the target .safetensors (our form) or .pth.tar (the published form)")
+    return describe(target)
+
+
+def is_published(path: Path) -> bool:
+    """Whether a file is a torch checkpoint rather than a safetensors one, by its first bytes."""
+    if not path.is_file():
+        raise BadInput(f"there is no checkpoint at {path}")
+    with open(path, "rb") as file:
+        head = file.read(9)
+    if not head:
+        raise BadInput(f"{path} is empty; download or copy it again")
+    return head[8:9] != b"{"  # safetensors: eight bytes of length, then JSON
+
+
+def write_whole(path: str | Path, write: Callable[[str], object]) -> None:
+    """`write` to a neighbour of `path` that takes its place once complete, so that none is ever seen half-written."""
+    path = Path(path)
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.fchmod(handle, 0o666 & ~_umask())
+        os.close(handle)
+        write(part)
+        os.replace(part, path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise OutputError(f"cannot write {path}: {error}. Free some space there or choose another place.") from error
+    finally:
+        if part is not None and os.path.exists(part):
+            os.unlink(part)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+# Our own form
+
+
+def _own_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.startswith("body.")}
+
+
+def _write_ours(
+    tensors: Mapping[str, Tensor],
+    path: str | Path,
+    config: OSXConfig,
+    conventions: Conventions,
+    licence: str,
+    extra: Mapping[str, Any],
+) -> None:
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "config": json.dumps(config_to_dict(config)),
+        "conventions": json.dumps(dataclasses.asdict(conventions)),
+        "licence": licence,
+        "extra": json.dumps(dict(extra)),
+    }
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_whole(path, lambda part: save_file(plain, part, metadata))
+
+
+class _open_ours:
+    """Context: (the open safetensors file, its CheckpointInfo with 0 parameters)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> tuple[Any, CheckpointInfo]:
+        try:
+            self.file = safe_open(str(self.path), framework="pt")
+            self.file.__enter__()
+            metadata = self.file.metadata() or {}
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"{self.path} is damaged or no checkpoint ({error}); download or copy it again") from error
+        return self.file, _read_metadata(self.path, metadata)
+
+    def __exit__(self, *problem: object) -> None:
+        self.file.__exit__(*problem)
+
+
+def _read_metadata(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
+    if metadata.get("format") != FORMAT:
+        raise BadInput(f"{path} is a safetensors file of something else: it does not say it is a wholebody network")
+    if metadata.get("version") != str(VERSION):
+        raise BadInput(f"{path} has version {metadata.get('version')}, this program reads {VERSION}; update wholebody")
+    try:
+        config = config_from_dict(json.loads(metadata["config"]))
+        conventions = json.loads(metadata["conventions"])
+        extra = json.loads(metadata["extra"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise BadInput(f"{path} has unreadable metadata ({error}); it cannot be used") from error
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+    known = {item.name for item in dataclasses.fields(Conventions)}
+    if set(conventions) != known:
+        raise BadInput(f"{path} states other conventions than this version knows: {sorted(set(conventions) ^ known)}")
+    licence = metadata.get("licence", "not stated")
+    return CheckpointInfo(str(path), FORMAT, config, Conventions(**conventions), licence, 0, extra=extra)
+
+
+def _load_ours(path: Path) -> tuple[OSX, CheckpointInfo]:
+    with _open_ours(path) as (file, info):
+        tensors = {name: _at_least_single(file.get_tensor(name)) for name in file.keys()}
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    return _assemble(info.config, tensors, path), dataclasses.replace(info, parameters=numbers)
+
+
+def _at_least_single(tensor: Tensor) -> Tensor:
+    """Weights may be kept in half precision to save space; they are computed with in single."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+# The published form
+
+
+def _read_published(path: Path) -> tuple[dict[str, Tensor], OSXConfig, int | None]:
+    """Tensors by canonical name, mapped from the file; what network they are of; the epoch they were saved after."""
+    contents = _unpickle(path)
+    network = contents.get("network") if isinstance(contents, dict) else None
+    if not isinstance(network, dict) or not all(isinstance(value, Tensor) for value in network.values()):
+        kind = f"the keys {sorted(map(str, contents))[:5]}" if isinstance(contents, dict) else type(contents).__name__
+        raise BadInput(f"{path} is no published OSX checkpoint: it holds {kind} and no 'network' of tensors")
+    tensors = {published_names.canonical(name): tensor for name, tensor in network.items()}
+    try:
+        config = published_names.read_config({name: tensor.shape for name, tensor in tensors.items()})
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+    epoch = contents.get("epoch")
+    return tensors, config, epoch if isinstance(epoch, int) else None
+
+
+def _unpickle(path: Path) -> Any:
+    zipped = zipfile.is_zipfile(path)
+    try:
+        # Only zipped files can be mapped; torch wrote others before version 1.6.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        if "nsupported global" in str(error) or "nsupported class" in str(error):
+            raise BadInput(
+                f"{path} holds code or objects besides tensors and was not loaded: running it could harm your machine. "
+                "Ask its maker for the weights alone."
+            ) from error
+        raise BadInput(
+            f"{path} is damaged or no checkpoint; download or copy it again ({_first_line(error)})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise BadInput(
+            f"{path} is damaged or no checkpoint; download or copy it again ({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+
+
+def _published_info(
+    path: Path, config: OSXConfig, epoch: int | None, translation: published_names.Translation
+) -> CheckpointInfo:
+    numbers = sum(tensor.numel() for tensor in translation.tensors.values())
+    return CheckpointInfo(
+        str(path), "published", config, Conventions(), "as published with the OSX weights", numbers, epoch,
+        translation.unused,
+    )  # fmt: skip
+
+
+def _assemble(config: OSXConfig, tensors: Mapping[str, Tensor], path: Path | None = None) -> OSX:
+    """The network of a config with these very tensors as its weights, so that mapped ones are not copied."""
+    with torch.device("meta"):
+        model = build_osx(config)
+    if any(buffer.is_meta for name, buffer in model.named_buffers() if name not in tensors):
+        model = build_osx(config)  # a part computes constants that a checkpoint does not carry
+    wanted = model.state_dict()
+    missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    wrong = [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
+    problems = [
+        f"{len(names)} tensors {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in (("are missing", missing), ("are unknown", unknown), ("have another shape", sorted(wrong)))
+        if names
+    ]
+    if problems:
+        raise BadInput(f"{path}: the weights do not fit their config: {'; '.join(problems)}")
+    model.load_state_dict(dict(tensors), strict=True, assign=True)
+    return model.eval()
