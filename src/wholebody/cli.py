@@ -1,0 +1,229 @@
+"""The command line. Every command parses its options and calls one function; nothing heavy is imported before that."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from wholebody import __version__
+from wholebody.errors import WholebodyError
+
+OK, SOME_FAILED, USAGE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 all done, 1 some inputs failed (reported at the end), 2 the command cannot be carried out."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except WholebodyError as error:
+        print(f"wholebody: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print(
+            "\nwholebody: interrupted. What is written is whole; `predict --resume` goes on from here.", file=sys.stderr
+        )
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="wholebody", description="Whole-body 3D meshes of the people in a photo.")
+    parser.add_argument("--version", action="version", version=f"wholebody {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_predict(commands)
+    _add_info(commands)
+    _add_body(commands)
+    _add_checkpoint(commands)
+    _add_synth(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
+    return parser
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    add = _command(commands, "predict", predict, "meshes, keypoints and overlays of the people in pictures")
+    add("inputs", nargs="+", metavar="INPUT", help="pictures, folders of pictures, or globs")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder for the results; made if missing")
+    add(
+        "--model",
+        default="t",
+        help="an embedded name (t), a .safetensors checkpoint or a published .pth.tar; default t",
+    )
+    add(
+        "--body", metavar="PATH", help="open (embedded), or a file or folder with SMPL-X; default: what the model needs"
+    )
+    add(
+        "--boxes",
+        metavar="FILE|whole",
+        help="JSON with person boxes (COCO detections, or boxes by picture name), or "
+        "`whole`: one person fills the picture; default: the detector finds them",
+    )
+    add(
+        "--detector",
+        default="movenet",
+        choices=("movenet", "rfdetr", "whole"),
+        help="movenet (embedded), rfdetr (if installed), whole; default movenet",
+    )
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    add("--batch-size", type=int, metavar="N", help="people at a time; default 4 on a CPU, 32 on a GPU")
+    add(
+        "--save",
+        default="overlay,npz,obj,ply,glb,json",
+        metavar="KINDS",
+        help="comma-separated: overlay,npz,obj,ply,glb,json (the .json is always written); default all",
+    )
+    add("--opacity", type=float, default=0.9, help="of the mesh over the photo, 0 to 1; default 0.9")
+    add("--resume", action="store_true", help="skip pictures that an earlier run finished")
+
+
+def predict(options: argparse.Namespace) -> int:
+    from wholebody.predict_files import PredictConfig, predict_files
+
+    start = time.perf_counter()
+    summary = predict_files(
+        PredictConfig(
+            inputs=tuple(options.inputs),
+            out=options.out,
+            model=options.model,
+            body=options.body,
+            boxes=options.boxes,
+            detector=options.detector,
+            device=options.device,
+            batch_size=options.batch_size,
+            opacity=options.opacity,
+            save=tuple(kind.strip() for kind in options.save.split(",") if kind.strip()),
+            resume=options.resume,
+        )
+    )
+
+    print(
+        f"{len(summary.done)} pictures done, {summary.people} people, {len(summary.skipped)} skipped as complete, "
+        f"{len(summary.problems)} failed; results in {options.out}"
+    )
+    steps = ", ".join(f"{step} {seconds:.2f}" for step, seconds in summary.seconds.items())
+    print(f"seconds: {steps}{', ' if steps else ''}all {time.perf_counter() - start:.2f}")
+    if summary.empty:
+        print(
+            f"nobody was found in {len(summary.empty)} pictures; `--boxes whole` takes the whole picture as one "
+            "person, `--detector rfdetr` looks closer:\n" + "\n".join(f"  {name}" for name in summary.empty)
+        )
+    for problem in summary.problems:
+        print(f"failed: {problem}", file=sys.stderr)
+    return SOME_FAILED if summary.problems else OK
+
+
+def _add_info(commands: argparse._SubParsersAction) -> None:
+    add = _command(commands, "info", info, "what a checkpoint, body or result file is")
+    add("path", nargs="+", metavar="PATH", help="a file, a folder, or an embedded name (t, open)")
+
+
+def info(options: argparse.Namespace) -> int:
+    from wholebody.info import describe
+
+    for path in options.path:
+        print(describe(path))
+    return OK
+
+
+def _add_body(commands: argparse._SubParsersAction) -> None:
+    group = commands.add_parser("body", help="the embedded open body").add_subparsers(required=True, metavar="ACTION")
+    add = _command(group, "export", export_body, "write the open body as a file in the SMPL-X layout")
+    add("out", type=Path, metavar="OUT", help="file to write, .npz; the stock `smplx` package loads it")
+
+
+def export_body(options: argparse.Namespace) -> int:
+    from wholebody.body.open_body import export
+
+    print(export(options.out))
+    return OK
+
+
+def _add_checkpoint(commands: argparse._SubParsersAction) -> None:
+    group = commands.add_parser("checkpoint", help="checkpoints").add_subparsers(required=True, metavar="ACTION")
+    add = _command(group, "convert", convert_checkpoint, "from the published form to ours, or back")
+    add("source", metavar="SRC", help="a published .pth.tar or a .safetensors of ours")
+    add("target", metavar="DST", help="the other of the two; the suffix decides")
+
+
+def convert_checkpoint(options: argparse.Namespace) -> int:
+    from wholebody.model.checkpoint import convert
+
+    print(convert(options.source, options.target))
+    return OK
+
+
+def _add_synth(commands: argparse._SubParsersAction) -> None:
+    add = _command(commands, "synth", synth, "draw synthetic people with exact truth")
+    add("--out", required=True, type=Path, metavar="DIR")
+    add("--count", required=True, type=int, metavar="N", help="how many samples")
+    add("--seed", type=int, default=0, help="the same seed gives the same files; default 0")
+    add("--workers", type=int, default=None, help="processes; default one per core")
+    add("--motion", metavar="DIR", help="recorded poses to draw from")
+    add("--hdri", metavar="DIR", help="environment maps that light the people")
+    add("--backgrounds", metavar="DIR", help="pictures to put behind them")
+    add("--split", default="train", choices=("train", "heldout", "all"), help="whose motion; default train")
+    add("--layers", action="store_true", help="people alone with alpha, to be put before backgrounds while training")
+
+
+def synth(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from wholebody.synthesis import SynthesisConfig, run
+
+    config = SynthesisConfig(
+        motion=options.motion, hdri=options.hdri, backgrounds=options.backgrounds, split=options.split
+    )
+    with tqdm(total=options.count, unit="person") as bar:
+        out = run(
+            options.out,
+            options.count,
+            options.seed,
+            workers=options.workers or os.cpu_count() or 1,
+            config=config,
+            layers=options.layers,
+            progress=bar.update,
+        )
+    print(out)
+    return OK
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    add = _command(commands, "train", train, "train a network")
+    add("config", type=Path, metavar="CONFIG", help="a recipe, see configs/")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the recipe")
+    add("--out", type=Path, metavar="DIR", help="the run's folder; a run that is in it goes on")
+
+
+def train(options: argparse.Namespace) -> int:
+    from wholebody.training.loop import train as run
+
+    print(run(options.config, options.overrides, options.out))
+    return OK
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    add = _command(commands, "evaluate", evaluate, "measure a network")
+    add("model", metavar="MODEL", help="an embedded name or a checkpoint")
+    add("--testset", required=True, choices=("synthetic", "real"))
+    add("--root", type=Path, metavar="DIR", help="where the test set lies")
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    from wholebody.evaluation.evaluate import run
+
+    run(options.model, testset=options.testset, root=options.root)
+    return OK
+
+
+def _command(commands: argparse._SubParsersAction, name: str, function, text: str):
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(command=function)
+    return parser.add_argument
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""Results as files, each of which appears whole or not at all: written under another name, then moved to its place.
+
+For a picture NAME: `NAME_overlay.jpg`, for each person N `NAME_personN.npz`, `.obj`, `.ply`, `.glb`, and last
+`NAME.json`, which therefore says that the rest is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wholebody.errors import BadInput, OutputError
+
+if TYPE_CHECKING:
+    from wholebody.predict import Person
+
+KINDS = ("overlay", "npz", "obj", "ply", "glb", "json")
+MESHES = ("obj", "ply", "glb")
+FORMAT = "wholebody.person/1"
+
+
+def result_path(folder: Path, name: str, kind: str, person: int = 0) -> Path:
+    """Where the result of that kind for the picture `name` lies; `name` may hold `/`."""
+    end = {"overlay": "_overlay.jpg", "json": ".json"}.get(kind, f"_person{person}.{kind}")
+    return folder / (name + end)
+
+
+def write_results(
+    folder: Path,
+    name: str,
+    image: np.ndarray,
+    people: Sequence[Person],
+    *,
+    faces: np.ndarray,
+    conventions: dict[str, Any],
+    save: Sequence[str] = KINDS,
+    opacity: float = 0.9,
+    image_id: int | str | None = None,
+) -> list[Path]:
+    """Write what `save` names for one picture and say which files those are; on an error none of them stays.
+
+    `faces` (F, 3) is the topology of the body, `conventions` a table that goes into every `.npz`.
+    """
+    written: list[Path] = []
+    remove_results(folder, name)
+    try:
+        if "overlay" in save:
+            from wholebody.output.overlay import draw_overlay, encode_jpeg
+
+            picture = draw_overlay(image, people, faces, opacity=opacity)
+            written.append(write_bytes(result_path(folder, name, "overlay"), encode_jpeg(picture)))
+        for number, person in enumerate(people):
+            for kind in save:
+                if kind == "npz":
+                    data = person_npz(person, conventions | {"picture": name, "person": number})
+                elif kind in MESHES:
+                    data = mesh_bytes(person.vertices_cam, faces, kind, f"{Path(name).name}_person{number}")
+                else:
+                    continue
+                written.append(write_bytes(result_path(folder, name, kind, number), data))
+        rows = coco_results(people, name if image_id is None else image_id)
+        written.append(write_bytes(result_path(folder, name, "json"), json.dumps(rows).encode()))
+    except BaseException:
+        for path in written:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise
+    return written
+
+
+def is_complete(folder: Path, name: str, save: Sequence[str], source: Path) -> bool:
+    """Whether a run has finished this picture: its `.json`, written last, is newer than the picture, and all it implies
+    is there."""
+    marker = result_path(folder, name, "json")
+    try:
+        people = len(json.loads(marker.read_bytes()))
+        if marker.stat().st_mtime < source.stat().st_mtime:
+            return False
+    except (OSError, ValueError, TypeError):
+        return False
+    wanted = [result_path(folder, name, "overlay")] if "overlay" in save else []
+    wanted += [result_path(folder, name, kind, n) for kind in save if kind in ("npz", *MESHES) for n in range(people)]
+    return all(path.is_file() for path in wanted)
+
+
+def remove_results(folder: Path, name: str) -> None:
+    """Take away what an earlier run wrote for this picture, marker first: it may have found more people."""
+    marker = result_path(folder, name, "json")
+    with contextlib.suppress(OSError):
+        marker.unlink()
+    for path in marker.parent.glob(f"{glob.escape(marker.stem)}_person*.*"):
+        number, _, kind = path.name.removeprefix(f"{marker.stem}_person").partition(".")
+        if number.isdecimal() and kind in ("npz", *MESHES):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def person_npz(person: Person, conventions: dict[str, Any]) -> bytes:
+    """All parameters, joints, keypoints and the camera of one person; `conventions` is a JSON text in the archive."""
+    arrays = {
+        name: np.asarray(getattr(person, name), np.float32) for name in person.numbers() if name != "vertices_cam"
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, conventions=json.dumps({"format": FORMAT} | conventions), **arrays)  # type: ignore
+    return buffer.getvalue()
+
+
+def mesh_bytes(vertices_cam: np.ndarray, faces: np.ndarray, kind: str, name: str) -> bytes:
+    """A named mesh with vertex normals as `.obj`, `.ply` or `.glb`.
+
+    Camera frame, metres, but with y up and the viewer looking along -z: (x, -y, -z), as 3D programs expect. A camera
+    at the origin with the person's focal length and principal point sees it as in the photo.
+    """
+    import trimesh
+
+    turned = np.asarray(vertices_cam, np.float64) * [1, -1, -1]
+    mesh = trimesh.Trimesh(turned, faces, vertex_normals=vertex_normals(turned, faces), process=False)
+    mesh.metadata["name"] = name
+    if kind == "glb":
+        scene = trimesh.Scene()
+        scene.add_geometry(mesh, node_name=name, geom_name=name)
+        return bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True))
+    if kind == "obj":
+        return trimesh.exchange.obj.export_obj(mesh, include_normals=True, digits=6, header="wholebody").encode()
+    if kind == "ply":
+        data = trimesh.exchange.ply.export_ply(mesh, vertex_normal=True)
+        return data.replace(b"comment https://github.com/mikedh/trimesh", f"comment name {name}".encode(), 1)
+    raise BadInput(f"There is no mesh format {kind!r}; known: {', '.join(MESHES)}.")
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(V, 3) unit normals, weighted by area."""
+    corners = vertices[faces]
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.stack([np.bincount(faces.ravel(), np.repeat(across[:, k], 3), len(vertices)) for k in range(3)], 1)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
+
+
+def coco_results(people: Sequence[Person], image_id: int | str) -> list[dict[str, Any]]:
+    """COCO result format, a row a person: `keypoints` = 133 × (x, y, score) in the order of COCO-WholeBody (17 body,
+    6 feet, 68 face, 21 left hand, 21 right hand), `bbox` = x, y, width, height. A keypoint's score is its person's."""
+    rows = []
+    for person in people:
+        points = np.concatenate([person.keypoints_px, np.full((len(person.keypoints_px), 1), person.score)], axis=1)
+        x0, y0, x1, y1 = (round(float(value), 3) for value in person.box_xyxy)
+        rows.append(
+            {
+                "image_id": image_id,
+                "category_id": 1,
+                "bbox": [x0, y0, round(x1 - x0, 3), round(y1 - y0, 3)],
+                "score": round(float(person.score), 5),
+                "keypoints": [round(float(value), 3) for value in points.ravel()],
+            }
+        )
+    return rows
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())  # a full network disk says so only here
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
+        raise
+    return path
+
+
+def check_folder(folder: Path) -> None:
+    """Make the output folder and write a byte to it, so that a run fails before its work and not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made a folder: {_reason(error)}") from error
+    probe = write_bytes(folder / ".wholebody_probe", b"\0")
+    with contextlib.suppress(OSError):
+        probe.unlink()
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full. Free some space, then run again with --resume."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{error.strerror}. Choose another folder with --out, or change its permissions."
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+        return f"{error.strerror}: something else is in its place. Choose another folder with --out."
+    return f"{error.strerror or error}."
