@@ -76,7 +76,9 @@ def grasps(axes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray
 def fit(rotations: np.ndarray, joints: np.ndarray) -> Hands:
     """From the rotations A to T of many people (N,55,3,3) and the mean person's T-pose joints (55,3)."""
     mean, axes = relaxed(rotations), finger_axes(joints)
-    away = grasps(axes, GRASPS, np.random.default_rng(0)) - mean
+    poses = grasps(axes, GRASPS, np.random.default_rng(0))
+    away = poses - mean
     _, basis = np.linalg.eigh(away.T @ away)
     components = basis[:, ::-1].T
-    return Hands(mean, components * np.where(components.sum(1) < 0, -1, 1)[:, None], axes)
+    closing = components @ poses.mean(0)  # a positive coefficient closes the hand
+    return Hands(mean, components * np.where(closing < 0, -1, 1)[:, None], axes)

@@ -22,7 +22,8 @@ NAMES = (
     *("scalp", "brow", "eyelid", "eye_white", "iris", "pupil", "eye_socket", "mouth_inside", "tongue"),
 )
 IRIS_RADIUS_M, PUPIL_RADIUS_M = 7.5e-3, 4.5e-3  # MakeHuman's eyeballs are 32 mm wide, a third more than real ones
-BROW_HALF_WIDTH_M = 6e-3
+BROW_HALF_WIDTH_M = 5e-3
+LID_MOVES_M = 1e-3  # skin that a blink moves further than this is no brow
 
 
 def label(vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray, source: Source) -> np.ndarray:
@@ -60,7 +61,8 @@ def label(vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray, source:
     paint("ear", ears & head)
     paint("eyelid", (source.painted("eyelids") > 0.5) & head)
     paint("lips", source.painted("lips") > 0.5)
-    paint("brow", head & (_distance_to_brows(vertices, source) < BROW_HALF_WIDTH_M))
+    blink = np.linalg.norm(source.actions["eyeBlinkLeft"] + source.actions["eyeBlinkRight"], axis=1)
+    paint("brow", head & (blink < LID_MOVES_M) & (_distance_to_brows(vertices, source) < BROW_HALF_WIDTH_M))
     paint("mouth_inside", (source.painted("inside-mouth") > 0.5) | (segment == "mouth_cavity"))
     paint("tongue", segment == "tongue")
     paint("eye_socket", np.isin(segment, ("eye_cavity.L", "eye_cavity.R")))
