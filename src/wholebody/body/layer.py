@@ -111,7 +111,7 @@ class BodyModel(nn.Module):
 
     def _prepare_correctives(self) -> None:
         """For sparse correctives: the span of rows that each joint has, and where their sums go in the planes."""
-        self._corrective_spans: tuple[tuple[int, int, int], ...] = ()
+        self._corrective_spans: tuple[tuple[int, int, int], ...] | None = None
         if not hasattr(self, "corrective_joint"):
             return
         ends = torch.searchsorted(self.corrective_joint, torch.arange(55, device=self.corrective_joint.device)).tolist()
@@ -158,7 +158,7 @@ class BodyModel(nn.Module):
             "landmarks": row[self.landmarks],
             "contour": row[self.contour],
         }
-        if self._corrective_spans:
+        if self._corrective_spans is not None:
             stays = row[self.corrective_vertex] >= 0
             cut["corrective_joint"] = self.corrective_joint[stays]
             cut["corrective_vertex"] = row[self.corrective_vertex[stays]]
@@ -210,13 +210,23 @@ class BodyModel(nn.Module):
             global_orient=global_orient, body_pose=body_pose, left_hand_pose=left_hand_pose,
             right_hand_pose=right_hand_pose, jaw_pose=jaw_pose, leye_pose=leye_pose, reye_pose=reye_pose,
         )  # fmt: skip
-        return self.from_matrices(axis_angle_to_matrix(pose), betas, expression, transl)
+        return self.from_matrices(axis_angle_to_matrix(pose.to(self.dtype)), betas, expression, transl)
 
     def from_matrices(
         self, rotations: Tensor, betas: Tensor, expression: Tensor, transl: Tensor | None = None
     ) -> BodyOutput:
         """The mesh of local rotations (B, 55, 3, 3), relaxed hand included by the caller; the rest as in `forward`."""
-        coefficients = torch.cat([betas, expression], -1)
+        if betas.shape[-1] != NUM_SHAPE or expression.shape[-1] != NUM_EXPRESSION or rotations.shape[1:] != (55, 3, 3):
+            raise BadInput(
+                f"a body takes betas B×10, expression B×10 and rotations B×55×3×3, not {tuple(betas.shape)}, "
+                f"{tuple(expression.shape)} and {tuple(rotations.shape)}"
+            )
+        # Half precision would move vertices by centimetres: the body is computed in its own type even under autocast.
+        with torch.autocast(self.template.device.type, enabled=False):
+            coefficients = torch.cat([betas, expression], -1).to(self.dtype)
+            return self._pose(rotations.to(self.dtype), coefficients, transl)
+
+    def _pose(self, rotations: Tensor, coefficients: Tensor, transl: Tensor | None) -> BodyOutput:
         rest_joints = self.rest_joints + (coefficients @ self.joint_directions).unflatten(-1, (55, 3))
         turns, places = self._pose_tree(rotations, rest_joints)
         rest_vertices = self._rest_vertices(coefficients, rotations)
@@ -226,6 +236,11 @@ class BodyModel(nn.Module):
         if transl is not None:
             vertices, joints = vertices + transl[:, None], joints + transl[:, None]
         return BodyOutput(vertices, joints)
+
+    def rest_pelvis(self, betas: Tensor, expression: Tensor | None = None) -> Tensor:
+        """Where the pelvis (B, 3) of these shapes is in the body's own frame: what `global_orient` turns about."""
+        pelvis = self.rest_joints[0] + betas @ self.joint_directions[:NUM_SHAPE, :3]
+        return pelvis if expression is None else pelvis + expression @ self.joint_directions[NUM_SHAPE:, :3]
 
     def joints_137(self, joints_144: Tensor) -> Tensor:
         """The 137 joints (..., 137, 3) of the published set (`joints.JOINTS_137`) from the 144."""
@@ -247,12 +262,12 @@ class BodyModel(nn.Module):
         shaped = torch.addmm(self.template.flatten(), coefficients, self.directions.flatten(1))
         # R - 1 of every joint but the root, row by row.
         features = (rotations[:, 1:] - torch.eye(3, dtype=rotations.dtype, device=rotations.device)).flatten(2)
-        if self._corrective_spans:
-            moved = [features[:, j] @ self.correctives[:, a:b].flatten(1) for j, a, b in self._corrective_spans]
-            where = self.corrective_where.expand(len(shaped), -1)
-            shaped = shaped.scatter_add(1, where, torch.cat(moved, 1))
-        else:
+        if self._corrective_spans is None:
             shaped = torch.addmm(shaped, features.flatten(1), self.correctives.flatten(1))
+        elif self._corrective_spans:
+            moved = [features[:, j] @ self.correctives[:, a:b].flatten(1) for j, a, b in self._corrective_spans]
+            where = self.corrective_where.expand(shaped.shape[0], -1)
+            shaped = shaped.scatter_add(1, where, torch.cat(moved, 1))
         return shaped.unflatten(1, (3, -1))
 
     def _skin(self, rest: Tensor, turns: Tensor, shifts: Tensor) -> Tensor:
@@ -270,7 +285,7 @@ class BodyModel(nn.Module):
 
     def _points_on_skin(self, vertices: Tensor, neck_turn: Tensor) -> Tensor:
         """The 89 points (B, 89, 3) behind the tree's joints: single vertices, inner face landmarks, contour."""
-        batch = len(vertices)
+        batch = vertices.shape[0]
         fixed = vertices[:, self.landmarks.flatten()].unflatten(1, (51, 3))
         landmarks = (fixed * self.landmark_barycentric[..., None]).sum(2)
         # The contour is what a viewer in front sees as the face's edge: it slides over the skin as the head turns.
@@ -292,7 +307,8 @@ def _contour_row(neck_turn: Tensor) -> Tensor:
     """
     r = neck_turn.detach()
     sideways = torch.atan2(r[:, 2, 0], torch.sqrt(r[:, 0, 0] ** 2 + r[:, 1, 0] ** 2))
-    degrees = torch.round(torch.rad2deg(sideways)).clamp(-_MAX_TURN, _MAX_TURN).long()
+    # A pose that is not a number must give joints that are not numbers, not an index error.
+    degrees = torch.round(torch.rad2deg(sideways)).nan_to_num().clamp(-_MAX_TURN, _MAX_TURN).long()
     return torch.where(degrees < 0, _MAX_TURN - degrees, degrees)
 
 
