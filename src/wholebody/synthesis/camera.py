@@ -63,7 +63,8 @@ def sample_framing(
     else:
         wanted = np.ones(len(rest), bool)
         filled = rng.uniform(0.35, 0.98)
-    points = vertices[wanted]
+    coarse = slice(None, None, 7)  # enough vertices for the distance; the boxes below take all
+    points = vertices[coarse][wanted[coarse]]
     centre = 0.5 * (points.min(0) + points.max(0))
 
     landscape = rng.random() < 0.5
@@ -78,13 +79,13 @@ def sample_framing(
     def placed(distance: float) -> np.ndarray:
         return np.array([aside[0], aside[1], 1.0]) * distance - centre
 
-    nearest = 0.42 + (centre[2] - vertices[:, 2].min())
+    nearest = 0.42 + float(centre[2] - vertices[:, 2].min())
     distance = max(2.0, nearest)
     for _ in range(6):
         distance = float(np.clip(distance * _extent(points + placed(distance)) * reach, nearest, 60))
     offset = placed(distance)
-    part = _project(points + offset)
     body = _project(vertices + offset)
+    part = body[wanted]
     low, high = part.min(0), part.max(0)
     size = high - low
     if closeup:

@@ -61,7 +61,7 @@ def sample_outfit(rng: Generator) -> Outfit:
     hair_tone = _mix(rng, _HAIR_TONES, _HAIR_WEIGHT)
     if rng.random() < 0.03:
         hair_tone = _any_color(rng)
-    rows = [_beard(rng, hair_tone)] if rng.random() < 0.18 else []
+    rows = [_beard(rng, hair_tone)] if rng.random() < 0.13 else []
     rows += _clothes(rng)
     rows += _hair(rng, hair_tone)
     return Outfit(np.stack(rows).astype(np.float32), _skin(rng, hair_tone))
@@ -69,7 +69,7 @@ def sample_outfit(rng: Generator) -> Outfit:
 
 def _skin(rng: Generator, hair_tone: np.ndarray) -> np.ndarray:
     s = np.zeros(p.SKIN_COLUMNS)
-    where = rng.uniform(0, len(_SKIN_TONES) - 1.001)
+    where = rng.uniform(0, len(_SKIN_TONES) - 1.4)
     k, t = int(where), where % 1
     tone = (_SKIN_TONES[k] * (1 - t) + _SKIN_TONES[k + 1] * t) * rng.normal(1, 0.025, 3) * rng.normal(1, 0.04)
     skin = _linear(tone)
@@ -86,7 +86,7 @@ def _skin(rng: Generator, hair_tone: np.ndarray) -> np.ndarray:
     s[p.FRECKLES] = rng.uniform(0.2, 0.9) if k < 4 and rng.random() < 0.15 else 0
     s[p.MOTTLE] = rng.uniform(0.01, 0.07)
     s[p.BLUSH] = rng.uniform(0.2, 1.3)
-    s[p.BROW_AMOUNT] = rng.uniform(0.45, 1.0)
+    s[p.BROW_AMOUNT] = rng.uniform(0.3, 0.9)
     s[p.LIP_AMOUNT] = rng.uniform(0.4, 1.0)
     s[p.SKIN_SHINE] = rng.uniform(0.02, 0.14)
     s[p.SKIN_SEED] = rng.uniform(0, 32)
@@ -100,7 +100,7 @@ def _hair(rng: Generator, tone: np.ndarray) -> list[np.ndarray]:
     if style == "bald":
         return []
     g = _row(rng, p.LONG_HAIR if style == "long" else p.HAIR)
-    g[p.LOW] = rng.uniform(0.1, 0.42)
+    g[p.LOW] = rng.uniform(0.16, 0.45)
     g[p.DROP] = rng.uniform(-0.02, 0.008)
     g[p.VDEPTH] = rng.uniform(-0.004, 0.004)
     thickness = {
@@ -257,7 +257,7 @@ def _cloth(rng: Generator, g: np.ndarray, patterned: float = 0.45) -> None:
     g[p.DUTY] = rng.uniform(0.15, 0.75)
     if pattern == p.FINE:
         _color(g, p.COLOR_B, colors[0] * rng.uniform(0.6, 1.5))
-    g[p.BUMP] = rng.uniform(0.05, 0.45)
+    g[p.BUMP] = rng.uniform(0.03, 0.32)
     g[p.SHINE] = rng.uniform(0, 0.06) if rng.random() < 0.85 else rng.uniform(0.1, 0.4)
 
 

@@ -213,7 +213,7 @@ def sample_lighting(rng: Generator, environment: Environment, world_from_cam: np
     tint = sh[0] / base
     balance = tint ** -rng.uniform(0.3, 0.9)
     sh, sun = sh * balance, sun * balance
-    gain = 0.85 * np.exp(rng.normal(0, 0.28)) / (base + 0.35 * float(sun.mean()))
+    gain = 1.0 * np.exp(rng.normal(0, 0.28)) / (base + 0.35 * float(sun.mean()))
     return Lighting(
         (sh * gain).astype(np.float32), world_from_cam.astype(np.float32), (world_from_cam.T @
         direction).astype(np.float32), (sun * gain).astype(np.float32), float(gain),

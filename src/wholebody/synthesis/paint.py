@@ -91,7 +91,7 @@ def garment_distance(g, x, y, z, scalp):
         # g[HIGH] lowers or raises the hairline at the front, g[LOW] the nape.
         d += g[DROP] * min(max((z - 0.05) / 0.08, 0.0), 1.0) - g[VDEPTH] * min(max((0.06 - z) / 0.06, 0.0), 1.0)
         if kind == LONG_HAIR:
-            back = min(0.085 - z + 0.25 * (y - 0.5), 0.135 - ax)
+            back = min(0.085 - z + 0.25 * (y - 0.5), 0.085 - 0.15 * max(0.46 - y, 0.0) - ax)
             if y < 0.50:
                 back = min(back, 0.05 - z)
             d = max(d, min(min(back, y - g[LOW]), 0.66 - y))
@@ -182,7 +182,7 @@ def skin_color(s, lattice, x, y, z, brow, lip, mouth, eye, face, eye_centre, foo
         soft = max(footprint, 0.0004)
         iris = min(max((0.0060 - r) / soft + 0.5, 0.0), 1.0) if z > eye_centre[2] else 0.0
         pupil = min(max((0.0026 - r) / soft + 0.5, 0.0), 1.0)
-        shade = 0.72 - 18.0 * abs(ex)
+        shade = 0.85 - 20.0 * abs(ex)
         c0, c1, c2 = shade, shade * 0.96, shade * 0.94
         ring = 0.6 + 0.4 * min(max((0.0056 - r) / 0.001, 0.0), 1.0)
         c0 += (s[IRIS] * ring - c0) * iris
@@ -213,7 +213,7 @@ def skin_color(s, lattice, x, y, z, brow, lip, mouth, eye, face, eye_centre, foo
         c0, c1, c2 = c0 + (s[LIPS] - c0) * a, c1 + (s[LIPS + 1] - c1) * a, c2 + (s[LIPS + 2] - c2) * a
         shine += 0.15 * a
     if brow > 0.02:
-        a = min(max((brow - 0.35) * 2.5 + 0.3 * n1 + 0.4, 0.0), 1.0) * s[BROW_AMOUNT] * min(brow * 4, 1.0)
+        a = min(max((brow - 0.55) * 2.2 + 0.3 * n1, 0.0), 1.0) * s[BROW_AMOUNT]
         c0, c1, c2 = c0 + (s[BROW] - c0) * a, c1 + (s[BROW + 1] - c1) * a, c2 + (s[BROW + 2] - c2) * a
     if mouth > 0.02:
         deep = min(max((0.172 - z) / 0.03, 0.0), 1.0)

@@ -67,7 +67,12 @@ class People:
 
 
 def sample_people(
-    rng: Generator, count: int, poses: PoseLibrary | None, hands: HandSpace, child_fraction: float
+    rng: Generator,
+    count: int,
+    poses: PoseLibrary | None,
+    hands: HandSpace,
+    population: Population,
+    child_fraction: float,
 ) -> People:
     """Draw `count` people."""
     body = _body_poses(rng, count, poses)
@@ -84,25 +89,58 @@ def sample_people(
     full[:, 40:55] = hands.sample(rng, count) * _FLIP
     same = rng.random(count) < 0.25  # both hands often do the same
     full[same, 40:55] = full[same, 25:40] * _FLIP + rng.normal(0, 0.04, (same.sum(), 15, 3))
-    return People(full.astype(np.float32), _shapes(rng, count, child_fraction), _expressions(rng, count))
+    return People(
+        full.astype(np.float32), population.shapes(rng, count, child_fraction), population.expressions(rng, count)
+    )
 
 
 # ---------------------------------------------------------------- shape and face
 
 
-def _shapes(rng: Generator, count: int, child_fraction: float) -> np.ndarray:
-    betas = rng.normal(0, 1, (count, 10)).clip(-2.5, 2.5)
-    betas[:, :2] *= 1.1
-    child = rng.random(count) < child_fraction
-    # Children lie far out along the first component (height) of the open body's space.
-    betas[child, 0] = -rng.uniform(2.2, 4.0, child.sum())
-    betas[child, 1:] *= 0.5
-    return betas.astype(np.float32)
+@dataclass(frozen=True)
+class Population:
+    """What the body file knows of plausible people: `betas` (P,10) of drawn ones with their `age` (P,) in years, and what
+    facial actions (A, by name, in `actions`) are as expression coefficients `expression` (A,10)."""
 
+    betas: np.ndarray
+    age: np.ndarray
+    actions: tuple[str, ...]
+    expression: np.ndarray
 
-def _expressions(rng: Generator, count: int) -> np.ndarray:
-    strength = rng.choice([0.25, 0.7, 1.1], (count, 1), p=[0.3, 0.45, 0.25])
-    return (rng.normal(0, 1, (count, 10)) * strength).clip(-2.2, 2.2).astype(np.float32)
+    def shapes(self, rng: Generator, count: int, child_fraction: float) -> np.ndarray:
+        """(count,10): half near plausible people (genders and ages form clusters), half spread wider."""
+        child = rng.random(count) < child_fraction
+        young = np.flatnonzero(self.age < 15)
+        adult = np.flatnonzero(self.age >= 15)
+        known = self.betas[np.where(child, rng.choice(young, count), rng.choice(adult, count))]
+        near = known + rng.normal(0, 0.35, (count, 10))
+        # Children lie far out along the first component (height) of the open body's space.
+        wide = rng.normal(0, 1.1, (count, 10)).clip(-2.5, 2.5)
+        wide[child, 0] = -rng.uniform(2.2, 4.0, child.sum())
+        wide[child, 1:] *= 0.5
+        return np.where(rng.random((count, 1)) < 0.55, near, wide).astype(np.float32)
+
+    def expressions(self, rng: Generator, count: int) -> np.ndarray:
+        """(count,10): a few facial actions together, or anything near the mean face, or wider."""
+        sides = sorted({a.removesuffix("Left").removesuffix("Right") for a in self.actions})
+        strength = np.zeros((count, len(self.actions)))
+        for name in sides:
+            rows = [k for k, a in enumerate(self.actions) if a.removesuffix("Left").removesuffix("Right") == name]
+            often = 0.35 if name == "mouthSmile" else 0.18 if name == "eyeBlink" else 0.08
+            on = (rng.random(count) < often) * rng.beta(1.3, 1.6, count)
+            if len(rows) == 2 and name not in ("mouthLeft", "mouthRight"):
+                one_sided = np.where(rng.random(count) < 0.1, rng.integers(0, 2, count), 2)
+                for k, row in enumerate(rows):
+                    strength[:, row] = on * np.where(one_sided == 1 - k, 0.2, 1.0)
+            else:
+                strength[:, rows[0]] = on * 0.6
+        acted = strength @ self.expression
+        wide = rng.normal(0, 1, (count, 10)) * rng.choice([0.3, 0.9], (count, 1))
+        return (
+            np.where(rng.random((count, 1)) < 0.6, acted + rng.normal(0, 0.15, (count, 10)), wide)
+            .clip(-3, 3)
+            .astype(np.float32)
+        )
 
 
 def _jaw(rng: Generator, count: int) -> np.ndarray:

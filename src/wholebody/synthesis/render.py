@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
+from wholebody.body.open_body import COMPACT_PATH, expand, read_compact
 from wholebody.body.joints import FROM_144, JOINTS_137, PARTS_137
 from wholebody.data.sample import Sample, axis_angle_to_matrix, matrix_to_axis_angle
 from wholebody.drawing.raster import vertex_normals, visibility
@@ -18,7 +19,7 @@ from wholebody.synthesis import camera, paint
 from wholebody.synthesis.clothes import sample_outfit
 from wholebody.synthesis.config import SynthesisConfig
 from wholebody.synthesis.light import Environment, Lighting, load_environments, sample_lighting, tone_map
-from wholebody.synthesis.people import HandSpace, PoseLibrary, sample_people
+from wholebody.synthesis.people import Population, HandSpace, PoseLibrary, sample_people
 from wholebody.synthesis.shade import bleed, light_vertices, shade_person, visible_points
 
 BATCH = 64
@@ -57,8 +58,9 @@ class Studio:
                 f"people are painted on the open body only, and {config.body} is {self.body.name!r}: leave `body` out"
             )
         self.faces = np.ascontiguousarray(self.body.faces.numpy(), np.int32)
-        rest, masks, eye = _painted_regions(config.body)
-        self.rest, self.masks, self.eye_centre = rest, masks, eye
+        compact = read_compact(config.body or COMPACT_PATH)
+        self.rest, self.masks, self.eye_centre = _painted_regions(compact)
+        self.population = _population(compact)
         self.hands = HandSpace.of(self.body.rest_joints.numpy().astype(np.float64))
         motion = config.motion or _beside("motion")
         self.poses = PoseLibrary.load(motion, config.split) if motion else None
@@ -83,7 +85,7 @@ class Studio:
         import torch
 
         rng = np.random.default_rng((seed, batch, 0))
-        people = sample_people(rng, BATCH, self.poses, self.hands, self.config.child_fraction)
+        people = sample_people(rng, BATCH, self.poses, self.hands, self.population, self.config.child_fraction)
         cam_from_world = camera.sample_orientations(rng, BATCH)
         rotations = axis_angle_to_matrix(people.full_pose)
         rotations[:, 0] = cam_from_world @ rotations[:, 0]
@@ -121,7 +123,7 @@ class Studio:
         lighting = sample_lighting(rng, environment, world_from_cam)
 
         down = -cam_from_world[:, 1].astype(np.float32)
-        scale = np.float32(np.ptp(vertices @ cam_from_world[:, 1].astype(np.float32)) * 0 + _size(joints))
+        scale = np.float32(_size(joints))
         normals = vertex_normals(points, self.faces)
         paint.dress(points, normals, self.rest, self.masks, outfit.garments, self._lattice, down, scale)
         normals = vertex_normals(points, self.faces)
@@ -175,8 +177,8 @@ def _tolerances() -> np.ndarray:
     """How far behind the skin each joint may lie and still count as seen, metres at adult size."""
     out = np.full(len(JOINTS_137), 0.018, np.float32)
     out[PARTS_137["left_hand"]] = out[PARTS_137["right_hand"]] = 0.024
-    inside = {"Pelvis": 0.17, "Hip": 0.16, "Knee": 0.1, "Ankle": 0.08, "Neck": 0.11, "Shoulder": 0.12, "Elbow": 0.08,
-    "Wrist": 0.055,
+    inside = {"Pelvis": 0.2, "Hip": 0.2, "Knee": 0.13, "Ankle": 0.1, "Neck": 0.13, "Shoulder": 0.15, "Elbow": 0.1,
+    "Wrist": 0.07,
               "toe": 0.04, "Heel": 0.045, "Ear": 0.05, "Eye": 0.025, "Nose": 0.02}  # fmt: skip
     for k, name in enumerate(JOINTS_137[:25]):
         out[k] = next(v for part, v in inside.items() if part in name)
@@ -210,11 +212,17 @@ def _beside(what: str) -> Path | None:
     return shared / what if (shared / what).is_dir() else None
 
 
-def _painted_regions(path: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`rest` (V,3), `masks` (V, len(paint.MASKS)) and the left eye's centre (3,), from the open body's regions."""
-    from wholebody.body.open_body import COMPACT_PATH, expand, read_compact
+def _population(compact: dict[str, np.ndarray]) -> Population:
+    return Population(
+        betas=compact["people_betas"].astype(np.float64),
+        age=compact["people_age"].astype(np.float64),
+        actions=tuple(str(a) for a in compact["action_names"]),
+        expression=compact["action_expression"].astype(np.float64),
+    )
 
-    compact = read_compact(path or COMPACT_PATH)
+
+def _painted_regions(compact: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`rest` (V,3), `masks` (V, len(paint.MASKS)) and the left eye's centre (3,), from the open body's regions."""
     body = expand(compact, correctives=False)
     names = [str(n) for n in compact["region_names"]]
     region = np.array(names)[compact["region"]]

@@ -11,6 +11,10 @@ from wholebody.synthesis.paint import garment_color, garment_distance, noise4, s
 
 _FAST = {"contract", "reassoc", "arcp", "nsz"}
 _EYE, _MOUTH, _FACE, _SCALP, _LIP, _BROWS = p.EYE, p.MOUTH, p.FACE, p.SCALP, p.LIP, p.BROWS
+# Metres over which a garment of each kind fades out at its edge; 0: within a pixel.
+_FRINGE = np.zeros(9, np.float32)
+_FRINGE[p.HAIR] = _FRINGE[p.LONG_HAIR] = 0.004
+_FRINGE[p.BEARD] = 0.016
 _BUMP, _OPACITY, _SHINE, _SEED = p.BUMP, p.OPACITY, p.SHINE, p.SEED
 
 
@@ -150,11 +154,13 @@ focal, cx, cy,
                     for g in range(layers - 1, -1, -1):
                         row = garments[g]
                         d = garment_distance(row, x0, y0, z0, scalp)
-                        cover = min(max(d / footprint + 0.5, 0.0), 1.0) * row[_OPACITY] * left
+                        # Cloth ends in an edge, hair and beards in a fringe.
+                        fringe = max(footprint, _FRINGE[int(row[0])])
+                        cover = min(max(d / fringe + 0.5, 0.0), 1.0) * row[_OPACITY] * left
                         if cover > 0.002:
                             g0, g1, g2 = garment_color(row, lattice, x0, y0, z0, footprint)
                             # Cloth near its hem lies in its own shadow line.
-                            edge = 1 - 0.25 * min(max(1 - d / 0.004, 0.0), 1.0)
+                            edge = 1 - 0.25 * min(max(1 - d / 0.004, 0.0), 1.0) if fringe == footprint else 1.0
                             cr += g0 * cover * edge
                             cg += g1 * cover * edge
                             cb += g2 * cover * edge
@@ -187,7 +193,7 @@ focal, cx, cy,
                     nx += bump * (n0 + fine * m0)
                     ny += bump * (n1 + fine * m1)
                     nz += bump * (n2 + fine * m2)
-                    fold = bump * (n3 + fine * m3) * np.float32(0.25)
+                    fold = bump * (n3 + fine * m3) * np.float32(0.15)
                 length = 1 / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
                 nx, ny, nz = nx * length, ny * length, nz * length
                 facing = nx * sun_direction[0] + ny * sun_direction[1] + nz * sun_direction[2]
