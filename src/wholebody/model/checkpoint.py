@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -72,7 +73,8 @@ class CheckpointInfo:
             for name, count in self.unused.items():
                 group = ".".join(name.split(".")[: 3 if "keypoint_head" in name else 2])
                 groups[group] = groups.get(group, 0) + count
-            listed = ", ".join(f"{group} {count / 1e6:.1f} M" for group, count in groups.items())
+            largest = sorted(groups.items(), key=lambda item: -item[1])
+            listed = ", ".join(f"{group} {count / 1e6:.1f} M" for group, count in largest)
             lines.append(f"{len(self.unused)} tensors are carried and never used, dropped: {listed}")
         lines += [f"{key}: {value}" for key, value in self.extra.items()]
         return "\n".join(lines)
@@ -280,22 +282,21 @@ def _unpickle(path: Path) -> Any:
         # Only zipped files can be mapped; torch wrote others before version 1.6.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
-        if "nsupported global" in str(error) or "nsupported class" in str(error):
+        if re.search("unsupported (global|class)", str(error), re.IGNORECASE):
             raise BadInput(
                 f"{path} holds code or objects besides tensors and was not loaded: running it could harm your machine. "
                 "Ask its maker for the weights alone."
             ) from error
-        raise BadInput(
-            f"{path} is damaged or no checkpoint; download or copy it again ({_first_line(error)})"
-        ) from error
+        raise BadInput(_damaged(path, error)) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise BadInput(
-            f"{path} is damaged or no checkpoint; download or copy it again ({_first_line(error)})"
-        ) from error
+        raise BadInput(_damaged(path, error)) from error
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+def _damaged(path: Path, error: BaseException) -> str:
+    # torch begins with advice to load the file without its guard, which is the wrong advice here.
+    lines = [line for line in str(error).split("\n") if line.strip() and "`weights_only`" not in line]
+    reason = lines[0].strip()[:200] if lines else type(error).__name__
+    return f"{path} is damaged or no checkpoint; download or copy it again ({reason})"
 
 
 def _published_info(
