@@ -123,7 +123,7 @@ class MoveNet:
     def __call__(self, image: np.ndarray) -> Detections:
         looks = [self._look(image, size) for size in self.sizes]
         if looks[-1][1] or max(image.shape[:2]) > 2 * min(image.shape[:2]):
-            looks += [self._look(image, self.sizes[-1], tile) for tile in _tiles(*image.shape[:2])]
+            looks += [self._look(image, size, tile) for tile in _tiles(*image.shape[:2]) for size in self.sizes]
         return self._merge([found for found, _ in looks], image.shape[:2])
 
     def _look(

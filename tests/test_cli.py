@@ -1,0 +1,263 @@
+"""The command, as a user meets it: what it writes, what it says, and its exit status."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_image import bad_files
+
+from wholebody.cli import build_parser, main
+from wholebody.model.checkpoint import Conventions, save
+from wholebody.model.config import HANDS_WITHOUT_DECODER, OSXConfig
+from wholebody.model.encoder import ViTConfig
+from wholebody.model.osx import build_osx
+
+ASTRONAUT = Path(__file__).parent.parent / "demo" / "astronaut.jpg"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """A tiny network that has learnt nothing, of the open body."""
+    torch.manual_seed(0)
+    config = OSXConfig("tiny", ViTConfig(width=32, depth=1, heads=2, drop_path=0.0), HANDS_WITHOUT_DECODER, None,
+                       hidden=16, box_channels=(16, 16, 16))  # fmt: skip
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save(build_osx(config).eval(), path, Conventions(body="open"))
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for name in ("a.jpg", "more/b.jpg"):
+        (folder / name).write_bytes(ASTRONAUT.read_bytes())
+    return folder
+
+
+def predict(checkpoint, out, *arguments) -> int:
+    return main(["predict", "--out", str(out), "--model", str(checkpoint), "--device", "cpu", *map(str, arguments)])
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"wholebody_run.json"}
+
+
+def test_predict_writes_everything_and_says_where(checkpoint, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert predict(checkpoint, out, photos) == 0
+    each = {"_overlay.jpg", ".json", "_person0.npz", "_person0.obj", "_person0.ply", "_person0.glb"}
+    assert files_in(out) == {name + end for name in ("a", "more/b") for end in each}
+    said = capsys.readouterr().out
+    assert "2 pictures done, 2 people" in said and str(out) in said
+    for step in ("load", "read", "detect", "network", "overlay"):
+        assert step in said
+    with np.load(out / "a_person0.npz") as stored:
+        conventions = json.loads(str(stored["conventions"]))
+    assert conventions["body"] == "open" and conventions["model"] == "tiny" and conventions["image_hw"] == [512, 512]
+
+
+def test_one_bad_picture_does_not_stop_the_rest(checkpoint, photos, tmp_path, capsys):
+    bad = bad_files()
+    for name, (content, _) in bad.items():
+        (photos / name).write_bytes(content)
+    out = tmp_path / "out"
+    assert predict(checkpoint, out, photos, tmp_path / "none.jpg", "--save", "json") == 1
+    assert files_in(out) == {"a.json", "more/b.json"}
+    said = capsys.readouterr()
+    assert f"2 pictures done, 2 people, 0 skipped as complete, {len(bad) + 1} failed" in said.out
+    for name in [*bad, "none.jpg"]:
+        assert said.err.count(f"/{name}: ") == 1
+    assert "Traceback" not in said.err
+
+
+def test_a_picture_that_breaks_the_network_does_not_stop_the_rest(checkpoint, photos, tmp_path, capsys, monkeypatch):
+    """Both pictures go through the network together; only the one to blame may fail."""
+    from wholebody.predict import Predictor
+
+    real = Predictor.predict_many
+
+    def breaks(self, images, found):
+        if any(image.shape[0] == 300 for image in images):
+            raise RuntimeError("too strange")
+        return real(self, images, found)
+
+    monkeypatch.setattr(Predictor, "predict_many", breaks)
+    Image.open(ASTRONAUT).resize((300, 300)).save(photos / "strange.jpg")
+    assert predict(checkpoint, tmp_path / "out", photos, "--save", "json", "--batch-size", "8") == 1
+    assert files_in(tmp_path / "out") == {"a.json", "more/b.json"}
+    assert "strange.jpg: unexpected RuntimeError: too strange" in capsys.readouterr().err
+
+
+def test_nobody_found_is_said_and_whole_always_works(checkpoint, tmp_path, capsys):
+    Image.new("RGB", (200, 100), (90, 120, 90)).save(tmp_path / "meadow.png")
+    assert predict(checkpoint, tmp_path / "out", tmp_path / "meadow.png") == 0
+    said = capsys.readouterr().out
+    assert "nobody was found" in said and "meadow.png" in said and "--boxes whole" in said
+    assert json.loads((tmp_path / "out" / "meadow.json").read_text()) == []
+    assert predict(checkpoint, tmp_path / "out", tmp_path / "meadow.png", "--boxes", "whole", "--save", "json") == 0
+    (row,) = json.loads((tmp_path / "out" / "meadow.json").read_text())
+    assert row["bbox"] == [0, 0, 200, 100] and len(row["keypoints"]) == 399
+
+
+def test_boxes_from_a_file(checkpoint, photos, tmp_path, capsys):
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"a.jpg": [[20, 10, 370, 510], [100, 60, 300, 260]], "more/b.jpg": [[9, 9, 2, 99]]}))
+    assert predict(checkpoint, tmp_path / "out", photos, "--boxes", boxes, "--save", "npz,json") == 1
+    assert files_in(tmp_path / "out") == {"a.json", "a_person0.npz", "a_person1.npz"}
+    assert "b.jpg: box 0 [9, 9, 2, 99] is inverted" in capsys.readouterr().err
+
+
+def test_resume_skips_what_is_complete(checkpoint, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert predict(checkpoint, out, photos / "a.jpg", "--save", "npz,json") == 0
+    made = (out / "a_person0.npz").stat().st_mtime_ns
+    assert predict(checkpoint, out, photos, "--save", "npz,json", "--resume") == 0
+    assert "1 pictures done, 1 people, 1 skipped" in capsys.readouterr().out
+    assert (out / "a_person0.npz").stat().st_mtime_ns == made and (out / "more/b_person0.npz").exists()
+    (out / "more/b.json").unlink()  # as if the run had been stopped before its last file
+    assert predict(checkpoint, out, photos, "--save", "npz,json", "--resume") == 0
+    assert "1 pictures done, 1 people, 1 skipped" in capsys.readouterr().out
+    assert predict(checkpoint, out, photos, "--save", "npz,json", "--resume", "--boxes", "whole") == 2
+    assert "--boxes None then, whole now" in capsys.readouterr().err
+
+
+def test_results_inside_the_input_folder_are_not_inputs(checkpoint, photos, capsys):
+    for _ in range(2):
+        assert predict(checkpoint, photos / "out", photos, "--save", "overlay") == 0
+        assert "2 pictures done" in capsys.readouterr().out
+
+
+def test_a_full_disk_stops_the_run(checkpoint, photos, tmp_path, monkeypatch, capsys):
+    real, calls = os.fsync, []
+
+    def fsync(number):
+        calls.append(number)
+        if len(calls) > 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    out = tmp_path / "out"
+    assert predict(checkpoint, out, photos, "--batch-size", "1", "--save", "npz,json") == 2
+    said = capsys.readouterr().err
+    assert "disk is full" in said and "--resume" in said and "Traceback" not in said
+    assert files_in(out) == {"a.json", "a_person0.npz"}  # the first picture whole, of the second nothing
+    monkeypatch.setattr(os, "fsync", real)
+    assert predict(checkpoint, out, photos, "--save", "npz,json", "--resume") == 0
+    assert files_in(out) == {"a.json", "a_person0.npz", "more/b.json", "more/b_person0.npz"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nothing_here.jpg"], "no such file"),
+        ([ASTRONAUT, "--save", "overlay,stl"], "stl"),
+        ([ASTRONAUT, "--opacity", "2"], "opacity"),
+        ([ASTRONAUT, "--batch-size", "0"], "batch-size"),
+        ([ASTRONAUT, "--device", "cuda:99"], "--device cpu"),
+        ([ASTRONAUT, "--boxes", "nothing.json"], "nothing.json"),
+        ([ASTRONAUT, "--body", "/nothing/here"], "smpl-x.is.tue.mpg.de"),
+    ],
+)
+def test_what_cannot_be_done_is_said(checkpoint, tmp_path, capsys, arguments, says):
+    assert predict(checkpoint, tmp_path / "out", *arguments) == 2
+    said = capsys.readouterr().err
+    assert says in said and "Traceback" not in said
+    assert files_in(tmp_path / "out") == set()
+
+
+def test_an_output_folder_that_cannot_be(checkpoint, tmp_path, capsys):
+    (tmp_path / "taken").write_text("x")
+    assert predict(checkpoint, tmp_path / "taken", ASTRONAUT) == 2
+    assert "taken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 truncated", b"\x10\0\0\0\0\0\0\0{nonsense", bytes(range(256))])
+def test_a_model_file_that_is_none(tmp_path, capsys, content):
+    (tmp_path / "bad.pth.tar").write_bytes(content)
+    assert predict(tmp_path / "bad.pth.tar", tmp_path / "out", ASTRONAUT) == 2
+    said = capsys.readouterr().err
+    assert "bad.pth.tar" in said and "Traceback" not in said and files_in(tmp_path / "out") == set()
+
+
+def test_info(checkpoint, tmp_path, capsys):
+    assert predict(checkpoint, tmp_path / "out", ASTRONAUT, "--save", "npz,json") == 0
+    capsys.readouterr()
+    results = [tmp_path / "out" / "astronaut_person0.npz", tmp_path / "out" / "astronaut.json", tmp_path / "out"]
+    assert main(["info", str(checkpoint), "open", *map(str, results)]) == 0
+    said = capsys.readouterr().out
+    for words in ("size tiny", "wo_decoder", "open, neutral", "13,718 vertices", "CC0", "body_pose", "21×3", "radians",
+                  "COCO-WholeBody", "keypoints each", "pictures"):  # fmt: skip
+        assert words in said, words
+
+
+@pytest.mark.parametrize("name", ["missing.npz", "empty.npz", "broken.npz", "text.json", "picture.jpg"])
+def test_info_of_what_it_does_not_know(tmp_path, capsys, name):
+    content = {"empty.npz": b"", "broken.npz": b"PK\x03\x04", "text.json": b"{}", "picture.jpg": b"\xff\xd8"}
+    if name in content:
+        (tmp_path / name).write_bytes(content[name])
+    assert main(["info", str(tmp_path / name)]) == 2
+    said = capsys.readouterr().err
+    assert name in said and "Traceback" not in said
+
+
+def test_body_export_and_checkpoint_convert(checkpoint, tmp_path, capsys):
+    assert main(["body", "export", str(tmp_path / "SMPLX_NEUTRAL.npz")]) == 0
+    with np.load(tmp_path / "SMPLX_NEUTRAL.npz", allow_pickle=True) as body:
+        assert body["v_template"].shape == (13718, 3) and body["posedirs"].shape[2] == 486
+    assert main(["info", str(tmp_path / "SMPLX_NEUTRAL.npz")]) == 0
+    assert "13,718 vertices" in capsys.readouterr().out
+
+
+def test_commands_pass_on_what_they_are_given(monkeypatch, tmp_path):
+    """Each command calls one function of another room, with all of its options."""
+    from wholebody import synthesis
+
+    calls = {}
+    monkeypatch.setattr(synthesis, "run", lambda *a, **k: calls.update(synth=(a, k)), raising=False)
+    arguments = ["--count", "7", "--seed", "3", "--workers", "2", "--motion", "m", "--hdri", "h", "--backgrounds", "b"]
+    assert main(["synth", "--out", str(tmp_path), *arguments, "--split", "heldout", "--layers"]) == 0
+    (out, count, seed), options = calls["synth"]
+    config = options["config"]
+    assert (out, count, seed, options["workers"], options["layers"]) == (tmp_path, 7, 3, 2, True)
+    assert (config.motion, config.hdri, config.backgrounds, config.split) == ("m", "h", "b", "heldout")
+
+
+def test_the_parser_knows_every_command():
+    text = build_parser().format_help()
+    for command in ("predict", "info", "body", "checkpoint", "synth", "train", "evaluate"):
+        assert command in text
+
+
+def test_importing_does_nothing():
+    """`import wholebody` and `--help` must not wait for PyTorch, numba, OpenCV or the like."""
+    script = (
+        "import sys, wholebody, wholebody.cli\n"
+        "try: wholebody.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'numba', 'cv2', 'trimesh', 'PIL', 'tqdm', 'ai_edge_litert'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "predict" in done.stdout
+
+
+def test_lazy_names():
+    import wholebody
+
+    assert set(wholebody.__all__) <= set(dir(wholebody)) | {"__version__"}
+    for name in wholebody.__all__:
+        assert getattr(wholebody, name) is not None
+    with pytest.raises(AttributeError, match="load_model"):
+        wholebody.nothing  # noqa: B018

@@ -1,0 +1,169 @@
+"""Any picture becomes upright 8-bit RGB, or an error that says what is wrong with it."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wholebody.errors import BadInput
+from wholebody.image import MAX_PIXELS, find_sources, read_image
+
+RED, BLUE = (220, 30, 40), (20, 40, 200)
+
+
+def two_halves(width: int = 64, height: int = 48) -> Image.Image:
+    """Red on the left, blue on the right."""
+    picture = Image.new("RGB", (width, height), RED)
+    picture.paste(BLUE, (width // 2, 0, width, height))
+    return picture
+
+
+def saved(path: Path, picture: Image.Image, **options) -> Path:
+    picture.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif", "gif", "ppm"])
+def test_formats_give_the_same_picture(tmp_path, suffix):
+    image = read_image(saved(tmp_path / f"a.{suffix}", two_halves()))
+    assert image.shape == (48, 64, 3) and image.dtype == np.uint8 and image.flags.c_contiguous
+    assert np.abs(image[24, 10].astype(int) - RED).max() < 12
+    assert np.abs(image[24, 50].astype(int) - BLUE).max() < 12
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_turns_the_picture_upright(tmp_path, orientation):
+    """The stored pixels are transformed so that the tag undoes it: whatever the tag, the same picture must come out."""
+    undo = {2: [0], 3: [3], 4: [1], 5: [5], 6: [2], 7: [6], 8: [4]}  # PIL transpositions that the tag takes back
+    upright = two_halves()
+    upright.paste((250, 250, 250), (0, 0, 16, 16))  # so that every turn and mirror is another picture
+    stored = upright
+    for method in undo.get(orientation, []):
+        stored = stored.transpose(Image.Transpose(method))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    np.testing.assert_array_equal(read_image(saved(tmp_path / "a.png", stored, exif=exif)), np.asarray(upright))
+
+
+def test_grey_and_palette_and_one_bit(tmp_path):
+    grey = read_image(saved(tmp_path / "g.png", two_halves().convert("L")))
+    assert grey.shape == (48, 64, 3) and (grey[..., 0] == grey[..., 2]).all() and grey.std() > 1
+    palette = read_image(saved(tmp_path / "p.png", two_halves().convert("P", palette=Image.Palette.ADAPTIVE)))
+    np.testing.assert_array_equal(palette, np.asarray(two_halves()))
+    assert set(np.unique(read_image(saved(tmp_path / "b.png", two_halves().convert("1"))))) <= {0, 255}
+
+
+def test_cmyk(tmp_path):
+    image = read_image(saved(tmp_path / "c.jpg", two_halves().convert("CMYK"), quality=95))
+    assert np.abs(image[24, 10].astype(int) - RED).max() < 12
+
+
+def test_16_bit_keeps_its_greys(tmp_path):
+    """A ramp over the whole 16-bit range must become the ramp over the 8-bit range: neither cut nor wrapped."""
+    ramp = np.linspace(0, 65535, 256).round().astype(np.uint16)
+    path = saved(tmp_path / "d.png", Image.fromarray(np.tile(ramp, (32, 1))))
+    image = read_image(path)
+    assert image.shape == (32, 256, 3)
+    np.testing.assert_allclose(image[0, :, 1], np.arange(256), atol=1)
+
+
+def test_float_tiff(tmp_path):
+    values = np.tile(np.linspace(0, 1, 256, dtype=np.float32), (32, 1))
+    values[0, 0] = np.nan
+    image = read_image(saved(tmp_path / "f.tif", Image.fromarray(values)))
+    np.testing.assert_allclose(image[1, :, 0], np.arange(256), atol=1)
+
+
+def test_alpha_lies_over_white(tmp_path):
+    picture = two_halves().convert("RGBA")
+    picture.putalpha(Image.new("L", picture.size, 0))
+    picture.paste((*RED, 255), (0, 0, 32, 48))
+    image = read_image(saved(tmp_path / "a.png", picture))
+    assert tuple(image[20, 10]) == RED and tuple(image[20, 50]) == (255, 255, 255)
+
+
+def test_animation_gives_its_first_frame_and_a_note(tmp_path):
+    frames = [Image.new("RGB", (40, 30), color) for color in (RED, BLUE, (0, 200, 0))]
+    path = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
+    notes: list[str] = []
+    image = read_image(path, notes)
+    assert np.abs(image[10, 10].astype(int) - RED).max() < 8
+    assert len(notes) == 1 and "3 frames" in notes[0] and "first" in notes[0]
+
+
+def test_12000_pixels_wide(tmp_path):
+    assert read_image(saved(tmp_path / "w.jpg", two_halves(12000, 400))).shape == (400, 12000, 3)
+
+
+def bad_files() -> dict[str, tuple[bytes, str]]:
+    """name → (content, what the error must say)."""
+
+    def encoded(suffix: str) -> bytes:
+        stream = io.BytesIO()
+        noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
+        Image.fromarray(noise).save(stream, suffix)
+        return stream.getvalue()
+
+    return {
+        "zero.jpg": (b"", "0 bytes"),
+        "truncated.jpg": (encoded("JPEG")[:9000], "truncated"),
+        "truncated.png": (encoded("PNG")[:9000], "truncated"),
+        "header_only.png": (encoded("PNG")[:20], "damaged"),
+        "text.jpg": (b"<html>404 not found</html>", "HTML"),
+        "video.jpg": (b"\0\0\0\x18ftypisom" + bytes(100), "video"),
+        "phone.jpg": (b"\0\0\0\x18ftypheic" + bytes(100), "HEIC"),
+        "random.jpg": (bytes(range(256)) * 4, "not a picture"),
+        "one.png": (_png_bytes(1, 1), "1×1"),
+        "bomb.png": (_png_bytes(20_000, 8_000), f"{MAX_PIXELS:,}"),
+        "huge_bomb.png": (_png_bytes(60_000, 60_000), f"{MAX_PIXELS:,}"),
+    }
+
+
+def _png_bytes(width: int, height: int) -> bytes:
+    """A grey PNG that claims that size, with next to nothing in it: what a decompression bomb looks like."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(min((width + 1) * height, 1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("name", sorted(bad_files()))
+def test_bad_files_are_named_and_explained(tmp_path, name):
+    content, says = bad_files()[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput) as caught:
+        read_image(tmp_path / name)
+    assert name in str(caught.value) and says in str(caught.value)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(BadInput, match="no such file"):
+        read_image(tmp_path / "none.jpg")
+    with pytest.raises(BadInput, match="folder"):
+        read_image(tmp_path)
+
+
+def test_sources_from_files_folders_and_globs(tmp_path):
+    for name in ("a.jpg", "a.png", "b/c.jpg", "b/.hidden.jpg", "notes.txt", "out/a_overlay.jpg", "d/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        two_halves().save(tmp_path / name) if name.endswith(("jpg", "png")) else (tmp_path / name).write_text("x")
+    sources, problems = find_sources([tmp_path], skip=tmp_path / "out")
+    assert not problems
+    assert [source.name for source in sources] == ["a_jpg", "a_png", "b/c", "d/a"]  # no two results share a name
+    again, _ = find_sources([tmp_path / "a.jpg", tmp_path], skip=tmp_path / "out")
+    assert len(again) == 4  # given twice, done once
+    globbed, _ = find_sources([str(tmp_path / "*.jpg")])
+    assert [source.path.name for source in globbed] == ["a.jpg"]
+    same_name, _ = find_sources([tmp_path / "a.jpg", tmp_path / "d" / "a.jpg"])
+    assert len({source.name for source in same_name}) == 2
+    _, problems = find_sources([tmp_path / "none.jpg", str(tmp_path / "*.webp"), tmp_path / "a.jpg"])
+    assert len(problems) == 2 and "none.jpg" in problems[0] and "*.webp" in problems[1]

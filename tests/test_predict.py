@@ -1,0 +1,189 @@
+"""From boxes to people: crops as the network wants them, and cameras of the whole picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fake_network import FakeNetwork
+
+import wholebody
+from wholebody.body.joints import COCO_WHOLEBODY, JOINTS_137, SMPLX_JOINTS
+from wholebody.detect import Detections
+from wholebody.errors import BadInput
+from wholebody.geometry.camera import project
+from wholebody.image import read_image
+from wholebody.predict import Predictor, crop_person, fit_crop
+
+ASTRONAUT = Path(__file__).parent.parent / "demo" / "astronaut.jpg"
+BOXES = np.array([[50, 30, 250, 400], [300.5, 100.25, 420, 330], [-40, 20, 90, 600.0]])
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (480, 640, 3)).astype(np.uint8)
+
+
+def test_public_names_and_nobody():
+    predictor = wholebody.Predictor(FakeNetwork())
+    assert predictor(np.zeros((64, 64, 3), np.uint8), boxes=np.zeros((0, 4))) == []
+    assert predictor(np.zeros((64, 64, 3), np.uint8)) == []  # the detector finds nobody in the dark
+
+
+def test_a_person_is_whole_and_numpy(image):
+    people = Predictor(FakeNetwork())(image, boxes=BOXES)
+    assert len(people) == 3
+    shapes = {
+        "box_xyxy": (4,), "global_orient": (3,), "body_pose": (21, 3), "left_hand_pose": (15, 3),
+        "right_hand_pose": (15, 3), "jaw_pose": (3,), "betas": (10,), "expression": (10,), "cam_trans": (3,),
+        "focal_px": (2,), "principal_px": (2,), "joints_cam": (55, 3), "vertices_cam": (13718, 3),
+        "keypoints_px": (133, 2), "left_hand_box_xyxy": (4,),
+    }  # fmt: skip
+    for person, box in zip(people, BOXES, strict=True):
+        assert person.score == 1
+        np.testing.assert_allclose(person.box_xyxy, box)
+        for name, shape in shapes.items():
+            value = getattr(person, name)
+            assert isinstance(value, np.ndarray) and value.shape == shape and np.isfinite(value).all(), name
+    with pytest.raises(AttributeError):
+        people[0].score = 0.5
+
+
+def test_the_camera_of_the_picture_sees_what_the_crop_saw(image):
+    """Points on the mesh, through the whole picture's camera, must land where the crop's projection, moved back into
+    the picture, has them: so the overlay lies on the person."""
+    for person in Predictor(FakeNetwork())(image, boxes=BOXES):
+        joints_px = project(person.joints_cam.astype(float), person.focal_px, person.principal_px)
+        for smplx, coco in (("left_wrist", "left_wrist"), ("right_knee", "right_knee"), ("left_hip", "left_hip")):
+            seen = person.keypoints_px[COCO_WHOLEBODY.index(coco)]
+            np.testing.assert_allclose(joints_px[SMPLX_JOINTS.index(smplx)], seen, atol=2e-3)
+
+
+def test_keypoints_are_taken_by_name(image):
+    """The person stands upright and looks at the camera: their left is on the picture's right, the head is on top."""
+    (person,) = Predictor(FakeNetwork())(image, boxes=BOXES[:1])
+    at = dict(zip(COCO_WHOLEBODY, person.keypoints_px, strict=True))
+    for name in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"):
+        assert at[f"left_{name}"][0] > at[f"right_{name}"][0], name
+    assert at["nose"][1] < at["left_shoulder"][1] < at["left_hip"][1] < at["left_knee"][1] < at["left_ankle"][1]
+    face, left_hand, right_hand = (
+        person.keypoints_px[part] for part in (slice(23, 91), slice(91, 112), slice(112, 133))
+    )
+    assert np.abs(face.mean(0) - at["nose"]).max() < 0.1 * np.ptp(person.keypoints_px[:, 1])
+    assert np.abs(left_hand - at["left_wrist"]).max() < np.abs(left_hand - at["right_wrist"]).max()
+    assert np.abs(right_hand - at["right_wrist"]).max() < np.abs(right_hand - at["left_wrist"]).max()
+    assert len(JOINTS_137) == 137
+
+
+def test_batches_do_not_mix_people_or_pictures(image):
+    network = FakeNetwork()
+    dark = (image // 4).astype(np.uint8)
+    found = [Detections(BOXES, np.array([0.9, 0.8, 0.7])), Detections(BOXES[:2], np.array([0.6, 0.5]))]
+    together = Predictor(network, batch_size=3).predict_many([image, dark], found)
+    assert [len(images) for images in network.seen] == [3, 2]
+    alone = [
+        Predictor(FakeNetwork(), batch_size=1).predict_many([im], [d])[0]
+        for im, d in zip([image, dark], found, strict=True)
+    ]
+    assert [[p.score for p in people] for people in together] == [[0.9, 0.8, 0.7], [0.6, 0.5]]
+    for a, b in zip(sum(together, []), sum(alone, []), strict=True):
+        for name in a.numbers():
+            np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-5, atol=1e-5, err_msg=name)
+    assert together[0][0].body_pose[14, 0] > 2 * together[1][0].body_pose[14, 0]  # each saw their own picture
+
+
+def test_crop_boxes_are_the_published_ones(oracle):
+    """Where the published code cuts the box at the picture; boxes that begin outside it are shifted there, not cut."""
+    arrays = oracle("bbox")
+    image_hw = tuple(arrays["in/img_wh"][::-1])
+    checked = 0
+    for box, expected in zip(arrays["in/boxes"], arrays["out/process"], strict=True):
+        if (box[:2] < 0).any() or np.isnan(expected).any():
+            continue
+        fitted = fit_crop(np.concatenate([box[:2], box[:2] + box[2:]]), image_hw)
+        np.testing.assert_allclose([*fitted[:2], *(fitted[2:] - fitted[:2])], expected, rtol=2e-5, atol=2e-4)
+        checked += 1
+    assert checked >= 5
+
+
+def test_a_crop_of_a_huge_picture_equals_that_of_its_part():
+    rng = np.random.default_rng(1)
+    huge = np.zeros((900, 12000, 3), np.uint8)
+    part = rng.integers(0, 255, (700, 600, 3)).astype(np.uint8)
+    huge[100:800, 11000:11600] = part
+    box = np.array([150.0, 100, 450, 500])
+    for crop_filter in ("published", "area"):
+        near = crop_person(part, box, crop_filter)
+        far = crop_person(huge, box + [11000, 100, 11000, 100], crop_filter)
+        assert np.abs(near - far).max() < 1, crop_filter
+
+
+def test_area_crops_do_not_alias():
+    """A fine checkerboard is grey from afar. The published bilinear crop makes a pattern of it, the other must not."""
+    picture = np.indices((2048, 1536)).sum(0) % 2
+    picture = np.repeat((picture * 255).astype(np.uint8)[..., None], 3, 2)
+    box = np.array([0.0, 0, 1536, 2048])
+    smooth = crop_person(picture, box, "area")[32:-32, 32:-32]
+    assert smooth.shape == (448, 320, 3) and abs(smooth.mean() - 127.5) < 2 and smooth.std() < 3
+
+
+def test_area_crops_are_the_samples_that_the_network_sees():
+    """The network sees one pixel in 2×2, picked or averaged: both must give the same."""
+    crop = crop_person(np.random.default_rng(0).integers(0, 255, (300, 300, 3)).astype(np.uint8),
+                       np.array([20.0, 10, 200, 250]), "area")  # fmt: skip
+    np.testing.assert_array_equal(crop[::2, ::2], crop.reshape(256, 2, 192, 2, 3).mean((1, 3)))
+
+
+def test_float64_stays_float64(image):
+    class Double(FakeNetwork):
+        def forward(self, images):
+            assert images.dtype == torch.float64
+            out = super().forward(images.float())
+            return type(out)(**{name: value.double() for name, value in vars(out).items()})
+
+    (person,) = Predictor(Double().double())(image, boxes=BOXES[:1])
+    assert person.vertices_cam.dtype == person.keypoints_px.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("boxes", "says"),
+    [
+        ([[10, 10, np.nan, 50]], "finite"),
+        ([[10, 10, np.inf, 50]], "finite"),
+        ([[50, 10, 20, 50]], "inverted"),
+        ([[10, 50, 50, 50]], "inverted"),
+        ([[700, 10, 800, 50]], "640×480"),
+        ([[-100, -100, -5, -5]], "640×480"),
+        ([[10, 10, 11, 50]], None),
+        ([[1, 2, 3]], "N×4"),
+        ("nonsense", "numbers"),
+    ],
+)
+def test_bad_boxes_are_named(image, boxes, says):
+    if says is None:  # thin, but inside
+        assert len(Predictor(FakeNetwork())(image, boxes=[[10, 10, 13, 50]])) == 1
+        says = "2 pixels"
+    with pytest.raises(BadInput, match=says):
+        Predictor(FakeNetwork())(image, boxes=boxes)
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3)), "a.jpg"]
+)
+def test_pictures_of_the_wrong_kind(bad):
+    with pytest.raises(BadInput, match="uint8"):
+        Predictor(FakeNetwork())(bad)
+
+
+def test_detector_is_asked_when_no_boxes_are_given():
+    people = Predictor(FakeNetwork())(read_image(ASTRONAUT))
+    assert len(people) == 1 and 0.2 <= people[0].score <= 1
+
+
+def test_a_model_without_a_body_is_refused():
+    network = FakeNetwork()
+    network.body = None
+    with pytest.raises(BadInput, match="body"):
+        Predictor(network)
