@@ -6,7 +6,6 @@ body is embedded in a compact form of it (`open_body.npz`, expanded by `open_bod
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 
 from wholebody.body import open_body
 from wholebody.body.joints import PARENTS
+from wholebody.body.unpickle import as_dense, read_pickle
 from wholebody.errors import AssetMissing, BadInput
 
 GENDERS = ("neutral", "male", "female")
@@ -25,6 +25,7 @@ NUM_SHAPE = 10
 NUM_EXPRESSION = 10
 _SHAPE_SPACE = 300  # in full files, shape comes first and expression from here on
 _SMPLX_VERTICES = 10475
+_NOTHING = np.empty(0)
 _SPARSE_BELOW = 0.25  # of the (vertex, joint) pairs; above this a dense matrix product is faster
 
 # The vertices that serve as nose, right and left eye, right and left ear, toes and heels, and finger tips: the SMPL-X
@@ -127,11 +128,7 @@ def read_body_file(path: str | Path) -> BodyArrays:
     if not path.is_file():
         raise AssetMissing(_how_to_get(f"there is no body file at {path}", "neutral", path))
     stored = _Fields(path)
-    if open_body.is_compact(stored):
-        return _read_compact(stored)
-    pose_dirs = stored.floats("posedirs", None, 3, 486)
-    blocks = pose_dirs.reshape(len(pose_dirs), 3, 54, 9).any((1, 3))
-    return _check(stored, SparsePoseDirs.of(pose_dirs) if blocks.mean() < _SPARSE_BELOW else pose_dirs)
+    return _read_compact(stored) if open_body.is_compact(dict.fromkeys(stored.keys(), _NOTHING)) else _check(stored)
 
 
 class _Fields:
@@ -215,9 +212,9 @@ def _read_compact(stored: _Fields) -> BodyArrays:
         counts = compact["corrective_counts"].astype(np.int64)
         if counts.shape != (54,) or counts.sum() != len(vertices) or offsets.shape != (len(vertices), 3, 9):
             raise ValueError("pose correctives that do not fit together")
-        if len(vertices) and vertices.max() >= len(arrays["v_template"]):
+        if len(vertices) and vertices.max() >= len(np.asarray(arrays["v_template"])):
             raise ValueError("pose correctives of vertices that do not exist")
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, TypeError) as error:
         raise BadInput(f"{stored.path} is a damaged open body ({error}); install wholebody again") from error
     return _check(_Fields(stored.path, arrays), SparsePoseDirs(counts, vertices, offsets))
 
@@ -229,7 +226,7 @@ _LAYOUT = {
 }  # fmt: skip
 
 
-def _check(stored: _Fields, pose_dirs: np.ndarray | SparsePoseDirs) -> BodyArrays:
+def _check(stored: _Fields, pose_dirs: SparsePoseDirs | None = None) -> BodyArrays:
     tree = stored.array("kintree_table")
     if tree.shape == (2, 24):
         raise BadInput(f"{stored.path} is an SMPL body (24 joints); SMPL-X files have 55 joints, with hands and face")
@@ -239,8 +236,6 @@ def _check(stored: _Fields, pose_dirs: np.ndarray | SparsePoseDirs) -> BodyArray
     count = len(template)
     if count <= max(SKIN_POINT_VERTICES):
         raise BadInput(f"{stored.path}: 'v_template' has {count} vertices, too few for an SMPL-X body (10,475)")
-    if isinstance(pose_dirs, np.ndarray) and len(pose_dirs) != count:
-        raise BadInput(f"{stored.path}: 'posedirs' has {len(pose_dirs)} vertices, but 'v_template' {count}")
     shape_and_expression = stored.floats("shapedirs", count, 3, None)
     # Full files hold 300 + 100 components, the older ones 10 + 10.
     start = _SHAPE_SPACE if shape_and_expression.shape[-1] >= _SHAPE_SPACE + 100 else NUM_SHAPE
@@ -260,7 +255,6 @@ def _check(stored: _Fields, pose_dirs: np.ndarray | SparsePoseDirs) -> BodyArray
         faces=faces,
         shape_dirs=np.ascontiguousarray(shape_and_expression[..., :NUM_SHAPE]),
         expression_dirs=np.ascontiguousarray(shape_and_expression[..., start : start + NUM_EXPRESSION]),
-        pose_dirs=pose_dirs,
         joint_regressor=stored.floats("J_regressor", 55, count),
         weights=weights,
         left_hand_mean=stored.floats("hands_meanl", 45).reshape(15, 3),
@@ -269,8 +263,16 @@ def _check(stored: _Fields, pose_dirs: np.ndarray | SparsePoseDirs) -> BodyArray
         landmark_barycentric=stored.floats("lmk_bary_coords", 51, 3),
         contour_faces=stored.integers("dynamic_lmk_faces_idx", 79, 17, below=len(faces)),
         contour_barycentric=stored.floats("dynamic_lmk_bary_coords", 79, 17, 3),
+        # Last: a small mistake should not wait for 120 MB.
+        pose_dirs=_pose_dirs(stored, count) if pose_dirs is None else pose_dirs,
         extras=_extras(stored),
     )
+
+
+def _pose_dirs(stored: _Fields, count: int) -> np.ndarray | SparsePoseDirs:
+    dense = stored.floats("posedirs", count, 3, 486)
+    moved = dense.reshape(count, 3, 54, 9).any((1, 3))
+    return SparsePoseDirs.of(dense) if moved.mean() < _SPARSE_BELOW else dense
 
 
 def _name(stored: _Fields, count: int) -> str:
@@ -290,153 +292,3 @@ def _extras(stored: _Fields) -> dict[str, np.ndarray]:
         return {}
     extras = {key: np.asarray(stored.raw(key)) for key in stored.keys() if key not in _LAYOUT}
     return {key: value for key, value in extras.items() if value.dtype.kind in "fiubU"}
-
-
-# --- pickles -----------------------------------------------------------------------------------------------------
-
-
-class _Stub:
-    """Stands for a class whose module is not needed: keeps the state that the pickle gives it, and nothing more."""
-
-    state: Any = None
-
-    def __new__(cls, *args: Any) -> _Stub:
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        # Python objects pickle as a dictionary, or as (dictionary, slots).
-        if isinstance(state, tuple) and len(state) == 2:
-            state = {**(state[0] or {}), **(state[1] or {})}
-        self.state = state
-
-
-class _Chumpy(_Stub):
-    """A chumpy array: its value is `x`, or, for a selection, entries `idxs` of another one, `a`."""
-
-
-class _Sparse(_Stub):
-    """A scipy CSC or CSR matrix."""
-
-    by_column = True
-
-
-def as_dense(value: Any) -> Any:
-    """A numpy array from what a body pickle may hold: arrays, chumpy arrays, sparse matrices."""
-    if isinstance(value, _Chumpy):
-        state = value.state if isinstance(value.state, dict) else {}
-        if "x" in state:
-            return np.asarray(as_dense(state["x"]))
-        if "a" in state and "idxs" in state:
-            chosen = np.asarray(as_dense(state["a"])).ravel()[np.asarray(state["idxs"])]
-            shape = state.get("preferred_shape")
-            return chosen if shape is None else chosen.reshape(shape)
-        held = ", ".join(map(str, state)) or "nothing"
-        raise BadInput(f"a chumpy array in this body file has no value (it holds {held})")
-    if isinstance(value, _Sparse):
-        try:
-            state = value.state
-            shape = tuple(int(n) for n in state.get("_shape", state.get("shape", ())))
-            values, lines, ends = (np.asarray(state[key]) for key in ("data", "indices", "indptr"))
-            dense = np.zeros(shape[::-1] if value.by_column else shape, values.dtype)
-            np.add.at(dense, (np.repeat(np.arange(len(ends) - 1), np.diff(ends)), lines), values)
-            return dense.T if value.by_column else dense
-        except (AttributeError, KeyError, IndexError, ValueError, TypeError, MemoryError) as error:
-            raise BadInput(f"a sparse matrix in this body file is damaged ({error})") from error
-    return value
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """What Python 2 bytes in a Python 3 pickle call; any other codec is refused."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"the codec {encoding!r} is not allowed")
-    return text.encode("latin1")
-
-
-class _Unpickler(pickle.Unpickler):
-    """Builds arrays and plain containers only: a name outside this list is refused before anything is called."""
-
-    def __init__(self, file: Any, path: Path):
-        super().__init__(file, encoding="latin1")
-        self._path = path
-        # Made anew for every file, so that no pickle can leave its mark on a class that the next one uses.
-        self._chumpy = type("_Chumpy", (_Chumpy,), {})
-        self._csc = type("_Sparse", (_Sparse,), {"by_column": True})
-        self._csr = type("_Sparse", (_Sparse,), {"by_column": False})
-
-    def find_class(self, module: str, name: str) -> Any:
-        package = module.partition(".")[0]
-        if package == "numpy":
-            if name in ("ndarray", "dtype") and module == "numpy":
-                return getattr(np, name)
-            if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-                return _reconstruct_array
-            if name == "scalar" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-                return _scalar
-            if name == "_frombuffer" and module in ("numpy.core.numeric", "numpy._core.numeric"):
-                return _array_from_buffer
-        if package == "scipy" and module.startswith("scipy.sparse"):
-            if name in ("csc_matrix", "csc_array"):
-                return self._csc
-            if name in ("csr_matrix", "csr_array"):
-                return self._csr
-        if package == "chumpy" and name[:1].isupper():
-            return self._chumpy
-        if (module, name) in (("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor")):
-            return _reconstruct_stub
-        if (module, name) == ("_codecs", "encode"):
-            return _latin1
-        if module in ("builtins", "__builtin__") and name in ("object", "set", "frozenset", "complex"):
-            return {"object": object, "set": set, "frozenset": frozenset, "complex": complex}[name]
-        raise BadInput(
-            f"{self._path} wants to run {module}.{name}, which a body file has no need of: it is refused and nothing "
-            "was run. Fetch the file again from its own site"
-        )
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise BadInput(f"{self._path} refers to an outside object, which a body file has no need of")
-
-
-def _reconstruct_array(kind: Any, shape: Any, code: Any) -> np.ndarray:
-    if kind is not np.ndarray:
-        raise pickle.UnpicklingError("an array of an unknown kind")
-    return np.ndarray.__new__(np.ndarray, (0,), "b")  # the state that follows gives shape, type and values
-
-
-def _scalar(dtype: Any, data: Any = None) -> Any:
-    if not isinstance(dtype, np.dtype) or dtype.hasobject:
-        raise pickle.UnpicklingError("a number of an unknown type")
-    data = data.encode("latin1") if isinstance(data, str) else data
-    return np.frombuffer(data, dtype)[0]
-
-
-def _array_from_buffer(data: Any, dtype: Any, shape: Any, order: Any, axis_order: Any = None) -> np.ndarray:
-    if not isinstance(dtype, np.dtype) or dtype.hasobject:
-        raise pickle.UnpicklingError("an array of an unknown type")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
-
-
-def _reconstruct_stub(cls: Any, base: Any, state: Any) -> _Stub:
-    if not (isinstance(cls, type) and issubclass(cls, _Stub)):
-        raise pickle.UnpicklingError("an object of an unknown class")
-    return cls.__new__(cls)
-
-
-def read_pickle(path: str | Path) -> Any:
-    """The content of a body pickle (Python 2 or 3), built from numbers, arrays and plain containers only.
-
-    Chumpy arrays and scipy sparse matrices become stand-ins that `as_dense` turns into arrays; neither package is
-    needed. A pickle that names any other class or function raises BadInput before anything runs.
-    """
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            return _Unpickler(file, path).load()
-    except FileNotFoundError as error:
-        raise AssetMissing(f"there is no file at {path}") from error
-    except (BadInput, AssetMissing):
-        raise
-    except Exception as error:  # a damaged pickle can raise nearly anything
-        raise BadInput(f"{path} is not a readable pickle ({type(error).__name__}: {error}); fetch it again") from error
