@@ -1,14 +1,25 @@
-"""What several rooms' tests share: the oracle's arrays and the made-up body files."""
+"""What several rooms' tests share: the oracle's arrays, made-up body files, and networks with made-up weights."""
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
+import json
 import os
 import runpy
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+
+from wholebody.body.layer import BodyModel
+from wholebody.model.config import FACE, HANDS, OSXConfig
+from wholebody.model.decoder import DecoderConfig
+from wholebody.model.encoder import ViTConfig
 
 HERE = Path(__file__).parent
 
@@ -43,3 +54,82 @@ def standin_dir() -> Path:
             runpy.run_path(str(HERE / "oracle" / "make_smplx_standin.py"))["main"](str(part))
             part.rename(done)
     return done
+
+
+# Networks with the oracle's made-up weights, as the published code would have saved them
+
+
+@pytest.fixture(scope="session")
+def fill() -> dict[str, Any]:
+    """The oracle's functions by name: `value(name, shape)`, `image(batch, seed)`, `train_batch(batch, seed)`."""
+    return runpy.run_path(str(HERE / "oracle" / "fill.py"))
+
+
+@pytest.fixture(scope="session")
+def published_keys() -> dict[str, dict[str, Any]]:
+    """`b_normal`, ... -> names and shapes (`state_dict`) of the published network, and which names it never uses."""
+    with gzip.open(HERE / "oracle" / "keys.json.gz") as file:
+        return json.load(file)
+
+
+@pytest.fixture(scope="session")
+def published_tensors(published_keys, fill) -> Callable[[str], dict[str, torch.Tensor]]:
+    """`published_tensors("b_normal")`: every tensor by its published name, without prefix."""
+
+    def make(network: str) -> dict[str, torch.Tensor]:
+        keys = published_keys[network]
+        unused = set(keys["no_gradient"])
+        return {name: tensor(name, shape, name in unused) for name, shape in keys["state_dict"].items()}
+
+    def tensor(name: str, shape: list[int], unused: bool) -> torch.Tensor:
+        values = None if unused else fill["value"](name, tuple(shape))
+        if values is not None:
+            return torch.from_numpy(values)
+        # What the network never reads may be anything; an expanded zero keeps the file small.
+        dtype = torch.int64 if name.endswith("num_batches_tracked") else torch.float32
+        return torch.zeros((), dtype=dtype).expand(shape)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def published_file(published_tensors, tmp_path_factory) -> Callable[[str], Path]:
+    """`published_file("b_normal")`: a checkpoint as the published code saves it, made once a session."""
+    folder = tmp_path_factory.mktemp("published")
+
+    def make(network: str) -> Path:
+        path = folder / f"{network}.pth.tar"
+        if not path.exists():
+            tensors = {f"module.{name}": tensor for name, tensor in published_tensors(network).items()}
+            moments = {0: {"step": torch.tensor(7.0), "exp_avg": torch.zeros(5)}}
+            optimizer = {"state": moments, "param_groups": [{"lr": 1e-4, "params": [0]}]}
+            torch.save({"epoch": 13, "network": tensors, "optimizer": optimizer}, path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def images(fill) -> torch.Tensor:
+    """The oracle's two pictures, 2×3×512×384 float32."""
+    return torch.from_numpy(fill["image"]())
+
+
+@pytest.fixture(scope="session")
+def smplx_body(standin_dir) -> BodyModel:
+    """The made-up SMPL-X, float32."""
+    return BodyModel.load(standin_dir)
+
+
+@pytest.fixture(scope="session")
+def small_config() -> OSXConfig:
+    """A network of every part, small enough to build in a moment."""
+    decoder = DecoderConfig(width=32, layers=2, heads=4, points=2, ffn=48, norm_groups=8)
+    return OSXConfig(
+        name="small",
+        encoder=ViTConfig(width=64, depth=2, heads=4),
+        hands=dataclasses.replace(HANDS, decoder=decoder),
+        face=dataclasses.replace(FACE, decoder=decoder),
+        hidden=24,
+        box_channels=(16, 16, 16),
+    )

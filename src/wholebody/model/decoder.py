@@ -147,12 +147,15 @@ class DeformableAttention(nn.Module):
 
 
 def sine_positions(side: int, width: int) -> Tensor:
-    """Sine encoding of the cells of a side×side map, rows in the first half of the channels: (side·side)×width."""
-    channels = torch.arange(width // 2, dtype=torch.float64, device="cpu")
-    frequencies = 10000.0 ** (2 * (channels // 2) / (width // 2))
-    cells = (torch.arange(side, dtype=torch.float64, device="cpu") + 0.5) / (side + 1e-6) * 2 * math.pi
+    """Sine encoding of the cells of a side×side map, rows in the first half of the channels: (side·side)×width.
+
+    In single precision whatever the network's, as published weights know it.
+    """
+    channels = torch.arange(width // 2, dtype=torch.float32, device="cpu")
+    frequencies = 10000 ** (2 * (channels // 2) / (width // 2))
+    cells = (torch.arange(1, side + 1, dtype=torch.float32, device="cpu") - 0.5) / (side + 1e-6) * (2 * math.pi)
     phases = cells[:, None] / frequencies
     encoded = torch.stack((phases[:, 0::2].sin(), phases[:, 1::2].cos()), 2).flatten(1)
     rows = encoded[:, None].expand(side, side, -1)
     columns = encoded[None].expand(side, side, -1)
-    return torch.cat((rows, columns), 2).flatten(0, 1).to(torch.get_default_dtype())
+    return torch.cat((rows, columns), 2).flatten(0, 1)
