@@ -331,3 +331,25 @@ def test_mirroring_a_pose_twice_is_nothing():
 def test_from_144_fits(open_body):
     out = open_body(**random_parameters(1))
     assert torch.equal(open_body.joints_137(out.joints), out.joints[:, list(FROM_144)])
+
+
+@pytest.mark.parametrize("which", ["standin", "open"])
+def test_nothing_larger_than_four_numbers_a_vertex_is_made(which, load, open_body):
+    """Stock skinning makes 55 and 16 numbers per vertex and body; here B×V×4 is the most at any one time."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        numel = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            made = [t for t in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(t, torch.Tensor)]
+            storage = (t.untyped_storage().nbytes() // t.element_size() for t in made if not func.is_view)
+            self.numel = max([self.numel, *storage])
+            return out
+
+    body = load() if which == "standin" else open_body
+    given = random_parameters(8)
+    with Largest() as seen, torch.no_grad():
+        body(**given)
+    assert seen.numel <= 8 * body.num_vertices * 4
