@@ -9,9 +9,10 @@ import numpy as np
 from numpy.random import Generator
 
 from wholebody.errors import BadInput
+from wholebody.synthesis.config import companion_folder
 from wholebody.synthesis.light import Environment, load_environments, tone_map, view
 
-_CUT = 448  # side of the pre-cut pieces, pixels
+_CUT = 352  # side of the pre-cut pieces, pixels
 
 
 class BackgroundBank:
@@ -19,15 +20,12 @@ class BackgroundBank:
     bank."""
 
     def __init__(
-        self, hdri: str | Path | None = None, photos: str | Path | None = None, seed: int = 0, size: int = 288
+        self, hdri: str | Path | None = None, photos: str | Path | None = None, seed: int = 0, size: int = 224
     ):
-        if hdri is None:
-            from wholebody.synthesis.render import _beside
-
-            hdri = _beside("assets/hdri")
         rng = np.random.default_rng((seed, 4242))
-        environments = load_environments(hdri)
+        environments = load_environments(hdri or companion_folder("assets/hdri"))
         found = _photos(photos) if photos else []
+        surfaces = [_surface(rng, environments) for _ in range(40)]
         self.pieces: list[np.ndarray] = []
         for k in range(size):
             kind = rng.random()
@@ -38,7 +36,7 @@ class BackgroundBank:
             elif kind < 0.6:
                 piece = _panorama_piece(rng, environments)
             else:
-                piece = clutter(rng, environments, _CUT)
+                piece = clutter(rng, environments, surfaces)
             self.pieces.append(np.ascontiguousarray(piece))
 
     def sample(self, rng: Generator, height: int, width: int) -> np.ndarray:
@@ -103,76 +101,64 @@ def add_grain(rng: Generator, picture: np.ndarray) -> np.ndarray:
     """Texture of some size over a smooth picture."""
     h, w = picture.shape[:2]
     size = int(np.exp(rng.uniform(np.log(1), np.log(12))))
-    noise = rng.normal(0, 1, (h // size + 1, w // size + 1, 1)).astype(np.float32)
-    noise = cv2.resize(noise, (w, h), interpolation=cv2.INTER_LINEAR)[..., None]
-    return (picture * (1 + rng.uniform(0.04, 0.2) * noise)).clip(0, 255).astype(np.uint8)
+    noise = rng.standard_normal((h // size + 1, w // size + 1), np.float32) * np.float32(rng.uniform(0.03, 0.13)) + 1
+    even = cv2.resize(noise, (w, h), interpolation=cv2.INTER_LINEAR) if size > 1 else noise[:h, :w]
+    return cv2.multiply(picture, cv2.merge([even] * 3), dtype=cv2.CV_8U)
 
 
-def clutter(rng: Generator, environments: list[Environment], side: int) -> np.ndarray:
+def clutter(rng: Generator, environments: list[Environment], surfaces: list[np.ndarray]) -> np.ndarray:
     """Things with edges: walls and floors, boxes, poles, blobs, stripes, pieces of maps; some of the colour of skin."""
+
+    def surface() -> np.ndarray:
+        chosen = surfaces[rng.integers(len(surfaces))]
+        chosen = chosen.transpose(1, 0, 2) if rng.random() < 0.5 else chosen
+        return cv2.convertScaleAbs(chosen, alpha=rng.uniform(0.5, 1.3), beta=rng.uniform(-20, 20))
+
+    side = surfaces[0].shape[0]
     base = rng.random()
-    if base < 0.4:
-        picture = cv2.resize(_panorama_piece(rng, environments), (side, side))
-    else:
-        picture = _surface(rng, environments, side)
-        if base < 0.75:  # a floor against a wall
-            floor = _surface(rng, environments, side)
-            edge = int(side * rng.uniform(0.4, 0.85))
-            picture[edge:] = floor[edge:]
-    for _ in range(rng.integers(2, 16)):
+    picture = _panorama_piece(rng, environments) if base < 0.4 else surface()
+    if 0.4 <= base < 0.75:  # a floor against a wall
+        edge = int(side * rng.uniform(0.4, 0.85))
+        picture[edge:] = surface()[edge:]
+    for _ in range(rng.integers(2, 14)):
         mask = np.zeros((side, side), np.uint8)
         centre, kind = rng.uniform(0, side, 2), rng.random()
+        at = centre.astype(int).tolist()
         if kind < 0.45:
             axes = np.exp(rng.uniform(np.log(8), np.log(side * 0.6), 2))
             angle = rng.choice([0.0, rng.uniform(0, 180)], p=[0.6, 0.4])
             corners = cv2.boxPoints(((float(centre[0]), float(centre[1])), (float(axes[0]), float(axes[1])), angle))
             cv2.fillPoly(mask, [corners.astype(np.int32)], 255, cv2.LINE_AA)
         elif kind < 0.7:
-            axes = np.exp(rng.uniform(np.log(5), np.log(side * 0.3), 2)).astype(int)
-            cv2.ellipse(
-                mask,
-                centre.astype(int).tolist(),
-                axes.tolist(),
-                float(rng.uniform(0, 180)),
-                0,
-                360,
-                255,
-                -1,
-                cv2.LINE_AA,
-            )
+            axes = np.exp(rng.uniform(np.log(5), np.log(side * 0.3), 2)).astype(int).tolist()
+            cv2.ellipse(mask, at, axes, float(rng.uniform(0, 180)), 0, 360, 255, -1, cv2.LINE_AA)
         elif kind < 0.9:  # a limb-like stroke
             turn = rng.normal(0, 1, 2)
-            end = centre + turn / np.linalg.norm(turn) * rng.uniform(20, side)
-            cv2.line(
-                mask,
-                centre.astype(int).tolist(),
-                end.astype(int).tolist(),
-                255,
-                int(np.exp(rng.uniform(0.5, 3.6))),
-                cv2.LINE_AA,
-            )
+            end = (centre + turn / np.linalg.norm(turn) * rng.uniform(20, side)).astype(int).tolist()
+            cv2.line(mask, at, end, 255, int(np.exp(rng.uniform(0.5, 3.6))), cv2.LINE_AA)
         else:
             walk = centre + np.cumsum(rng.normal(0, side * 0.12, (7, 2)), 0)
             cv2.fillPoly(mask, [walk.astype(np.int32)], 255, cv2.LINE_AA)
-        alpha = mask[..., None].astype(np.float32) / 255 * rng.uniform(0.6, 1)
-        picture = (picture * (1 - alpha) + _surface(rng, environments, side) * alpha).astype(np.uint8)
-    if rng.random() < 0.5:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 4))
-    return picture
+        x, y, w, h = cv2.boundingRect(mask)
+        if w and h:
+            part = (slice(y, y + h), slice(x, x + w))
+            alpha = mask[part].astype(np.uint16)[..., None] * int(rng.integers(150, 257)) >> 8
+            picture[part] = (picture[part] * (255 - alpha) + surface()[part] * alpha) // 255
+    return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 4)) if rng.random() < 0.5 else picture
 
 
-def _surface(rng: Generator, environments: list[Environment], side: int) -> np.ndarray:
+def _surface(rng: Generator, environments: list[Environment]) -> np.ndarray:
     """A filled square: colour with a gradient, grain, stripes, or a piece of a map."""
     kind = rng.random()
     if kind < 0.3:
-        return cv2.resize(_panorama_piece(rng, environments), (side, side))
+        return _panorama_piece(rng, environments)
     color = rng.uniform(15, 235) + rng.normal(0, 28, 3)
     if rng.random() < 0.15:  # the colours of skin, so that colour alone does not give people away
         color = np.array([200, 150, 120]) * rng.uniform(0.35, 1.2)
-    ramp = np.linspace(-1, 1, side)[:, None, None] * rng.normal(0, 25, 3)
-    picture = np.broadcast_to(color + (ramp if rng.random() < 0.5 else ramp.transpose(1, 0, 2)), (side, side, 3)).copy()
+    ramp = np.linspace(-1, 1, _CUT)[:, None, None] * rng.normal(0, 25, 3)
+    picture = np.broadcast_to(color + (ramp if rng.random() < 0.5 else ramp.transpose(1, 0, 2)), (_CUT, _CUT, 3)).copy()
     if kind < 0.5:
-        y, x = np.mgrid[:side, :side]
+        y, x = np.mgrid[:_CUT, :_CUT]
         angle, period = rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)]), np.exp(rng.uniform(np.log(4), np.log(80)))
         wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period)
         picture += (wave > rng.uniform(-0.9, 0.9))[..., None] * rng.normal(0, 50, 3)

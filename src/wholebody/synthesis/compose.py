@@ -82,9 +82,9 @@ def camera_effects(picture: np.ndarray, rng: Generator) -> np.ndarray:
     if rng.random() < 0.3:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.35, 1.3))
     if rng.random() < 0.4:
-        noise = np.empty(picture.shape, np.int16)
+        noise = np.zeros(picture.shape, np.int16)
         # OpenCV's generator is several times faster than numpy's; its seed comes from ours.
         cv2.setRNGSeed(int(rng.integers(1 << 31)))
-        cv2.randn(noise, 0, float(rng.uniform(1, 9)))
+        cv2.randn(noise, np.zeros(3), np.full(3, rng.uniform(1, 9)))
         picture = cv2.add(picture, noise, dtype=cv2.CV_8U)
     return picture

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from wholebody.errors import BadInput
 
 SPLITS = ("train", "heldout", "all")
+PICTURE_HW, PICTURE_MARGIN = (256, 192), 1.25
+# Layers leave room for augmentation around the person: the 1.25 x crop of a box is 291 pixels high in them.
+LAYER_HW, LAYER_MARGIN = (384, 288), 1.65
 
 
 @dataclass(frozen=True)
 class SynthesisConfig:
     """Where material comes from, and how often what happens."""
 
-    size_hw: tuple[int, int] = (256, 192)
-    """Height and width of pictures, or of layers, in pixels."""
-    margin: float = 1.25
-    """Picture height over the height of the person's 3:4 box. Layers for training use more, to leave room for
-    augmentation."""
+    size_hw: tuple[int, int] | None = None
+    """Height and width in pixels; None: 256 x 192 for pictures, 384 x 288 for layers."""
+    margin: float | None = None
+    """Picture height over the height of the person's 3:4 box; None: 1.25 for pictures, 1.65 for layers."""
     motion: str | None = None
-    """Folder of motion clips; None: `../shared/motion` beside the project if it is there, else procedural poses
-    only."""
+    """Folder of motion clips; None: `../shared/motion` beside the project if it is there, else procedural poses."""
     hdri: str | None = None
-    """Folder of environment maps (.npz with `rgb`, .hdr or .exr); None: as for motion; else procedural light."""
+    """Folder of environment maps (.npz with `rgb`, .hdr, .exr, .exr.js); None: as for motion; else made-up light."""
     backgrounds: str | None = None
     """Folder of photos to use as backgrounds beside environment maps and clutter."""
     body: str | None = None
-    """Body file; None: the embedded open body."""
+    """Another open body file in the compact form; None: the embedded one."""
     split: str = "train"
     """Which motion subjects: "train", "heldout" (never in "train") or "all"."""
     child_fraction: float = 0.08
     closeup_fraction: float = 0.35
-    """People framed from the hips, the waist or the shoulders up."""
+    """People framed from the knees, the hips, the waist or the chest up."""
     occluder_fraction: float = 0.2
     """Pictures (not layers) where something stands in front of the person."""
     samples: int = 2
@@ -40,11 +43,25 @@ class SynthesisConfig:
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise BadInput(f"split is {self.split!r}: choose one of {', '.join(SPLITS)}")
-        if min(self.size_hw) < 16:
+        if self.size_hw is not None and min(self.size_hw) < 16:
             raise BadInput(f"pictures of {self.size_hw} (height, width) are too small: at least 16 pixels a side")
-        if not 1 <= self.margin <= 4:
+        if self.margin is not None and not 1 <= self.margin <= 4:
             raise BadInput(f"margin is {self.margin}: it must lie in 1..4")
 
+    def resolved(self, layers: bool = False) -> SynthesisConfig:
+        """The same with every default filled in: sizes, and the folders that were found."""
+        size, margin = (LAYER_HW, LAYER_MARGIN) if layers else (PICTURE_HW, PICTURE_MARGIN)
+        return replace(
+            self,
+            size_hw=(self.size_hw[0], self.size_hw[1]) if self.size_hw else size,
+            margin=self.margin or margin,
+            motion=self.motion or companion_folder("motion"),
+            hdri=self.hdri or companion_folder("assets/hdri"),
+        )
 
-LAYER_HW, LAYER_MARGIN = (384, 288), 1.65
-"""Size and margin of training layers: the 1.25 x crop of a box is 291 pixels high in them."""
+
+def companion_folder(what: str) -> str | None:
+    """A folder of the project's companion `../shared`, if this is a checkout that has one; the environment variable
+    WHOLEBODY_SHARED names another place."""
+    shared = Path(os.environ.get("WHOLEBODY_SHARED") or Path(__file__).resolve().parents[4] / "shared")
+    return str(shared / what) if (shared / what).is_dir() else None

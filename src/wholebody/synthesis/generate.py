@@ -17,7 +17,7 @@ from wholebody.data.sample import Sample
 from wholebody.errors import BadInput, OutputError
 from wholebody.synthesis.backgrounds import BackgroundBank
 from wholebody.synthesis.compose import compose
-from wholebody.synthesis.config import LAYER_HW, LAYER_MARGIN, SynthesisConfig
+from wholebody.synthesis.config import SynthesisConfig
 from wholebody.synthesis.layers import read_truth, write_shard, write_truth
 from wholebody.synthesis.render import BATCH, Studio
 
@@ -41,9 +41,7 @@ def run(
     """
     if count < 1 or workers < 1:
         raise BadInput(f"asked for {count} people by {workers} workers: both must be at least 1")
-    config = config or SynthesisConfig()
-    if layers and config.size_hw == SynthesisConfig.size_hw:
-        config = replace(config, size_hw=LAYER_HW, margin=LAYER_MARGIN)
+    config = (config or SynthesisConfig()).resolved(layers)
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -73,6 +71,7 @@ def run(
 
 def synthesize(config: SynthesisConfig, count: int, seed: int) -> Iterator[Sample]:
     """The pictures that `run` writes, one after the other, in this process (before compression)."""
+    config = config.resolved()
     studio, bank = _studio(config), _bank(config)
     for layer, surroundings, rng in studio.people(seed, 0, count):
         yield compose(layer, surroundings, bank, rng, config.occluder_fraction)
@@ -99,7 +98,7 @@ def bench(count: int = 256, workers: int = 2, config: SynthesisConfig | None = N
     """Pictures a second of `workers` processes that write complete sets to a temporary folder, start-up not counted."""
     import tempfile
 
-    config = config or SynthesisConfig()
+    config = (config or SynthesisConfig()).resolved()
     jobs = -(-count // BATCH)
     with tempfile.TemporaryDirectory() as folder:
         for name in ("images", "masks"):
@@ -146,9 +145,9 @@ def _write_shard(job: tuple[str, SynthesisConfig, int, int, int, bool]) -> int:
     samples = []
     for k, (layer, surroundings, rng) in enumerate(people):
         sample = compose(layer, surroundings, _bank(config), rng, config.occluder_fraction)
-        quality = int(rng.integers(55, 97))
-        image = cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR) if sample.image is not None else None
-        _write(out / "images" / f"{first + k:06d}.jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        assert sample.image is not None and sample.mask is not None  # compose gives both
+        picture = cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR)
+        _write(out / "images" / f"{first + k:06d}.jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(55, 97))])
         _write(out / "masks" / f"{first + k:06d}.png", sample.mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])
         samples.append(sample)
     write_truth(out / f"truth-{number:05d}.npz", samples)
@@ -156,7 +155,7 @@ def _write_shard(job: tuple[str, SynthesisConfig, int, int, int, bool]) -> int:
 
 
 def _write(path: Path, image: np.ndarray, options: list[int]) -> None:
-    done, data = cv2.imencode(path.suffix, image, options)
+    data = cv2.imencode(path.suffix, image, options)[1]
     try:
         path.write_bytes(data.tobytes())
     except OSError as error:

@@ -56,6 +56,7 @@ class LayerSet:
 
 class _Shard:
     def __init__(self, path: Path):
+        self.path = path
         with np.load(path, allow_pickle=False) as file:
             self.truth = {name: file[name] for name in file.files}
         self.offsets = self.truth.pop("offsets")
@@ -68,10 +69,9 @@ class _Shard:
         start, middle, end = self.offsets[k]
         color = cv2.imdecode(self.bytes[start:middle], cv2.IMREAD_COLOR)
         alpha = cv2.imdecode(self.bytes[middle:end], cv2.IMREAD_GRAYSCALE)
-        sample = Sample(
-            id=str(self.truth["id"][k]), body=str(self.truth["body"][k]), **{name: self.truth[name][k] for name in _ARRAYS}
-        )  # fmt: skip
-        return Layer(cv2.cvtColor(color, cv2.COLOR_BGR2RGB), alpha, sample)
+        if color is None or alpha is None:
+            raise BadInput(f"layer {k} of {self.path} cannot be decoded: the file is damaged; write the set again")
+        return Layer(cv2.cvtColor(color, cv2.COLOR_BGR2RGB), alpha, _sample(self.truth, k))
 
 
 def write_shard(folder: str | Path, number: int, layers: Sequence[Layer], quality: int = 93) -> Path:
@@ -110,7 +110,7 @@ def write_truth(path: Path, samples: Sequence[Sample], **more: np.ndarray) -> No
     part = path.with_name(path.name + ".part")
     try:
         with open(part, "wb") as file:
-            np.savez_compressed(file, **arrays, **more)
+            np.savez_compressed(file, allow_pickle=False, **arrays, **more)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -120,7 +120,9 @@ def read_truth(path: str | Path) -> list[Sample]:
     """The samples of one truth file, without their pictures."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in (*_ARRAYS, "id", "body")}
-    return [
-        Sample(id=str(arrays["id"][k]), body=str(arrays["body"][k]), **{name: arrays[name][k] for name in _ARRAYS})
-        for k in range(len(arrays["id"]))
-    ]
+    return [_sample(arrays, k) for k in range(len(arrays["id"]))]
+
+
+def _sample(stacked: dict[str, np.ndarray], k: int) -> Sample:
+    known = {name: stacked[name][k] for name in _ARRAYS}
+    return Sample(id=str(stacked["id"][k]), body=str(stacked["body"][k]), **known)

@@ -99,7 +99,7 @@ def sample_people(
 
 @dataclass(frozen=True)
 class Population:
-    """What the body file knows of plausible people: `betas` (P,10) of drawn ones with their `age` (P,) in years, and what
+    """What the body file knows of plausible people: `betas` (P,10) of drawn ones, their `age` (P,) in years, and what
     facial actions (A, by name, in `actions`) are as expression coefficients `expression` (A,10)."""
 
     betas: np.ndarray

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
 
-from wholebody.body.open_body import COMPACT_PATH, expand, read_compact
 from wholebody.body.joints import FROM_144, JOINTS_137, PARTS_137
+from wholebody.body.open_body import COMPACT_PATH, expand, read_compact
 from wholebody.data.sample import Sample, axis_angle_to_matrix, matrix_to_axis_angle
 from wholebody.drawing.raster import vertex_normals, visibility
 from wholebody.errors import BadInput
@@ -19,7 +18,7 @@ from wholebody.synthesis import camera, paint
 from wholebody.synthesis.clothes import sample_outfit
 from wholebody.synthesis.config import SynthesisConfig
 from wholebody.synthesis.light import Environment, Lighting, load_environments, sample_lighting, tone_map
-from wholebody.synthesis.people import Population, HandSpace, PoseLibrary, sample_people
+from wholebody.synthesis.people import HandSpace, Population, PoseLibrary, sample_people
 from wholebody.synthesis.shade import bleed, light_vertices, shade_person, visible_points
 
 BATCH = 64
@@ -51,7 +50,9 @@ class Studio:
     def __init__(self, config: SynthesisConfig):
         from wholebody.body.layer import BodyModel
 
-        self.config = config
+        self.config = config = config.resolved()
+        assert config.size_hw and config.margin  # resolved
+        self.size_hw, self.margin = config.size_hw, config.margin
         self.body = BodyModel.load(config.body, flat_hand_mean=True)
         if self.body.name != "open":
             raise BadInput(
@@ -62,9 +63,8 @@ class Studio:
         self.rest, self.masks, self.eye_centre = _painted_regions(compact)
         self.population = _population(compact)
         self.hands = HandSpace.of(self.body.rest_joints.numpy().astype(np.float64))
-        motion = config.motion or _beside("motion")
-        self.poses = PoseLibrary.load(motion, config.split) if motion else None
-        self.environments = load_environments(config.hdri or _beside("assets/hdri"))
+        self.poses = PoseLibrary.load(config.motion, config.split) if config.motion else None
+        self.environments = load_environments(config.hdri)
 
     @cached_property
     def _lattice(self) -> np.ndarray:
@@ -111,9 +111,7 @@ class Studio:
         np.ndarray, betas: np.ndarray, expression: np.ndarray, name: str,
     ) -> tuple[Layer, Surroundings]:  # fmt: skip
         config = self.config
-        framing = camera.sample_framing(
-            rng, vertices, self.rest, config.size_hw, config.margin, config.closeup_fraction
-        )
+        framing = camera.sample_framing(rng, vertices, self.rest, self.size_hw, self.margin, config.closeup_fraction)
         points = np.ascontiguousarray(vertices + framing.offset.astype(np.float32))
         outfit = sample_outfit(rng)
         yaw = rng.uniform(-np.pi, np.pi)
@@ -132,7 +130,7 @@ class Studio:
             points, normals, lighting.sh, lighting.normal_to_world, lighting.sun_direction, _directions(rng), lit
         )
 
-        height, width = config.size_hw
+        height, width = self.size_hw
         n, (cx, cy) = config.samples, framing.principal_px
         inv_depth, face_id = (
             np.zeros((height * n, width * n), np.float32),
@@ -158,13 +156,25 @@ class Studio:
         visible &= ((joints_px >= low) & (joints_px <= high)).all(1)
         f32 = np.float32
         return Sample(
-            id=name, body="open", box_xyxy=framing.box_xyxy.astype(f32), focal_px=np.full(2, framing.focal_px, f32),
-            principal_px=framing.principal_px.astype(f32), full_pose=full_pose.astype(f32), betas=betas, expression=expression,
-            transl=framing.offset.astype(f32), joints_px=joints_px.astype(f32), joints_cam=joints_cam.astype(f32),
-            joint_valid=joints_cam[:, 2] > 0.05, joint_visible=visible,
-            left_hand_box=_around(joints_px, "left_hand", "L_Wrist"), right_hand_box=_around(joints_px, "right_hand", "R_Wrist"),
-            face_box=_around(joints_px, "face"), part_valid=np.ones(3, bool), frame_xyxy=framing.frame_xyxy.astype(f32),
-        )  # fmt: skip
+            id=name,
+            body="open",
+            box_xyxy=framing.box_xyxy.astype(f32),
+            focal_px=np.full(2, framing.focal_px, f32),
+            principal_px=framing.principal_px.astype(f32),
+            full_pose=full_pose.astype(f32),
+            betas=betas,
+            expression=expression,
+            transl=framing.offset.astype(f32),
+            joints_px=joints_px.astype(f32),
+            joints_cam=joints_cam.astype(f32),
+            joint_valid=joints_cam[:, 2] > 0.05,
+            joint_visible=visible,
+            left_hand_box=_around(joints_px, "left_hand", "L_Wrist"),
+            right_hand_box=_around(joints_px, "right_hand", "R_Wrist"),
+            face_box=_around(joints_px, "face"),
+            part_valid=np.ones(3, bool),
+            frame_xyxy=framing.frame_xyxy.astype(f32),
+        )
 
 
 def _size(joints_137: np.ndarray) -> float:
@@ -202,14 +212,6 @@ _SIX = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0,
 def _directions(rng: Generator) -> np.ndarray:
     """Six directions for ambient shadows, turned at random so that their traces do not repeat."""
     return (_SIX @ axis_angle_to_matrix(rng.normal(0, 1, 3)).T).astype(np.float32)
-
-
-def _beside(what: str) -> Path | None:
-    """The project's companion folder, if it is a checkout that has one; `WHOLEBODY_SHARED` names another place."""
-    import os
-
-    shared = Path(os.environ.get("WHOLEBODY_SHARED") or Path(__file__).resolve().parents[4] / "shared")
-    return shared / what if (shared / what).is_dir() else None
 
 
 def _population(compact: dict[str, np.ndarray]) -> Population:

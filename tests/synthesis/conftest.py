@@ -1,0 +1,24 @@
+import pytest
+
+from wholebody.synthesis.config import SynthesisConfig
+
+
+@pytest.fixture(scope="session")
+def bare():
+    """Settings that need nothing beside the project: procedural poses, made-up light."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("WHOLEBODY_SHARED", "/nonexistent")
+    yield SynthesisConfig(size_hw=(128, 96), margin=1.4)
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def studio(bare):
+    from wholebody.synthesis.render import Studio
+
+    return Studio(bare)
+
+
+@pytest.fixture(scope="session")
+def people(studio):
+    return list(studio.people(seed=3, first=0, count=40))

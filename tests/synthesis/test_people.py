@@ -1,0 +1,93 @@
+"""Poses, hands and splits."""
+
+import numpy as np
+import pytest
+
+from wholebody.body.joints import SMPLX_JOINTS
+from wholebody.data.sample import axis_angle_to_matrix
+from wholebody.errors import BadInput
+from wholebody.synthesis import people as p
+from wholebody.synthesis.config import SynthesisConfig
+
+J = SMPLX_JOINTS.index
+
+
+def test_a_reaching_arm_arrives():
+    rng = np.random.default_rng(0)
+    for side, sign in (("left", 1), ("right", -1)):
+        target = rng.normal(0, 1, (200, 3))
+        target *= (rng.uniform(0.15, 0.45, 200) / np.linalg.norm(target, axis=1))[:, None]
+        pose = np.zeros((200, 22, 3))
+        pose[:, J(f"{side}_shoulder")], pose[:, J(f"{side}_elbow")] = p._two_bones(rng, target, sign)
+        points = p.forward_kinematics(pose)
+        arrived = points[:, J(f"{side}_wrist")] - points[:, J(f"{side}_shoulder")]
+        assert np.linalg.norm(arrived - target, axis=1).max() < 0.02  # the mean skeleton's bones are rounded to 1 cm
+        bend = pose[:, J(f"{side}_elbow"), 1] * -sign
+        assert bend.min() >= 0 and bend.max() < np.pi  # elbows bend one way only
+
+
+def test_poses_keep_their_meaning_without_heading():
+    rng = np.random.default_rng(1)
+    yaw = axis_angle_to_matrix(np.stack([np.zeros(50), rng.uniform(-3, 3, 50), np.zeros(50)], 1))
+    tilt = axis_angle_to_matrix(rng.normal(0, 0.3, (50, 3)))
+    once, turned = p._without_heading(tilt), p._without_heading(yaw @ tilt)
+    np.testing.assert_allclose(turned, once, atol=1e-9)
+    np.testing.assert_allclose(once[:, 0, 2], 0, atol=1e-9)  # faces +z: no sideways part
+
+
+def test_subjects_are_never_in_both_splits():
+    clips = [f"cmu_bvh/{s:02d}_{k:02d}" for s in range(1, 15) for k in range(1, 4)]
+    clips += ["cmu_fbx/135_01", "cmu_fbx/85_03", "cmu_expmap/train_walking_2", "cmu_expmap/test_soccer_1"]
+    clips += [
+        f"mesh2motion_quaternius/{n}"
+        for n in ("Roll", "Sword_Idle", "Walk_Loop", "Dance_Loop", "Punch_Jab", "Hit_Head")
+    ]
+    train = {p.subject_of(c) for c in clips if p.in_split(c, "train")}
+    heldout = {p.subject_of(c) for c in clips if p.in_split(c, "heldout")}
+    assert train and heldout and not train & heldout
+    assert "05" in heldout and "135" in heldout and "14" in train
+    # This source does not say who walks, so it could be a held-out subject.
+    assert not any(p.in_split("cmu_expmap/train_walking_2", s) for s in ("train", "heldout"))
+    assert all(p.in_split(c, "all") for c in clips)
+
+
+def test_fingers_curl_towards_the_palm(studio):
+    import torch
+
+    codes = np.stack([p.GESTURES["flat"], p.GESTURES["fist"]])
+    hand = studio.hands.pose(codes)
+    rotations = np.tile(np.eye(3), (2, 55, 1, 1))
+    rotations[:, 25:40], rotations[:, 40:55] = axis_angle_to_matrix(hand), axis_angle_to_matrix(hand * p._FLIP)
+    zero = torch.zeros(2, 10)
+    joints = studio.body.from_matrices(torch.from_numpy(rotations).float(), zero, zero).joints.numpy()
+    from wholebody.body.joints import JOINTS_144
+
+    for side, sign in (("left", 1), ("right", -1)):
+        for finger in ("index", "middle", "ring", "pinky"):
+            tip, wrist = (JOINTS_144.index(n) for n in (f"{side}_{finger}_tip", f"{side}_wrist"))
+            reach = (joints[:, tip] - joints[:, wrist])[:, 0] * sign
+            assert reach[1] < 0.75 * reach[0]  # a fist is shorter
+            assert joints[1, tip, 1] < joints[0, tip, 1] + 0.005  # and closes downwards, where the palm is
+    mirrored = joints[:, JOINTS_144.index("left_index_tip")] * [-1, 1, 1]
+    np.testing.assert_allclose(joints[:, JOINTS_144.index("right_index_tip")], mirrored, atol=2e-3)
+
+
+def test_options_that_cannot_be_met_are_explained(tmp_path):
+    with pytest.raises(BadInput, match="split is 'test'"):
+        SynthesisConfig(split="test")
+    with pytest.raises(BadInput, match="no motion clips"):
+        p.PoseLibrary.load(tmp_path)
+
+
+def test_clips_are_read_by_split(tmp_path):
+    rng = np.random.default_rng(0)
+    for clip, mark in (("cmu_bvh/05_01", 1.0), ("cmu_bvh/06_01", 2.0)):
+        (tmp_path / clip).parent.mkdir(exist_ok=True)
+        pose = rng.normal(0, 0.1, (12, 22, 3))
+        pose[:, 4, 0] = mark
+        np.savez(tmp_path / f"{clip}.npz", local_rotvec=pose.astype(np.float16))
+    for split, marks in (("train", {2.0}), ("heldout", {1.0}), ("all", {1.0, 2.0})):
+        library = p.PoseLibrary.load(tmp_path, split, clusters=4)
+        assert set(library.poses[:, 4, 0].round(1).tolist()) == marks
+        assert sorted(np.concatenate(library.members).tolist()) == list(range(len(library.poses)))
+        assert np.isclose(library.weights.sum(), 1)

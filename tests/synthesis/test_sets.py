@@ -1,0 +1,95 @@
+"""Sets on disk: the same files for the same seed, complete or absent."""
+
+import numpy as np
+import pytest
+
+from wholebody.errors import BadInput, OutputError
+from wholebody.synthesis import generate, layers, read_set, run
+
+
+def files(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_the_same_seed_gives_the_same_files_whatever_the_number_of_workers(tmp_path, bare, monkeypatch):
+    from dataclasses import replace
+
+    small = replace(bare, size_hw=(48, 36))
+    count = generate.SHARD + 4
+    for name, workers in (("one", 1), ("two", 2)):
+        run(tmp_path / name, count, seed=11, workers=workers, config=small)
+    one, two = files(tmp_path / "one"), files(tmp_path / "two")
+    assert one.keys() == two.keys() and len(one) == 2 * count + 3
+    # .npz files carry the time of writing: compare what is in them.
+    differing = [n for n in one if one[n] != two[n] and not n.endswith(".npz")]
+    assert not differing
+    for name in (n for n in one if n.endswith(".npz")):
+        a, b = np.load(tmp_path / "one" / name), np.load(tmp_path / "two" / name)
+        assert all((a[k] == b[k]).all() for k in a.files)
+    samples = list(read_set(tmp_path / "one"))
+    assert len(samples) == count
+    assert all(s.image.shape == (48, 36, 3) and s.mask.shape == (48, 36) for s in samples)
+    assert len({s.id for s in samples}) == count
+
+
+def test_a_stopped_run_goes_on_and_another_recipe_is_refused(tmp_path, bare):
+    run(tmp_path, 6, seed=1, workers=1, config=bare, layers=True)
+    first = files(tmp_path)
+    seen = []
+    run(tmp_path, 6, seed=1, workers=1, config=bare, layers=True, progress=seen.append)
+    assert not seen and files(tmp_path) == first  # nothing was left to do
+    (tmp_path / "layers-00000.npz").unlink()
+    run(tmp_path, 6, seed=1, workers=1, config=bare, layers=True, progress=seen.append)
+    assert seen == [6] and (tmp_path / "layers-00000.bin").read_bytes() == first["layers-00000.bin"]
+    with pytest.raises(OutputError, match="other settings"):
+        run(tmp_path, 6, seed=2, workers=1, config=bare, layers=True)
+
+
+def test_layers_come_back_as_they_were_written(tmp_path, people):
+    written = [layer for layer, _, _ in people[:7]]
+    layers.write_shard(tmp_path, 0, written[:4])
+    layers.write_shard(tmp_path, 1, written[4:])
+    found = layers.LayerSet(tmp_path)
+    assert len(found) == 7
+    for k, layer in enumerate(written):
+        back = found.get(k)
+        np.testing.assert_array_equal(back.alpha, layer.alpha)
+        solid = layer.alpha == 255
+        assert np.abs(back.color[solid].astype(int) - layer.color[solid]).mean() < 4
+        for name in layers._ARRAYS:
+            np.testing.assert_array_equal(getattr(back.sample, name), getattr(layer.sample, name))
+    assert found.samples()["betas"].shape == (7, 10)
+    with pytest.raises(IndexError):
+        found.get(7)
+
+
+def test_a_shard_that_fails_half_way_is_not_seen(tmp_path, people, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OutputError, match="No space left"):
+        layers.write_shard(tmp_path, 0, [people[0][0]])
+    assert not list(tmp_path.glob("*.npz*"))
+    with pytest.raises(BadInput, match="no layers"):
+        layers.LayerSet(tmp_path)
+
+
+def test_colours_reach_beyond_the_edge(people):
+    """A layer that is resampled must not mix in black: next to its edge, hidden colours are those of the edge."""
+    for layer, _, _ in people[:5]:
+        inside = layer.alpha > 0
+        rows = inside.any(1)
+        assert (layer.color[rows].reshape(-1, 3).sum(1) > 0).mean() > 0.99
+        y, x = np.argwhere(inside)[0]
+        np.testing.assert_array_equal(layer.color[y, 0], layer.color[y, x])
+
+
+def test_impossible_orders_are_refused(tmp_path):
+    with pytest.raises(BadInput, match="0 people"):
+        run(tmp_path, 0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="choose another"):
+        run(tmp_path / "file", 3)
+    with pytest.raises(BadInput, match="no truth"):
+        list(read_set(tmp_path))
