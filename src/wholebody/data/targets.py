@@ -1,0 +1,75 @@
+"""From one person's truth to what a network is trained towards, in the frame of its crop.
+
+A crop is an affine map of the picture: a mirror, a rotation, a scale and a shift. The picture, its 2D points, the 3D
+joints and the root's rotation move by it together; everything here follows from that one map.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wholebody.body.joints import JOINTS_137, PARTS_137, ROTATIONS_53, flip_permutation
+from wholebody.data.sample import Sample
+
+BOX_PARTS = ("left_hand", "right_hand", "face")
+_HAND_AND_WRIST = {"left_hand": "L_Wrist", "right_hand": "R_Wrist"}
+
+
+def crop_targets(sample: Sample, crop_from_image: np.ndarray, crop_hw: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The targets of one person for one crop, float32.
+
+    Args:
+        sample: the person; missing truth is masked in it, never zero that counts.
+        crop_from_image: 2×3 affine map from picture pixels to crop pixels, with or without a mirror.
+        crop_hw: the crop's height and width in pixels.
+
+    Returns:
+        rotations (53, 3, 3): ROTATIONS_53 as matrices, the root's in the (rotated, mirrored) camera frame;
+        rotation_valid (53,); betas (10,), expression (10,); joints_cam (137, 3): metres, camera frame, pelvis at the
+        origin; joints_crop (137, 2): pixels of the crop; joint_valid (137,): known; joint_inside (137,): known and
+        inside the crop; boxes (3, 4): xyxy crop pixels of BOX_PARTS, tight around the part's joints; box_valid (3,):
+        the whole box lies in the crop.
+    """
+    linear = crop_from_image[:, :2].astype(np.float64)
+    mirrored = np.linalg.det(linear) < 0
+    joints_crop = sample.joints_px @ linear.T + crop_from_image[:, 2]
+    joints_cam = sample.joints_cam - sample.joints_cam[JOINTS_137.index("Pelvis")]
+    rotations, rotation_valid = sample.rotations_53()
+    known = sample.joint_valid.astype(bool)
+    if mirrored:
+        swap, swap_rotations = flip_permutation(JOINTS_137), flip_permutation(ROTATIONS_53)
+        joints_crop, joints_cam, known = joints_crop[swap], joints_cam[swap] * [-1, 1, 1], known[swap]
+        mirror = np.diag([-1.0, 1.0, 1.0])
+        rotations, rotation_valid = mirror @ rotations[swap_rotations] @ mirror, rotation_valid[swap_rotations]
+        linear = linear @ mirror[:2, :2]
+    angle = np.arctan2(linear[1, 0], linear[0, 0])
+    about_z = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    joints_cam = joints_cam @ about_z.T
+    rotations = np.concatenate([about_z[None] @ rotations[:1], rotations[1:]])
+
+    height, width = crop_hw
+    inside = known & (joints_crop >= 0).all(1) & (joints_crop[:, 0] < width) & (joints_crop[:, 1] < height)
+    boxes, box_valid = zip(*(_part_box(part, joints_crop, known, inside) for part in BOX_PARTS), strict=True)
+    return {
+        "rotations": rotations.astype(np.float32),
+        "rotation_valid": rotation_valid.astype(np.float32),
+        "betas": sample.betas.astype(np.float32),
+        "expression": sample.expression.astype(np.float32),
+        "joints_cam": joints_cam.astype(np.float32),
+        "joints_crop": joints_crop.astype(np.float32),
+        "joint_valid": known.astype(np.float32),
+        "joint_inside": inside.astype(np.float32),
+        "boxes": np.stack(boxes).astype(np.float32),
+        "box_valid": np.array(box_valid, np.float32),
+    }
+
+
+def _part_box(part: str, joints_crop: np.ndarray, known: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, bool]:
+    rows = np.arange(len(JOINTS_137))[PARTS_137[part]]
+    if part in _HAND_AND_WRIST:
+        rows = np.append(rows, JOINTS_137.index(_HAND_AND_WRIST[part]))
+    if not known[rows].all():
+        return np.zeros(4), False
+    points = joints_crop[rows]
+    # A box mostly outside the crop cannot be seen; its centre would be a guess.
+    return np.concatenate([points.min(0), points.max(0)]), bool(inside[rows].mean() > 0.6)
