@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,26 +119,28 @@ def test_boxes_from_a_file(checkpoint, photos, tmp_path, capsys):
 
 
 def test_resume_skips_what_is_complete(checkpoint, photos, tmp_path, capsys):
+    quick = ("--save", "npz,json", "--boxes", "whole")
     out = tmp_path / "out"
-    assert predict(checkpoint, out, photos / "a.jpg", "--save", "npz,json") == 0
+    assert predict(checkpoint, out, photos / "a.jpg", *quick) == 0
     made = (out / "a_person0.npz").stat().st_mtime_ns
-    assert predict(checkpoint, out, photos, "--save", "npz,json", "--resume") == 0
+    assert predict(checkpoint, out, photos, *quick, "--resume") == 0
     assert "1 pictures done, 1 people, 1 skipped" in capsys.readouterr().out
     assert (out / "a_person0.npz").stat().st_mtime_ns == made and (out / "more/b_person0.npz").exists()
     (out / "more/b.json").unlink()  # as if the run had been stopped before its last file
-    assert predict(checkpoint, out, photos, "--save", "npz,json", "--resume") == 0
+    assert predict(checkpoint, out, photos, *quick, "--resume") == 0
     assert "1 pictures done, 1 people, 1 skipped" in capsys.readouterr().out
-    assert predict(checkpoint, out, photos, "--save", "npz,json", "--resume", "--boxes", "whole") == 2
-    assert "--boxes None then, whole now" in capsys.readouterr().err
+    assert predict(checkpoint, out, photos, "--save", "npz,json", "--resume") == 2
+    assert "--boxes whole then, None now" in capsys.readouterr().err
 
 
 def test_results_inside_the_input_folder_are_not_inputs(checkpoint, photos, capsys):
     for _ in range(2):
-        assert predict(checkpoint, photos / "out", photos, "--save", "overlay") == 0
+        assert predict(checkpoint, photos / "out", photos, "--save", "overlay", "--boxes", "whole") == 0
         assert "2 pictures done" in capsys.readouterr().out
 
 
 def test_a_full_disk_stops_the_run(checkpoint, photos, tmp_path, monkeypatch, capsys):
+    quick = ("--save", "npz,json", "--boxes", "whole")
     real, calls = os.fsync, []
 
     def fsync(number):
@@ -148,12 +151,12 @@ def test_a_full_disk_stops_the_run(checkpoint, photos, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(os, "fsync", fsync)
     out = tmp_path / "out"
-    assert predict(checkpoint, out, photos, "--batch-size", "1", "--save", "npz,json") == 2
+    assert predict(checkpoint, out, photos, "--batch-size", "1", *quick) == 2
     said = capsys.readouterr().err
     assert "disk is full" in said and "--resume" in said and "Traceback" not in said
     assert files_in(out) == {"a.json", "a_person0.npz"}  # the first picture whole, of the second nothing
     monkeypatch.setattr(os, "fsync", real)
-    assert predict(checkpoint, out, photos, "--save", "npz,json", "--resume") == 0
+    assert predict(checkpoint, out, photos, *quick, "--resume") == 0
     assert files_in(out) == {"a.json", "a_person0.npz", "more/b.json", "more/b_person0.npz"}
 
 
@@ -261,3 +264,19 @@ def test_lazy_names():
         assert getattr(wholebody, name) is not None
     with pytest.raises(AttributeError, match="load_model"):
         wholebody.nothing  # noqa: B018
+
+
+def test_the_examples_of_the_conventions_hold(checkpoint, tmp_path, monkeypatch):
+    """The code in docs/conventions.md, run on a result: the camera and the parameters give back what was written."""
+    import re
+
+    text = (ASTRONAUT.parent.parent / "docs" / "conventions.md").read_text()
+    shutil.copy(ASTRONAUT, tmp_path / "photo.jpg")
+    assert predict(checkpoint, tmp_path, tmp_path / "photo.jpg", "--save", "npz,ply,json", "--boxes", "whole") == 0
+    monkeypatch.chdir(tmp_path)
+    space: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, space)
+    np.testing.assert_allclose(space["again"].numpy(), space["vertices_cam"], atol=1e-4)
+    nearest = [np.abs(space["pixels"] - point).sum(1).min() for point in space["person"]["keypoints_px"][23:91]]
+    assert np.median(nearest) < 3  # face landmarks lie on the skin

@@ -78,7 +78,6 @@ class Summary:
 def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> Summary:
     """Predict every picture that `config.inputs` names and write the results; `say` gets what a user wants to read."""
     summary = Summary()
-    config.out.exists() or say(f"making the folder {config.out}")
     files.check_folder(config.out)
     sources, summary.problems = find_sources(config.inputs, skip=config.out)
     if not sources:
