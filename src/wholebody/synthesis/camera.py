@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.random import Generator
 
 
@@ -64,7 +65,7 @@ def sample_framing(
         wanted = np.ones(len(rest), bool)
         filled = rng.uniform(0.35, 0.98)
     coarse = slice(None, None, 7)  # enough vertices for the distance; the boxes below take all
-    points = vertices[coarse][wanted[coarse]]
+    points = np.ascontiguousarray(vertices[coarse][wanted[coarse]])
     centre = 0.5 * (points.min(0) + points.max(0))
 
     landscape = rng.random() < 0.5
@@ -79,14 +80,20 @@ def sample_framing(
     def placed(distance: float) -> np.ndarray:
         return np.array([aside[0], aside[1], 1.0]) * distance - centre
 
+    everything = np.ones(len(points), bool)
+
+    def extent(distance: float) -> float:
+        """Height of the 3:4 box around the part from there, at focal length 1."""
+        left, top, right, bottom = _bounds(points, everything, placed(distance))[:4]
+        return max(bottom - top, (right - left) * 4 / 3)
+
     nearest = 0.42 + float(centre[2] - vertices[:, 2].min())
     distance = max(2.0, nearest)
     for _ in range(6):
-        distance = float(np.clip(distance * _extent(points + placed(distance)) * reach, nearest, 60))
+        distance = float(np.clip(distance * extent(distance) * reach, nearest, 60))
     offset = placed(distance)
-    body = _project(vertices + offset)
-    part = body[wanted]
-    low, high = part.min(0), part.max(0)
+    bounds = _bounds(vertices, wanted, offset)
+    low, high, body_low, body_high = bounds[:2], bounds[2:4], bounds[4:6], bounds[6:]
     size = high - low
     if closeup:
         # The photo ends at the cut, and somewhere beyond the part on the other sides.
@@ -106,7 +113,7 @@ def sample_framing(
         frame = np.where(
             np.array([1, 1, -1, -1]) > 0, frame, np.maximum(frame, np.concatenate([low, low + 0.2 * size]))
         )
-    low, high = np.maximum(body.min(0), frame[:2]), np.minimum(body.max(0), frame[2:])
+    low, high = np.maximum(body_low, frame[:2]), np.minimum(body_high, frame[2:])
     size = np.maximum(high - low, 1e-3)
     focal = height / margin / max(size[1], size[0] * 4 / 3)
     principal = np.array([width - 1, height - 1]) / 2 - focal * 0.5 * (low + high)
@@ -114,12 +121,14 @@ def sample_framing(
     return Framing(offset, float(focal), principal, box, frame * focal + np.tile(principal, 2))
 
 
-def _project(points: np.ndarray) -> np.ndarray:
-    return points[:, :2] / np.maximum(points[:, 2:], 0.05)
-
-
-def _extent(points: np.ndarray) -> float:
-    """Height of the 3:4 box around projected points, at focal length 1."""
-    projected = _project(points)
-    width, height = projected.max(0) - projected.min(0)
-    return max(height, width * 4 / 3)
+@njit(cache=True, nogil=True)
+def _bounds(points, wanted, offset):
+    """Bounds of the projection at focal length 1 of moved points (V,3): xyxy of the wanted ones, then of all."""
+    out = np.array([1e9, 1e9, -1e9, -1e9, 1e9, 1e9, -1e9, -1e9])
+    for i in range(points.shape[0]):
+        z = max(points[i, 2] + offset[2], 0.05)
+        x, y = (points[i, 0] + offset[0]) / z, (points[i, 1] + offset[1]) / z
+        out[4], out[5], out[6], out[7] = min(out[4], x), min(out[5], y), max(out[6], x), max(out[7], y)
+        if wanted[i]:
+            out[0], out[1], out[2], out[3] = min(out[0], x), min(out[1], y), max(out[2], x), max(out[3], y)
+    return out
