@@ -133,3 +133,13 @@ def small_config() -> OSXConfig:
         hidden=24,
         box_channels=(16, 16, 16),
     )
+
+
+@pytest.fixture(scope="session")
+def standin_arrays(standin_dir):
+    """`standin_arrays("male")` -> a made-up body file's checked arrays, read once (each takes seconds)."""
+    from functools import cache
+
+    from wholebody.body.assets import find_body, read_body_file
+
+    return cache(lambda gender="neutral": read_body_file(find_body(standin_dir, gender)))

@@ -25,14 +25,11 @@ def random_parameters(batch, seed=0, dtype=torch.float64, spread=0.4):
 
 
 @pytest.fixture(scope="module")
-def load(standin_dir):
-    """`load("neutral")` -> the made-up body in float64, read once."""
-    read = {}
+def load(standin_arrays):
+    """`load("neutral")` -> the made-up body in float64."""
 
     def get(gender="neutral", flat_hand_mean=False):
-        if gender not in read:
-            read[gender] = assets.read_body_file(assets.find_body(standin_dir, gender))
-        return BodyModel(read[gender], flat_hand_mean, torch.float64)
+        return BodyModel(standin_arrays(gender), flat_hand_mean, torch.float64)
 
     return get
 
@@ -57,8 +54,7 @@ def test_is_the_published_body(load, oracle, gender):
         assert (other.vertices - out.vertices).abs().max() > 1e-3, name
 
 
-@pytest.mark.parametrize("flat_hand_mean", [False, True])
-@pytest.mark.parametrize("gender", ["neutral", "female"])
+@pytest.mark.parametrize(("gender", "flat_hand_mean"), [("neutral", False), ("female", True)])
 def test_is_the_stock_package(load, standin_dir, gender, flat_hand_mean):
     smplx = pytest.importorskip("smplx")
     stock = smplx.create(

@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from wholebody.body.assets import read_body_file
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.evaluation import metrics as M
 
 
 @pytest.fixture(scope="module")
-def parts(standin_dir):
-    folder = standin_dir / "smplx"
-    return M.MeshParts.published(read_body_file(folder / "SMPLX_NEUTRAL.npz"), folder)
+def parts(standin_arrays, standin_dir):
+    return M.MeshParts.published(standin_arrays("neutral"), standin_dir / "smplx")
 
 
 def test_alignment_is_the_published_one(oracle):
@@ -133,9 +131,9 @@ def test_half_precision_is_measured_in_single():
     assert M.pa_mpjpe_mm(truth.bfloat16(), truth).dtype == torch.float32
 
 
-def test_parts_of_any_body_follow_its_skinning(standin_dir):
-    arrays = read_body_file(standin_dir / "smplx" / "SMPLX_NEUTRAL.npz")
-    found, published = M.MeshParts.of(arrays), M.MeshParts.published(arrays, standin_dir / "smplx")
+def test_parts_of_any_body_follow_its_skinning(standin_arrays, parts):
+    arrays = standin_arrays("neutral")
+    found, published = M.MeshParts.of(arrays), parts
     for side in ("left_hand", "right_hand"):
         theirs = getattr(published, side)
         assert np.isin(theirs, getattr(found, side)).mean() > 0.95
@@ -144,9 +142,8 @@ def test_parts_of_any_body_follow_its_skinning(standin_dir):
     assert all(np.allclose(value, 0, atol=1e-9) for value in M.mesh_errors_mm(mesh, mesh + [0, 0, 3.0], found).values())
 
 
-def test_what_cannot_be_measured_is_refused(parts, tmp_path, standin_dir):
+def test_what_cannot_be_measured_is_refused(parts, tmp_path, standin_arrays):
     with pytest.raises(BadInput, match="same body"):
         M.mesh_errors_mm(np.zeros((1, 100, 3)), np.zeros((1, 100, 3)), parts)
-    arrays = read_body_file(standin_dir / "smplx" / "SMPLX_NEUTRAL.npz")
     with pytest.raises(AssetMissing, match="MANO_SMPLX_vertex_ids.pkl"):
-        M.MeshParts.published(arrays, tmp_path)
+        M.MeshParts.published(standin_arrays("neutral"), tmp_path)
