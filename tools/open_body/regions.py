@@ -26,7 +26,9 @@ BROW_HALF_WIDTH_M = 5e-3
 LID_MOVES_M = 1e-3  # skin that a blink moves further than this is no brow
 
 
-def label(vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray, source: Source) -> np.ndarray:
+def label(
+    vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray, mirror: np.ndarray, source: Source
+) -> np.ndarray:
     """The region (V,) of each vertex of the mean person, as a row of NAMES."""
     region = np.zeros(len(vertices), np.uint8)
 
@@ -74,7 +76,7 @@ def label(vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray, source:
         paint("eye_white", eye)
         paint("iris", front & (off_axis < IRIS_RADIUS_M))
         paint("pupil", front & (off_axis < PUPIL_RADIUS_M))
-    return region
+    return np.where(vertices[:, 0] < 0, region[mirror], region)  # the paintings are not quite alike on both sides
 
 
 def _distance_to_brows(vertices: np.ndarray, source: Source) -> np.ndarray:
