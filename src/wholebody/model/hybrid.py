@@ -47,8 +47,14 @@ class HybridEncoder(nn.Module):
         c, f, stages, neck = config.width, config.finer_width, self.trunk.config.stages, self.trunk.config.neck_channels
         points = self.trunk.config.keypoints
         height, width = config.input_hw[0] // 16, config.input_hw[1] // 16
-        coarse = stages[4].channels + neck[1] + stages[-1].channels + 2 * 16 * points
-        self.patch = nn.Sequential(nn.Conv2d(coarse, c, 1), nn.GroupNorm(16, c))
+        # The maps that say where key points are go in apart from the features, whose numbers would drown theirs.
+        self.patch = nn.Sequential(
+            nn.Conv2d(stages[4].channels + neck[1] + stages[-1].channels, c, 1), nn.GroupNorm(16, c)
+        )
+        self.evidence = nn.Conv2d(2 * 16 * points, c, 1)
+        self.keypoint = nn.Linear(6, c)
+        self.keypoint_names = nn.Parameter(0.02 * torch.randn(1, points, c))
+        self.all_keypoints = nn.Sequential(nn.Linear(6 * points, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
         self.finer8 = nn.Sequential(nn.Conv2d(stages[2].channels + neck[0], f, 1), nn.GroupNorm(16, f))
         self.finer4 = nn.Sequential(nn.Conv2d(stages[1].channels + neck[3] + points, f, 1), nn.GroupNorm(16, f))
         self.position = nn.Parameter(0.02 * torch.randn(1, height * width, c))
@@ -77,28 +83,31 @@ class HybridEncoder(nn.Module):
             # A trunk made fast by `fuse_frozen` speaks bfloat16; what follows has weights of its own precision.
             maps = MobileNetMaps(*(x.to(self.position.dtype) for x in maps))
         anybody = maps.keypoint_heatmaps.sigmoid()
-        evidence = anybody * near_middle_person(maps).to(anybody.dtype)
+        persons, regressed = person_in_the_middle(maps)
+        evidence = anybody * persons.to(anybody.dtype)
+        found = keypoints(evidence, maps.keypoint_offsets, regressed)
         deepest = F.interpolate(maps.stride32, scale_factor=2.0, mode="bilinear", align_corners=False)
-        coarse = torch.cat(
-            [maps.stride16, maps.neck16, deepest, *(F.pixel_unshuffle(x, 4) for x in (anybody, evidence))], dim=1
-        )
-        patches = self.patch(coarse).flatten(2).transpose(1, 2) + self.position
-        x = torch.cat([self.tokens.to(patches.dtype).expand(len(images), -1, -1), patches], dim=1)
+        features = self.patch(torch.cat([maps.stride16, maps.neck16, deepest], dim=1))
+        places = self.evidence(torch.cat([F.pixel_unshuffle(x, 4) for x in (anybody, evidence)], dim=1))
+        patches = (features + places).flatten(2).transpose(1, 2) + self.position
+        components = self.tokens + self.all_keypoints(found.flatten(1))[:, None]
+        points = self.keypoint(found) + self.keypoint_names
+        x = torch.cat([part.to(patches.dtype) for part in (components, patches, points)], dim=1)
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        tokens, patches = x[:, :COMPONENT_TOKENS], x[:, COMPONENT_TOKENS:]
+        tokens, patches = x[:, :COMPONENT_TOKENS], x[:, COMPONENT_TOKENS : COMPONENT_TOKENS + patches.shape[1]]
         feature_map = patches.transpose(1, 2).unflatten(2, (height // 16, width // 16))
         finer8 = self.finer8(torch.cat([maps.stride8, maps.neck8], dim=1))
         finer4 = self.finer4(torch.cat([maps.stride4, maps.neck4, evidence], dim=1))
         return EncoderOutput(tokens, feature_map, (finer4, finer8))
 
 
-def near_middle_person(maps: MobileNetMaps) -> Tensor:
-    """Weights B×17×h×w in [0, 1] of where the key points of the person in the middle are to be expected.
+def person_in_the_middle(maps: MobileNetMaps) -> tuple[Tensor, Tensor]:
+    """Where the key points of the person in the middle are to be expected: weights B×17×h×w, and points B×17×2 (x, y).
 
     The trunk finds key points of everybody. Its regression from the person's centre says roughly whose they are: around
-    each regressed point the weight falls off as a Gaussian of a tenth of the map's height.
+    each regressed point (in cells) the weight falls off as a Gaussian of a tenth of the map's height.
     """
     rows, columns = maps.center.shape[-2:]
     y = torch.arange(rows, device=maps.center.device, dtype=torch.float32)
@@ -112,7 +121,22 @@ def near_middle_person(maps: MobileNetMaps) -> Tensor:
     width = 2 * (0.1 * rows) ** 2
     along_y = (-(y - point_y[..., None]).square() / width).exp()
     along_x = (-(x - point_x[..., None]).square() / width).exp()
-    return along_y[..., :, None] * along_x[..., None, :]
+    return along_y[..., :, None] * along_x[..., None, :], torch.stack([point_x, point_y], -1)
+
+
+def keypoints(evidence: Tensor, offsets: Tensor, regressed: Tensor) -> Tensor:
+    """Key points B×17×6 from scores B×17×h×w, offsets in cells B×34×h×w (y, x) and regressed points B×17×2 (x, y).
+
+    x and y of the best cell, its score and the score's root, x and y as regressed; places from -1 to 1 across the crop.
+    """
+    rows, columns = evidence.shape[-2:]
+    score, best = evidence.float().flatten(2).max(2)
+    where = offsets.float().unflatten(1, (-1, 2)).flatten(3).gather(3, best[:, :, None, None].expand(-1, -1, 2, 1))
+    point = torch.stack([best % columns + where[:, :, 1, 0], best // columns + where[:, :, 0, 0]], -1)
+    half = evidence.new_tensor([columns / 2, rows / 2], dtype=torch.float32)
+    places = [(p / half - 1).clamp(-2, 2) for p in (point, regressed)]
+    found = torch.cat([places[0], score[..., None], score.sqrt()[..., None], places[1]], -1)
+    return found.to(evidence.dtype) if evidence.dtype == torch.float64 else found
 
 
 class ProductAttention(Attention):
