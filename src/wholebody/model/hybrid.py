@@ -90,17 +90,26 @@ class HybridEncoder(nn.Module):
         features = self.patch(torch.cat([maps.stride16, maps.neck16, deepest], dim=1))
         places = self.evidence(torch.cat([F.pixel_unshuffle(x, 4) for x in (anybody, evidence)], dim=1))
         patches = (features + places).flatten(2).transpose(1, 2) + self.position
-        components = self.tokens + self.all_keypoints(found.flatten(1))[:, None]
-        points = self.keypoint(found) + self.keypoint_names
-        x = torch.cat([part.to(patches.dtype) for part in (components, patches, points)], dim=1)
-        for block in self.blocks:
-            x = block(x)
-        x = self.norm(x)
+        components, points = self._embed(found)
+        x = self._attend(torch.cat([part.to(patches.dtype) for part in (components, patches, points)], dim=1))
         tokens, patches = x[:, :COMPONENT_TOKENS], x[:, COMPONENT_TOKENS : COMPONENT_TOKENS + patches.shape[1]]
         feature_map = patches.transpose(1, 2).unflatten(2, (height // 16, width // 16))
         finer8 = self.finer8(torch.cat([maps.stride8, maps.neck8], dim=1))
         finer4 = self.finer4(torch.cat([maps.stride4, maps.neck4, evidence], dim=1))
         return EncoderOutput(tokens, feature_map, (finer4, finer8))
+
+    def lift(self, found: Tensor) -> Tensor:
+        """Component tokens B×31×C from key points alone (B×17×6, see `keypoints`): for training without pictures."""
+        return self._attend(torch.cat(self._embed(found), dim=1))[:, :COMPONENT_TOKENS]
+
+    def _embed(self, found: Tensor) -> tuple[Tensor, Tensor]:
+        components = self.tokens + self.all_keypoints(found.flatten(1))[:, None]
+        return components, self.keypoint(found) + self.keypoint_names
+
+    def _attend(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
 
 
 def person_in_the_middle(maps: MobileNetMaps) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,8 @@ class TrainConfig:
     seed: int = 0
     steps: int = 6000
     batch_size: int = 32
+    lifting_batch_size: int = 0
+    """So many poses a step are lifted from key points without a picture, beside the pictures; 0: none."""
     learning_rate: float = 6e-4
     final_learning_rate: float = 6e-6
     warmup_steps: int = 300

@@ -21,16 +21,26 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from wholebody.body.joints import ROTATIONS_53_FROM_55
+from wholebody.body.joints import PARTS_137, ROTATIONS_53_FROM_55
 from wholebody.body.layer import BodyModel
 from wholebody.data.crops import CROP_HW, TrainingCrops
+from wholebody.data.lifting import LiftingBatches
 from wholebody.errors import BadInput
+from wholebody.geometry.rotation import rotation_6d_to_matrix
 from wholebody.model.movenet import read_movenet_state
 from wholebody.model.osx import OSX, PartBoxes, Prediction, build_osx
 from wholebody.model.small import SMALL
 from wholebody.model.trunk import fuse_frozen
 from wholebody.training.config import TrainConfig, config_from_table, config_to_table, read_config
-from wholebody.training.objectives import Cells, LossWeights, Outputs, objective
+from wholebody.training.objectives import (
+    Cells,
+    LossWeights,
+    Outputs,
+    masked_mean,
+    objective,
+    relative_joints_loss,
+    rotation_loss,
+)
 
 
 def train(recipe: str | Path, overrides: Sequence[str] = (), out: str | Path | None = None) -> Path:
@@ -69,6 +79,7 @@ class Run:
     body: BodyModel
     optimizer: torch.optim.Optimizer
     log: Log
+    lifting: LiftingBatches | None = None
     step: int = 0
 
     @classmethod
@@ -89,6 +100,8 @@ class Run:
         ]
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         run = cls(config, folder, model, average, body.subset(np.unique(spread)), optimizer, Log(folder, config.steps))
+        if config.lifting_batch_size:
+            run.lifting = LiftingBatches(config.data.layers, config.seed, CROP_HW)
         run._resume()
         run.log.open(run.step)
         return run
@@ -119,6 +132,10 @@ class Run:
         boxes = true_boxes(batch["boxes"], batch["box_valid"], self.config.true_box_probability)
         prediction = predict(self.model, batch["image"], boxes, self.config.precision)
         terms = losses(self.model, self.body, prediction, batch, self.config.losses)
+        if self.lifting is not None:
+            poses = self.lifting.batch(self.step, self.config.lifting_batch_size)
+            poses = {key: value.to(device) for key, value in poses.items()}
+            terms |= lifting_losses(self.model, self.body, poses, self.config.losses, self.config.precision)
         loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -240,8 +257,8 @@ def losses(
             box_sizes=p.box_sizes_cells * cell,
             roi_boxes=torch.stack([p.left_hand_box, p.right_hand_box, p.face_box], 1),
         ),
-        batch,
-        truth.vertices - truth.joints[:, :1],
+        batch | {"joints_cam": body.joints_137(truth.joints)},
+        truth.vertices,
         weights,
         CROP_HW,
         Cells(
@@ -250,6 +267,44 @@ def losses(
             face=(face.side, face.side, model.config.face.depth),  # type: ignore[union-attr, arg-type]
         ),
     )
+
+
+def lifting_losses(
+    model: OSX, body: BodyModel, poses: dict[str, Tensor], weights: LossWeights, precision: str
+) -> dict[str, Tensor]:
+    """The body's terms for a batch of `LiftingBatches`; hands and face, which key points do not show, are taken as true.
+
+    The body head also reads joint positions off the feature map. Without a picture it gets the true ones in the plane,
+    moved a little, and no depth.
+    """
+    height, width = CROP_HW
+    depth, rows, columns = model.config.grid
+    cells = poses["joints_crop"][:, PARTS_137["body"]] / poses["joints_crop"].new_tensor([width, height])
+    cells = cells.clamp(0, 1) + 0.015 * torch.randn_like(cells)
+    cells = torch.cat([cells * cells.new_tensor([columns, rows]), torch.full_like(cells[..., :1], depth / 2)], -1)
+    with torch.autocast(cells.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        tokens = model.encoder.lift(poses["keypoints"])  # type: ignore[operator]
+        body_6d, betas, camera = model.body_head(tokens, cells)
+    found = rotation_6d_to_matrix(body_6d.float())
+    rotations = torch.cat([found, poses["rotations"][:, 22:]], 1)
+    mesh = body.from_matrices(_tree_rotations(rotations), betas.float(), poses["expression"])
+    with torch.no_grad():
+        truth = body.from_matrices(_tree_rotations(poses["rotations"]), poses["betas"], poses["expression"])
+    joints = body.joints_137(mesh.joints)
+    projected = model.project(joints + model._camera_translation(camera.float())[:, None]) * (height / rows)
+    valid = torch.ones_like(poses["joint_inside"])
+    part = PARTS_137["body"]
+    off = ((projected - poses["joints_crop"])[:, part] / height).abs().clamp_max(1.0)
+    shape = (mesh.vertices - mesh.joints[:, :1]) - (truth.vertices - truth.joints[:, :1])
+    w, turned = weights, poses["rotations"]
+    return {
+        "lift_root": w.root_rotation * rotation_loss(found[:, :1], turned[:, :1], valid[:, :1]),
+        "lift_body": w.body_rotation * rotation_loss(found[:, 1:], turned[:, 1:22], valid[:, 1:22]),
+        "lift_betas": w.betas * (betas - poses["betas"]).square().mean(),
+        "lift_joints": w.joints * relative_joints_loss(joints, poses["joints_cam"], part, 0, valid),
+        "lift_vertices": w.vertices * shape.abs().mean(),
+        "lift_projection": w.projection * masked_mean(off, 0.2 + 0.8 * poses["joint_inside"][:, part]),
+    }
 
 
 def true_boxes(boxes: Tensor, valid: Tensor, probability: float) -> PartBoxes:
