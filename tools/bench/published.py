@@ -62,7 +62,7 @@ class PublishedWay(nn.Module):
         face_cells = None
         if isinstance(m.face, Face):
             face_crops = [
-                _roi_align(branch(feature_map), boxes[2], (side, side), scale)
+                _roi_align(_upsample(branch, feature_map), boxes[2], (side, side), scale)
                 for branch, side, scale in zip(m.face.features.pyramid.branches, (16, 8, 4), (4, 2, 1), strict=True)  # type: ignore[union-attr,arg-type]
             ]
             _, face_cells = _positions(m.face.positions, face_crops[1])
@@ -117,7 +117,7 @@ class PublishedWay(nn.Module):
 
     def _boxes(self, feature_map: Tensor, volumes: Tensor) -> tuple[Tensor, Tensor]:
         head = self.model.box_head
-        features = head.upsample(torch.cat((feature_map, volumes.flatten(1, 2)), 1))
+        features = _upsample(head.upsample, torch.cat((feature_map, volumes.flatten(1, 2)), 1))
         scores = head.center(features)
         probabilities = F.softmax(scores.flatten(2), 2).reshape(scores.shape)
         columns, rows = probabilities.sum(2), probabilities.sum(3)
@@ -132,7 +132,7 @@ class PublishedWay(nn.Module):
         branches = features.pyramid.branches  # type: ignore[union-attr]
         crops = []
         for branch, side, scale in zip(branches, features.crops, (4, 2, 1), strict=False):  # type: ignore[arg-type]
-            upsampled = branch(feature_map)
+            upsampled = _upsample(branch, feature_map)
             left_crop = torch.flip(_roi_align(upsampled, left, (side, side), scale), [3])
             right_crop = _roi_align(upsampled, right, (side, side), scale)
             crop = torch.cat((left_crop, right_crop))
@@ -224,6 +224,16 @@ def _positions(head: PositionHead, features: Tensor) -> tuple[Tensor, Tensor]:
     # The published code takes the softmax a second time, for the volumes that it hands on.
     again = F.softmax(scores.view(batch, head.joints, -1), 2).view(volumes.shape)
     return again, torch.cat(means, 2)
+
+
+def _upsample(branch: nn.Module, x: Tensor) -> Tensor:
+    """Convolution, norm and activation one after the other: our own blocks do them another way."""
+    if isinstance(branch, nn.Sequential):
+        for stage in branch:
+            for layer in stage:  # type: ignore[attr-defined]
+                x = layer(x)
+        return x
+    return branch(x)
 
 
 def _sample(features: Tensor, xy: Tensor) -> Tensor:

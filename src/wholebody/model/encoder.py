@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from wholebody.errors import BadInput
 
+_ONEDNN_DENSE = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+
 COMPONENT_TOKENS = 31
 SHAPE_TOKEN, CAMERA_TOKEN, EXPRESSION_TOKEN, JAW_TOKEN = 0, 1, 2, 3
 BODY_TOKENS = slice(6, 31)  # one per predicted body joint; tokens 4 and 5 (hands) are carried but never read
@@ -110,9 +112,9 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = dense(x, self.qkv).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(attended.transpose(1, 2).flatten(2))
+        return dense(attended.transpose(1, 2).flatten(2), self.proj)
 
 
 class Mlp(nn.Module):
@@ -122,7 +124,21 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return dense(dense(x, self.fc1, "gelu"), self.fc2)
+
+
+def dense(x: Tensor, layer: nn.Linear, activation: str = "none") -> Tensor:
+    """A linear layer, with a GELU if `activation` is "gelu".
+
+    Predicting in single precision on a CPU it goes to oneDNN by name: PyTorch's default, MKL, is half as fast on AMD
+    processors, and oneDNN takes the activation along. The numbers are equally exact.
+    """
+    predicting = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if predicting and x.dtype == torch.float32 and x.device.type == "cpu" and _ONEDNN_DENSE is not None:
+        if not torch.is_autocast_enabled("cpu"):
+            return _ONEDNN_DENSE(x, layer.weight, layer.bias, activation, [], "none")
+    x = layer(x)
+    return F.gelu(x) if activation == "gelu" else x
 
 
 class DropPath(nn.Module):
