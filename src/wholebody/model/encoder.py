@@ -113,8 +113,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = dense(x, self.qkv).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(query, key, value)
-        return dense(attended.transpose(1, 2).flatten(2), self.proj)
+        # Plain products: on a CPU no slower than the fused kernel at this length, and with oneDNN nearer to exact.
+        weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(-1)
+        return dense((weights @ value).transpose(1, 2).flatten(2), self.proj)
 
 
 class Mlp(nn.Module):

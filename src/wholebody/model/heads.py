@@ -104,7 +104,7 @@ class BoxHead(nn.Module):
         centers = soft_argmax(grid_softmax(heatmaps))
         found = sample_points(features, centers.detach())
         sizes = torch.stack([size(found[:, part]) for part, size in enumerate(self.size)], 1)
-        return centers / self.scale, sizes
+        return centers / self.scale, sizes.to(centers.dtype)
 
 
 def square_boxes(centers: Tensor, sizes: Tensor, scales: Tensor, cell_px: float) -> Tensor:

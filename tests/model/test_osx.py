@@ -1,0 +1,119 @@
+"""The network as a module: it exports, compiles, trains; its decoder equals the same thing written as sampling."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from wholebody.errors import BadInput
+from wholebody.geometry.rotation import rotation_6d_to_matrix
+from wholebody.model.config import HANDS_WITHOUT_DECODER
+from wholebody.model.decoder import DeformableAttention
+from wholebody.model.encoder import ViT, ViTConfig, dense
+from wholebody.model.osx import Prediction, build_osx
+
+
+@pytest.fixture
+def model(small_config):
+    torch.manual_seed(0)
+    return build_osx(small_config).eval()
+
+
+def tensors(prediction: Prediction) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in vars(prediction).items() if value is not None}
+
+
+def test_export_predicts_the_same(model, images):
+    exported = torch.export.export(model, (images[:1],))
+    with torch.no_grad():
+        expected, ours = model(images[:1]), exported.module()(images[:1])
+    for name, value in tensors(expected).items():
+        torch.testing.assert_close(getattr(ours, name), value, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_exported_network_has_a_mesh(small_config, smplx_body, images):
+    torch.manual_seed(0)
+    model = build_osx(small_config, smplx_body).eval()
+    exported = torch.export.export(model, (images[:1],)).module()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            exported(images[1:]).vertices_cam, model(images[1:]).vertices_cam, rtol=1e-4, atol=1e-3
+        )
+
+
+def test_deformable_attention_equals_grid_sampling(small_config):
+    torch.manual_seed(0)
+    crops = (8, 4)
+    attention = DeformableAttention(small_config.hands.decoder, crops).double()
+    torch.nn.init.normal_(attention.offsets.weight, std=0.3)
+    torch.nn.init.normal_(attention.weights.weight, std=0.3)
+    queries = torch.randn(3, 5, 32, dtype=torch.float64)
+    positions = torch.rand(3, 5, 2, dtype=torch.float64) * 1.4 - 0.2  # some points fall outside
+    memory = torch.randn(3, 80, 32, dtype=torch.float64)
+
+    offsets = attention.offsets(queries).unflatten(2, (4, 2, 2, 2))
+    weights = attention.weights(queries).unflatten(2, (4, 4)).softmax(-1).unflatten(3, (2, 2))
+    read = torch.zeros(3, 5, 4, 32, dtype=torch.float64)
+    for level, (side, part) in enumerate(zip(crops, memory.split([64, 16], 1), strict=True)):
+        maps = part.transpose(1, 2).unflatten(2, (side, side))
+        locations = positions[:, :, None, None] + offsets[:, :, :, level] / side
+        sampled = F.grid_sample(maps, 2 * locations.flatten(2, 3) - 1, align_corners=False)  # N×C×K×(heads·points)
+        sampled = sampled.unflatten(3, (4, 2)).permute(0, 2, 3, 4, 1)
+        read += (sampled * weights[:, :, :, level, :, None]).sum(3)
+    projected = torch.einsum("nkhc,hcd->nkhd", read, attention.value_weight) + attention.value_bias
+    expected = attention.proj(projected.flatten(2))
+    torch.testing.assert_close(attention(queries, positions, memory), expected)
+
+
+def test_dense_is_the_linear_layer():
+    layer, x = torch.nn.Linear(33, 17), torch.randn(2, 5, 33)
+    with torch.no_grad():
+        torch.testing.assert_close(dense(x, layer), layer(x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(dense(x, layer, "gelu"), F.gelu(layer(x)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["normal", "wo_face_decoder", "wo_decoder"])
+def test_every_used_weight_learns(small_config, variant, images):
+    config = dataclasses.replace(small_config, face=small_config.face if variant == "normal" else None)
+    if variant == "wo_decoder":
+        config = dataclasses.replace(config, hands=HANDS_WITHOUT_DECODER)
+    assert config.variant == variant
+    torch.manual_seed(0)
+    model = build_osx(config).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.ConvTranspose2d | torch.nn.Conv2d):
+            torch.nn.init.normal_(module.weight, std=0.1)  # positions that differ
+    prediction = tensors(model(images))
+    sum(value.square().sum() for value in prediction.values() if value.requires_grad).backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert silent == []
+    assert not prediction["left_hand_box"].requires_grad
+
+
+def test_rotations_start_from_no_turn(model):
+    for layer in (model.body_head.root, model.body_head.pose, model.hands.head.pose, model.face.head.jaw):
+        turns = rotation_6d_to_matrix(layer.bias.detach().unflatten(0, (-1, 6)))
+        torch.testing.assert_close(turns, torch.eye(3).expand_as(turns))
+
+
+def test_autocast_keeps_angles_and_positions_precise(model, images):
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        p = model(images)
+    assert {value.dtype for value in tensors(p).values()} == {torch.float32}
+
+
+def test_drop_path_grows_with_depth_and_rests_when_predicting():
+    encoder = ViT(ViTConfig(width=32, depth=4, heads=2, drop_path=0.3))
+    assert [round(block.drop_path.rate, 3) for block in encoder.blocks] == [0, 0.1, 0.2, 0.3]
+    block, x = encoder.blocks[3], torch.randn(512, 4, 32)
+    kept = (block.drop_path.train()(x) == 0).all((1, 2))
+    assert 0.2 < kept.float().mean() < 0.4
+    torch.testing.assert_close(block.drop_path.eval()(x), x)
+
+
+def test_a_picture_of_another_size_is_refused(model):
+    with pytest.raises(BadInput, match=r"\(100, 80\) pixels .* takes \(512, 384\) or \(256, 192\)"):
+        model(torch.zeros(1, 3, 100, 80))
