@@ -143,3 +143,11 @@ def standin_arrays(standin_dir):
     from wholebody.body.assets import find_body, read_body_file
 
     return cache(lambda gender="neutral": read_body_file(find_body(standin_dir, gender)))
+
+
+@pytest.fixture(scope="session")
+def layers(tmp_path_factory) -> Path:
+    """A folder with the layers of a few drawn people."""
+    from layers_fixture import make_layers
+
+    return make_layers(tmp_path_factory.mktemp("people"))

@@ -1,0 +1,181 @@
+"""A run learns, goes on to the bit where it was killed, and says what is wrong with a recipe or a folder."""
+
+import json
+
+import pytest
+import torch
+
+from wholebody.errors import BadInput
+from wholebody.training import loop
+from wholebody.training.config import config_from_table, config_to_table, read_config
+
+RECIPE = """
+name = "tiny"
+steps = 4
+batch_size = 2
+lifting_batch_size = 3
+warmup_steps = 2
+workers = 0
+save_every = 1
+
+[data]
+layers = "{layers}"
+
+[heldout]
+layers = "{layers}"
+count = 2
+every = 4
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(layers, tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text(RECIPE.format(layers=layers))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole_run(recipe, tmp_path_factory):
+    return loop.train(recipe, out=tmp_path_factory.mktemp("run") / "whole")
+
+
+def weights(folder):
+    state = torch.load(folder / "last.pt", weights_only=True)
+    return {**state["model"], **{f"average.{k}": v for k, v in state["average"]["values"].items()}}
+
+
+def test_a_killed_run_goes_on_to_the_bit(recipe, whole_run, tmp_path, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    learn = loop.Run.learn
+
+    def killed_in_step_3(run, batch):
+        if run.step == 2:
+            raise Killed
+        learn(run, batch)
+
+    monkeypatch.setattr(loop.Run, "learn", killed_in_step_3)
+    with pytest.raises(Killed):
+        loop.train(recipe, out=tmp_path)
+    monkeypatch.undo()
+    loop.train(recipe, out=tmp_path)
+    expected, found = weights(whole_run), weights(tmp_path)
+    assert expected.keys() == found.keys()
+    assert all(expected[name].equal(found[name]) for name in expected)
+
+
+def test_a_run_leaves_what_its_users_need(whole_run):
+    from wholebody.model.load import load_model
+
+    assert load_model(whole_run / "model.safetensors").config.name == "t"
+    assert json.loads((whole_run / "config.json").read_text())["steps"] == 4
+    lines = [json.loads(line) for line in (whole_run / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 4 and lines[-1]["heldout"]["pa_mpvpe_all"] > 0
+    assert (whole_run / "vis" / "step_000004.jpg").stat().st_size > 1000
+    assert list((whole_run / "log").iterdir())
+    assert not list(whole_run.glob(".*partial"))
+
+
+def test_steps_on_one_batch_lower_its_loss(recipe, tmp_path):
+    config = read_config(recipe, ["learning_rate=1e-3", "warmup_steps=1", "steps=30", "true_box_probability=1.0"])
+    run = loop.Run.start(config, tmp_path)
+    batch = next(run.batches())
+
+    def loss():
+        with torch.no_grad():
+            prediction = loop.predict(run.model, batch["image"], None, "fp32")
+            return sum(loop.losses(run.model, run.body, prediction, batch, config.losses).values())
+
+    before = loss()
+    for _ in range(12):
+        run.learn(batch)
+    run.close()
+    assert loss() < 0.8 * before
+
+
+def test_frozen_parts_stay_as_they_were(whole_run):
+    from wholebody.model.movenet import read_movenet_state
+
+    found = weights(whole_run)
+    for name, value in read_movenet_state().items():
+        torch.testing.assert_close(found[f"encoder.trunk.{name}"], value.float(), rtol=0, atol=0)
+
+
+def test_the_learning_rate_warms_up_and_ends_low(recipe):
+    config = read_config(recipe, ["steps=100", "warmup_steps=10"])
+    rates = [loop.learning_rate(step, config) for step in range(101)]
+    assert rates[0] < rates[5] < rates[9] == pytest.approx(config.learning_rate)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[-1] == pytest.approx(config.final_learning_rate)
+
+
+def test_averaged_weights_leave_the_model_as_it_was():
+    model = torch.nn.Linear(3, 2)
+    average = loop.AveragedWeights(model, 0.5)
+    with torch.no_grad():
+        model.weight += 1
+    kept = model.weight.clone()
+    average.update(model)
+    with average.in_place_of(model):
+        assert not model.weight.equal(kept)
+    assert model.weight.equal(kept)
+
+
+def test_another_configuration_does_not_go_on_with_a_run(recipe, whole_run):
+    with pytest.raises(BadInput, match="learning_rate was 0.0006, is 0.1"):
+        loop.train(recipe, ["learning_rate=0.1"], out=whole_run)
+
+
+def test_a_damaged_run_is_named(recipe, tmp_path):
+    (tmp_path / "last.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(BadInput, match="last.pt"):
+        loop.train(recipe, out=tmp_path)
+
+
+def test_a_full_disk_while_saving_leaves_the_run_that_was(recipe, whole_run, tmp_path, monkeypatch):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(whole_run, folder)
+    run = loop.Run.start(read_config(recipe), folder)
+    before = (folder / "last.pt").read_bytes()
+
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        run.save()
+    run.close()
+    assert (folder / "last.pt").read_bytes() == before
+    assert not list(folder.glob(".*partial"))
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("stpes=3", "stpes"),
+        ("steps=many", "'many' is not a whole number"),
+        ("data.layer=x", "layer"),
+        ("losses.joint=1", "joint"),
+        ("steps", "key=value"),
+    ],
+)
+def test_a_wrong_setting_is_named(recipe, override, message):
+    with pytest.raises(BadInput, match=message):
+        read_config(recipe, [override])
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    with pytest.raises(BadInput, match="nowhere.toml"):
+        read_config(tmp_path / "nowhere.toml")
+
+
+def test_a_configuration_survives_its_table(recipe):
+    config = read_config(recipe, ["losses.boxes=3.5", "data.augment.flip_probability=0.25"])
+    table = json.loads(json.dumps(config_to_table(config)))
+    assert config_from_table(table, "test") == config
+    assert config.losses.boxes == 3.5 and config.data.augment.flip_probability == 0.25
