@@ -58,6 +58,7 @@ class OSXConfig:
     face: PartConfig | None = FACE
     hidden: int = 512  # of the linear heads
     box_channels: tuple[int, ...] = (256, 256, 256)
+    position_unit: float = 1.0  # cells; positions are divided by it before the linear heads read them
     input_hw: tuple[int, int] = (512, 384)  # pixels of the crop; all boxes are in these
     camera_hw: tuple[int, int] = (256, 192)  # pixels that the virtual camera is in
     grid: tuple[int, int, int] = (16, 16, 12)  # depth, rows, columns of the body's position volumes: "cells"

@@ -122,7 +122,7 @@ class OSX(nn.Module):
     def regress_encoded(self, encoded: EncoderOutput, boxes: PartBoxes | None = None) -> Prediction:
         """As `regress`, of pictures that the encoder has seen already (in another precision, say)."""
         volumes, body_cells, _ = self.body_positions(encoded.feature_map)
-        body_6d, betas, camera = self.body_head(encoded.tokens, body_cells.detach())
+        body_6d, betas, camera = self.body_head(encoded.tokens, body_cells.detach() / self.config.position_unit)
         centers, sizes = self.box_head(encoded.feature_map, volumes.detach())
         part_boxes = self._part_boxes(centers.detach(), sizes.detach(), boxes)
         fractions = part_boxes / self._pixels(part_boxes)
@@ -223,11 +223,11 @@ class OSX(nn.Module):
 class Hands(nn.Module):
     """Both hands of B people, as right hands: features of two boxes to joint positions and rotations."""
 
-    def __init__(self, config: PartConfig, features: RoIFeatures, hidden: int) -> None:
+    def __init__(self, config: PartConfig, features: RoIFeatures, hidden: int, position_unit: float) -> None:
         super().__init__()
         self.depth, self.side = config.depth, config.crops[config.position_level]
         self.level = config.position_level
-        self.features = features
+        self.features, self.position_unit = features, position_unit
         query = hidden if config.decoder is None else config.decoder.width
         self.positions = PositionHead(features.channels[self.level], HAND_JOINTS, config.depth, query)
         self.decoder = None
@@ -241,18 +241,18 @@ class Hands(nn.Module):
         _, cells, found = self.positions(crops[self.level])
         if self.decoder is not None:
             found = self.decoder(crops, cells.detach()[..., :2] / self.side, found)
-        rotations = self.head(found, cells.detach())
+        rotations = self.head(found, cells.detach() / self.position_unit)
         return cells.unflatten(0, (-1, 2)), rotations.unflatten(0, (-1, 2))
 
 
 class Face(nn.Module):
     """Features of the face's box to point positions, expression and jaw."""
 
-    def __init__(self, config: PartConfig, features: RoIFeatures, hidden: int) -> None:
+    def __init__(self, config: PartConfig, features: RoIFeatures, hidden: int, position_unit: float) -> None:
         super().__init__()
         assert config.decoder is not None
         self.side, self.level = config.crops[config.position_level], config.position_level
-        self.features = features
+        self.features, self.position_unit = features, position_unit
         self.positions = PositionHead(features.channels[self.level], FACE_POINTS, config.depth, config.decoder.width)
         self.decoder = KeypointDecoder(config.decoder, FACE_POINTS, features.channels, config.crops)
         self.head = FaceHead(features.channels[-1], config.decoder.width, hidden)
@@ -262,7 +262,7 @@ class Face(nn.Module):
         crops = self.features(encoded, boxes)
         _, cells, found = self.positions(crops[self.level])
         found = self.decoder(crops, cells.detach()[..., :2] / self.side, found)
-        return cells, *self.head(found, cells.detach(), crops[-1])
+        return cells, *self.head(found, cells.detach() / self.position_unit, crops[-1])
 
 
 def build_osx(
@@ -283,14 +283,14 @@ def build_osx(
 
     face: Face | FaceTokenHead = FaceTokenHead(width)
     if config.face is not None:
-        face = Face(config.face, features(config.face, face_pyramid, (False,)), config.hidden)
+        face = Face(config.face, features(config.face, face_pyramid, (False,)), config.hidden, config.position_unit)
     return OSX(
         config,
         encoder,  # type: ignore[arg-type]
         PositionHead(width, BODY_JOINTS, config.grid[0]),
         BodyHead(width, config.hidden),
         BoxHead(width, config.grid[0], config.box_channels),
-        Hands(config.hands, features(config.hands, hand_pyramid, (True, False)), config.hidden),
+        Hands(config.hands, features(config.hands, hand_pyramid, (True, False)), config.hidden, config.position_unit),
         face,
         body,
     )

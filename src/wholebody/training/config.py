@@ -38,6 +38,7 @@ class TrainConfig:
     seed: int = 0
     steps: int = 6000
     batch_size: int = 32
+    """Pictures a step; 0: none, only key points are lifted."""
     lifting_batch_size: int = 0
     """So many poses a step are lifted from key points without a picture, beside the pictures; 0: none."""
     learning_rate: float = 6e-4
@@ -101,14 +102,22 @@ def config_from_table(table: dict[str, Any], source: str) -> TrainConfig:
     try:
         return converter.structure(table, TrainConfig)
     except cattrs.BaseValidationError as error:
-        raise BadInput(f"{source}: " + "; ".join(cattrs.transform_error(error, path="config"))) from error
+        raise BadInput(
+            f"{source}: " + "; ".join(cattrs.transform_error(error, path="config", format_exception=_reason))
+        ) from error
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    from cattrs.v import format_exception
+
+    return str(error) if type(error) is ValueError else format_exception(error, kind)
 
 
 def _strict(kind: type, name: str) -> Any:
     def structure(value: Any, _: type) -> Any:
         accepted = (int, float) if kind is float else kind
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            raise TypeError(f"{value!r} is not {name}")
+            raise ValueError(f"{value!r} is not {name}")
         return kind(value)
 
     return structure

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -109,6 +110,9 @@ class Run:
     def batches(self) -> Iterator[dict[str, Tensor]]:
         """From the sample after the last one that was learnt from."""
         config = self.config
+        if not config.batch_size:  # key points alone
+            yield from ({} for _ in range(self.step, config.steps))
+            return
         total = config.steps * config.batch_size
         loader = DataLoader(
             TrainingCrops(config.data, config.seed, total),
@@ -129,9 +133,11 @@ class Run:
         rate = learning_rate(self.step, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        boxes = true_boxes(batch["boxes"], batch["box_valid"], self.config.true_box_probability)
-        prediction = predict(self.model, batch["image"], boxes, self.config.precision)
-        terms = losses(self.model, self.body, prediction, batch, self.config.losses)
+        terms: dict[str, Tensor] = {}
+        if batch:
+            boxes = true_boxes(batch["boxes"], batch["box_valid"], self.config.true_box_probability)
+            prediction = predict(self.model, batch["image"], boxes, self.config.precision)
+            terms |= losses(self.model, self.body, prediction, batch, self.config.losses)
         if self.lifting is not None:
             poses = self.lifting.batch(self.step, self.config.lifting_batch_size)
             poses = {key: value.to(device) for key, value in poses.items()}
@@ -144,7 +150,8 @@ class Run:
         self.optimizer.step()
         self.average.update(self.model)
         self.step += 1
-        self.log.step(self.step, len(batch["image"]), loss, terms, {"learning_rate": rate, "gradient_norm": norm})
+        samples = self.config.batch_size + self.config.lifting_batch_size
+        self.log.step(self.step, samples, loss, terms, {"learning_rate": rate, "gradient_norm": norm})
 
     def measure(self) -> None:
         """Errors of the averaged weights on held-out people, and a sheet of predictions."""
@@ -188,8 +195,8 @@ class Run:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             config = config_from_table(json.loads(state["config"]), source=str(path))
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise BadInput(f"{path}: not a saved run of this version ({error}). Choose an empty folder.") from error
+        except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            raise BadInput(f"{path}: not a saved run of this version. Choose an empty folder.") from error
         if _what_is_computed(config) != _what_is_computed(self.config):
             raise BadInput(
                 f"{path} belongs to a run with another configuration: {_difference(config, self.config)}."
@@ -272,7 +279,7 @@ def losses(
 def lifting_losses(
     model: OSX, body: BodyModel, poses: dict[str, Tensor], weights: LossWeights, precision: str
 ) -> dict[str, Tensor]:
-    """The body's terms for a batch of `LiftingBatches`; hands and face, which key points do not show, are taken as true.
+    """The body's terms for a batch of `LiftingBatches`; hands and jaw, which key points do not show, are the true ones.
 
     The body head also reads joint positions off the feature map. Without a picture it gets the true ones in the plane,
     moved a little, and no depth.
@@ -284,7 +291,7 @@ def lifting_losses(
     cells = torch.cat([cells * cells.new_tensor([columns, rows]), torch.full_like(cells[..., :1], depth / 2)], -1)
     with torch.autocast(cells.device.type, torch.bfloat16, enabled=precision == "bf16"):
         tokens = model.encoder.lift(poses["keypoints"])  # type: ignore[operator]
-        body_6d, betas, camera = model.body_head(tokens, cells)
+        body_6d, betas, camera = model.body_head(tokens, cells / model.config.position_unit)
     found = rotation_6d_to_matrix(body_6d.float())
     rotations = torch.cat([found, poses["rotations"][:, 22:]], 1)
     mesh = body.from_matrices(_tree_rotations(rotations), betas.float(), poses["expression"])

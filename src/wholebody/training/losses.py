@@ -1,7 +1,7 @@
 """The published losses, as pure functions: what the published networks were trained on, faults included.
 
-Every loss is an absolute difference times a mask, not reduced; training minimises the sum of their means over all entries,
-masked zeros included (`total`). "Cells" are those of the crop: x in 12, y in 16, z in 16.
+Every loss is an absolute difference times a mask, not reduced; training minimises the sum of their means over all
+entries, masked zeros included (`total`). "Cells" are those of the crop: x in 12, y in 16, z in 16.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def part_relative(joints_cam: Tensor) -> Tensor:
 
 
 def detached_body_projection(prediction: Prediction, project: Callable[[Tensor], Tensor]) -> Prediction:
-    """The prediction with its joints projected so that the loss moves the camera only, not the body (published: AGORA)."""
+    """The prediction with its joints projected so that the loss moves only the camera (published for AGORA)."""
     assert prediction.joints_144_cam is not None
     shift = prediction.cam_trans[:, None]
     joints = (_joints_137(prediction) - shift).detach() + shift
