@@ -93,12 +93,7 @@ class Run:
         average = AveragedWeights(model, config.ema_decay)
         body = BodyModel.load(flat_hand_mean=True)
         spread = np.linspace(0, body.num_vertices - 1, config.vertices).astype(int)
-        learning = [p for p in model.parameters() if p.requires_grad]
-        # Biases, norms and embeddings are not decayed.
-        groups = [
-            {"params": [p for p in learning if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        groups = parameter_groups(model, config.weight_decay, model.config.encoder.width)
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         run = cls(config, folder, model, average, body.subset(np.unique(spread)), optimizer, Log(folder, config.steps))
         if config.lifting_batch_size:
@@ -132,7 +127,7 @@ class Run:
         batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
         rate = learning_rate(self.step, self.config)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         terms: dict[str, Tensor] = {}
         if batch:
             boxes = true_boxes(batch["boxes"], batch["box_valid"], self.config.true_box_probability)
@@ -322,6 +317,26 @@ def true_boxes(boxes: Tensor, valid: Tensor, probability: float) -> PartBoxes:
     centre = centre + 0.08 * size * (2 * torch.rand_like(centre) - 1)
     given = (torch.rand_like(valid) < probability) & (valid > 0)
     return PartBoxes(torch.cat([centre - side / 2, centre + side / 2], -1), given)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float, width: int) -> list[dict[str, Any]]:
+    """Optimiser groups: matrices decay, biases, norms and embeddings do not; `scale` multiplies the learning rate.
+
+    Adam moves every weight by about the learning rate, so a layer's output moves by that times its fan-in. Layers that
+    read many more numbers than the network is wide (the heads read all joints at once) learn slower in proportion.
+    """
+    groups: dict[float, list[Tensor]] = {}
+    plain = []
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter.ndim <= 1:
+            plain.append(parameter)
+        else:
+            fan_in = parameter.numel() // parameter.shape[0]
+            groups.setdefault(min(1.0, width / fan_in), []).append(parameter)
+    decayed = [{"params": found, "weight_decay": weight_decay, "scale": scale} for scale, found in groups.items()]
+    return [*decayed, {"params": plain, "weight_decay": 0.0, "scale": 1.0}]
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
