@@ -75,12 +75,13 @@ class Detections:
         return len(self.boxes_xyxy)
 
     def take(self, rows: Any) -> Detections:
+        """The people of these rows: numbers, a slice or a mask."""
         return Detections(
-            *(
-                None if part is None else part[rows]
-                for part in (self.boxes_xyxy, self.scores, self.keypoints_px, self.keypoint_scores)
-            )
-        )  # type: ignore
+            self.boxes_xyxy[rows],
+            self.scores[rows],
+            None if self.keypoints_px is None else self.keypoints_px[rows],
+            None if self.keypoint_scores is None else self.keypoint_scores[rows],
+        )
 
 
 class Detector(Protocol):
@@ -90,9 +91,9 @@ class Detector(Protocol):
 def make_detector(name: str, threshold: float | None = None, threads: int | None = None) -> Detector:
     """The detector of that name: `movenet` (embedded), `rfdetr` (if installed) or `whole` (the picture is one box)."""
     if name == "movenet":
-        return MoveNet(**({} if threshold is None else {"threshold": threshold}), threads=threads)
+        return MoveNet(0.2 if threshold is None else threshold, threads=threads)
     if name == "rfdetr":
-        return RFDETR(**({} if threshold is None else {"threshold": threshold}))
+        return RFDETR(0.5 if threshold is None else threshold)
     if name == "whole":
         return WholePicture()
     raise BadInput(f"There is no detector {name!r}; known: {', '.join(DETECTORS)}.")

@@ -90,8 +90,7 @@ def decode_image(data: bytes, name: str, notes: list[str]) -> np.ndarray:
         if picture.format in ("GIF", "WEBP", "PNG", "AVIF") and frames > 1:
             notes.append(f"{name}: an animation of {frames} frames; only the first is used.")
         picture.load()
-        picture = ImageOps.exif_transpose(picture)
-        return np.ascontiguousarray(_to_rgb(picture))
+        return np.ascontiguousarray(_to_rgb(ImageOps.exif_transpose(picture)))
     except MemoryError as error:
         raise BadInput(f"{name}: {width}×{height} pixels do not fit into memory. Make the picture smaller.") from error
     except Exception as error:  # decoders raise nearly anything on damaged data

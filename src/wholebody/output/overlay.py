@@ -143,8 +143,8 @@ def _draw_one(
     drawing = draw_mesh(
         vertices,
         faces,
-        focal,
-        principal,
+        focal.tolist(),
+        principal.tolist(),
         size_hw,
         np.broadcast_to(color, (len(vertices), 3)),
         light=light,
