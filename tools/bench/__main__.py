@@ -1,0 +1,152 @@
+"""Prints every timed claim of this project. Published sizes run on made-up weights and a made-up body of real shape.
+
+Comparisons alternate (ours, theirs, ours, ...) and give the median of the paired ratios, which holds when the machine's
+speed drifts. Absolute times are minima. Choose parts: `python -m tools.bench small published synthesis`.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+ORACLE = ROOT / "tests" / "oracle"
+CACHE = Path(os.environ.get("WHOLEBODY_TEST_CACHE") or Path.home() / ".cache" / "wholebody-tests")
+
+
+def main(parts: list[str]) -> None:
+    known = {"start": start, "small": small, "published": published, "memory": memory, "synthesis": synthesis}
+    for name in parts or known:
+        if name not in known:
+            raise SystemExit(f"no part {name!r}; parts: {', '.join(known)}")
+        print(f"\n{name}")
+        known[name]()
+
+
+def row(what: str, value: float, unit: str, target: str = "") -> None:
+    print(f"  {what:<58}{value:9.2f} {unit:<10}{target}", flush=True)
+
+
+def start() -> None:
+    """How long until something happens."""
+    for what, code, target in (
+        ("import wholebody", "import wholebody", "target < 0.3"),
+        ("wholebody --help", "import wholebody.cli as c; c.main(['--help'])", "target < 0.5"),
+    ):
+        seconds = [_seconds(lambda code=code: _run(code)) for _ in range(5)]
+        row(what + ", a new process", min(seconds), "s", target)
+
+
+def small() -> None:
+    """The embedded network."""
+    import torch
+
+    import wholebody
+    from wholebody.image import read_image
+    from wholebody.predict_files import PredictConfig, predict_files
+
+    model = wholebody.load_model("t")
+    crop = torch.rand(1, 3, 512, 384)
+    with torch.inference_mode():
+        model(crop)
+        row("t: network and body, one person", 1e3 * _best(lambda: model(crop), 20), "ms", "target < 60")
+    picture = ROOT / "demo" / "astronaut.jpg"
+    predictor = wholebody.Predictor(model)
+    predictor(read_image(picture))
+    with tempfile.TemporaryDirectory() as folder:
+        overlay = PredictConfig(inputs=(str(picture),), out=Path(folder), save=("overlay",))
+        predict_files(overlay)
+        summary = predict_files(overlay)
+        after_start = sum(seconds for step, seconds in summary.seconds.items() if step != "load")
+        row("t: a photo to its overlay, after start-up", after_start, "s", "target < 1")
+
+
+def published() -> None:
+    """Sizes b and l beside the published operations in the published order, float32."""
+    import torch
+
+    from tools.bench.published import PublishedWay
+    from wholebody.body.assets import find_body, read_body_file
+    from wholebody.body.layer import BodyModel
+    from wholebody.model.config import published_config
+    from wholebody.model.osx import build_osx
+
+    fill = runpy.run_path(str(ORACLE / "fill.py"))
+    folder = _standin()
+    picture = torch.from_numpy(fill["image"](1))
+    for size, target in (("b", "target >= 2"), ("l", "target >= 1.5")):
+        torch.manual_seed(0)
+        ours = build_osx(published_config(size), BodyModel.load(folder)).eval().requires_grad_(False)
+        theirs = PublishedWay(ours, read_body_file(find_body(folder)))
+        with torch.inference_mode():
+            mine, other = _paired(partial(ours, picture), partial(theirs, picture), 9)
+        row(f"{size}: ours", 1e3 * min(mine), "ms")
+        row(f"{size}: published way", 1e3 * min(other), "ms")
+        row(f"{size}: times as fast", float(np.median([b / a for a, b in zip(mine, other, strict=True)])), "x", target)
+
+
+def memory() -> None:
+    """Peak of `wholebody predict` with the embedded network."""
+    code = (
+        "import sys, resource, wholebody.cli as c\n"
+        f"status = c.main(['predict', {str(ROOT / 'demo' / 'astronaut.jpg')!r}, '--out', sys.argv[1]])\n"
+        "print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        out = _run(code, folder)
+    row("t: peak of predict", int(out.split("PEAK")[1]) / 1024, "MB", "target < 1000")
+
+
+def synthesis() -> None:
+    """Drawing people."""
+    from wholebody.synthesis.generate import bench
+
+    row("synthetic pictures, 256x192, two processes", bench()["pictures_per_second"], "a second", "target >= 100")
+
+
+def _standin() -> Path:
+    """The made-up body files of the tests, written once."""
+    folder = CACHE / "standin-v1"
+    if not folder.exists():
+        part = CACHE / "standin-bench.part"
+        part.mkdir(parents=True, exist_ok=True)
+        runpy.run_path(str(ORACLE / "make_smplx_standin.py"))["main"](str(part))
+        part.rename(folder)
+    return folder
+
+
+def _run(code: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return done.stdout
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def _best(function: Callable[[], object], count: int) -> float:
+    return min(_seconds(function) for _ in range(count))
+
+
+def _paired(one: Callable[[], object], other: Callable[[], object], count: int) -> tuple[list[float], list[float]]:
+    one(), other()
+    pairs = [(_seconds(one), _seconds(other)) for _ in range(count)]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
