@@ -50,4 +50,7 @@ def run(model: str | Path, testset: str, root: str | Path | None = None) -> dict
         if constant is not None:
             print(f"  {name:<44}{value:10.1f}{constant:16.1f}{value / constant:8.2f}")
     print(f"  projected body joints, % of the box's height {errors['body_2d_percent']:9.1f}")
+    print("of these, people whose body is whole in the picture")
+    print(f"  pa_mpvpe_all {errors['pa_mpvpe_all_whole']:.1f}, mpvpe_all {errors['mpvpe_all_whole']:.1f}")
+    print(f"  projected body joints, % of the box's height {errors['body_2d_percent_whole']:9.1f}")
     return errors

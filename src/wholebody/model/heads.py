@@ -169,3 +169,10 @@ def initialise_linear(module: nn.Module, *rotations: nn.Linear) -> None:
     with torch.no_grad():
         for part in rotations:
             part.bias.copy_(torch.tensor((1.0, 0.0, 0.0, 1.0, 0.0, 0.0)).repeat(len(part.bias) // 6))
+
+
+def start_at_rest(*layers: nn.Linear) -> None:
+    """Biases of 6D rotations as the identity: near zero, where other biases start, their direction means nothing."""
+    for layer in layers:
+        with torch.no_grad():
+            layer.bias.copy_(layer.bias.new_tensor([1.0, 0.0, 0.0, 1.0, 0.0, 0.0]).repeat(len(layer.bias) // 6))
