@@ -116,7 +116,7 @@ class Run:
             num_workers=config.workers,
             worker_init_fn=_quiet_worker,
             prefetch_factor=4 if config.workers else None,
-            persistent_workers=False,
+            generator=torch.Generator(),  # else making the loader would draw from the random state that is resumed
         )
         yield from loader
 
