@@ -155,7 +155,7 @@ def export(path: Path | str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
             partial = Path(file.name)
-            np.savez_compressed(file, **expand(read_compact()))
+            np.savez_compressed(file, **expand(read_compact()))  # type: ignore[arg-type]
         partial.chmod(0o644)
         os.replace(partial, path)
     except OSError as error:
