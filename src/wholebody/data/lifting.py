@@ -1,6 +1,6 @@
 """Key points without pictures: true poses, seen from anywhere by a detector that errs as the trunk's does.
 
-A picture costs a hundred times what its key points cost. What can be learnt from these alone, lifting them to 3D, is
+A picture costs many times what its key points cost. What can be learnt from these alone, lifting them to 3D, is
 learnt from batches of this, beside the pictures.
 """
 

@@ -16,6 +16,6 @@ SMALL = OSXConfig(
     face=PartConfig(8, 1.5, decoder=_DECODER, pyramid=_FINER, crops=(16, 8, 4), position_level=1),
     hidden=128,
     box_channels=(64,),
-    # In cells, positions are a hundred times the size of the other inputs of these heads and drown what they say.
+    # In cells, positions are far larger than the other inputs of these heads and drown what they say.
     position_unit=16.0,
 )

@@ -26,7 +26,7 @@ class HeldoutConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides what a run computes. The defaults are the recipe of the embedded weights."""
+    """Everything that decides what a run computes. The recipes of the embedded weights are in configs/"""
 
     data: CropDataConfig
     heldout: HeldoutConfig
