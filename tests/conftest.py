@@ -151,3 +151,35 @@ def layers(tmp_path_factory) -> Path:
     from layers_fixture import make_layers
 
     return make_layers(tmp_path_factory.mktemp("people"))
+
+
+@pytest.fixture(scope="session")
+def forged_people(smplx_body):
+    """Made-up people with known truth, posed with the made-up SMPL-X: `data/forge/people.py`."""
+    from data.forge.people import make_people
+
+    return make_people(smplx_body)
+
+
+@pytest.fixture(scope="session")
+def forged_root(forged_people, tmp_path_factory) -> Path:
+    """A folder with `dataset/<SET>/...` of every set that there is a forge for, each in its own form on disk."""
+    import importlib
+    import pkgutil
+
+    import data.forge
+
+    root = tmp_path_factory.mktemp("forged")
+    for module in pkgutil.iter_modules(data.forge.__path__):
+        forge = getattr(importlib.import_module(f"data.forge.{module.name}"), "forge", None)
+        if forge is not None:
+            folder = root / "dataset" / FORGED_FOLDERS.get(module.name, module.name)
+            folder.mkdir(parents=True)
+            forge(folder, forged_people)
+    return root
+
+
+FORGED_FOLDERS = {
+    "agora": "AGORA", "ehf": "EHF", "human36m": "Human36M", "mpii": "MPII", "mpi_inf_3dhp": "MPI_INF_3DHP",
+    "mscoco": "MSCOCO", "pw3d": "PW3D", "ubody": "UBody", "humandata": "HumanData", "own": "Own",
+}  # fmt: skip

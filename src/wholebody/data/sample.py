@@ -4,6 +4,7 @@ take."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,8 @@ class Sample:
 
     id: str
     body: str
-    """Which body the parameters belong to: "open" or "smplx". Parameters of one mean nothing to the other."""
+    """Which body the parameters belong to: "open", "smplx" or "smpl" (rows 0-21 of `full_pose` are then SMPL's, in the
+    same order); "" if there are none. Parameters of one mean nothing to the other."""
     box_xyxy: np.ndarray
     """(4,) pixels: the part of the person inside the picture."""
     focal_px: np.ndarray
@@ -32,20 +34,21 @@ class Sample:
     principal_px: np.ndarray
     """(2,)"""
     full_pose: np.ndarray
-    """(55, 3) axis-angle in the order of `SMPLX_JOINTS`; row 0 turns the body into the camera frame. Hand rows are
-    measured from the flat hand: what `flat_hand_mean=True` takes, the mean of the body file already added."""
+    """(55, 3) axis-angle in the order of `SMPLX_JOINTS`; row 0 turns the body into the camera frame. Where hand rows
+    are measured from: see `flat_hand`."""
     betas: np.ndarray
     """(10,)"""
     expression: np.ndarray
     """(10,)"""
     transl: np.ndarray
-    """(3,) metres: the body layer's `transl` in the camera frame."""
+    """(3,) metres: the body layer's `transl` in the camera frame; see `extrinsic_rotation` and `transl_cam`."""
     joints_px: np.ndarray
-    """(137, 2) pixels, in the order of `JOINTS_137`; may lie outside the picture."""
+    """(137, 2) pixels, in the order of `JOINTS_137`; may lie outside the picture. Joints as the set annotates them,
+    mapped by name; those of a fitted mesh follow from its parameters (`published_targets.mesh_joints`)."""
     joints_cam: np.ndarray
     """(137, 3) metres, camera frame."""
     joint_valid: np.ndarray
-    """(137,) bool: the joint's truth is known."""
+    """(137,) bool: the joint's truth is known, in the picture and (unless `joint_cam_valid` says less) in space."""
     joint_visible: np.ndarray
     """(137,) bool: inside the picture and neither hidden by the body itself nor by something in front."""
     left_hand_box: np.ndarray = field(default_factory=_unknown_box)
@@ -63,15 +66,72 @@ class Sample:
     """(4,) pixels: the border of the (virtual) photo; None: the picture's own border. A layer is drawn beyond the
     photo that it stands for, so that a crop can move."""
     image: np.ndarray | None = field(default=None, repr=False)
-    """(H, W, 3) uint8 RGB"""
+    """(H, W, 3) uint8 RGB; None: not decoded (yet), see `image_path`"""
     mask: np.ndarray | None = field(default=None, repr=False)
     """(H, W) uint8 coverage of the person, 0..255"""
+    dataset: str = ""
+    """The set's name in `readers.READERS`; "" for synthetic people."""
+    image_path: str | None = None
+    """Where the picture lies in the set's folder, with forward slashes."""
+    image_hw: tuple[int, int] | None = None
+    """The picture's height and width in pixels, as annotated."""
+    joint_cam_valid: np.ndarray | None = None
+    """(137,) bool: the joint's place in space is known; None: wherever `joint_valid`."""
+    camera_valid: bool = True
+    """`focal_px`, `principal_px` and `transl` are known."""
+    gender: str = "neutral"
+    """Of the body file that the parameters belong to."""
+    mesh_path: str | None = None
+    """Where the true mesh lies in the set's folder, for sets that give one."""
+    kid: float = 0.0
+    """Weight of the children's template that some sets add to the adult one."""
+    flat_hand: bool = True
+    """Hand rows of `full_pose` are measured from the flat hand (what `flat_hand_mean=True` takes, the mean of the body
+    file already added); False: from the body file's relaxed hand, which a reader does not have to add."""
+    extrinsic_rotation: np.ndarray | None = None
+    """(3, 3): this camera's rotation, if the file gave its parameters in another frame. A body turns about its pelvis,
+    whose place at rest only the body file knows: `transl_cam` completes `transl` with it. None: nothing to do."""
+
+    @property
+    def joint_cam_known(self) -> np.ndarray:
+        """(137,) bool: the joint's place in space is known."""
+        valid = self.joint_valid if self.joint_cam_valid is None else self.joint_cam_valid
+        return np.asarray(valid, bool)
+
+    def transl_cam(self, rest_pelvis: np.ndarray) -> np.ndarray:
+        """The body layer's `transl` (3,) in the camera frame, given where the pelvis (3,) of this shape rests."""
+        if self.extrinsic_rotation is None:
+            return self.transl
+        return self.transl + (self.extrinsic_rotation - np.eye(3)) @ rest_pelvis
 
     def rotations_53(self) -> tuple[np.ndarray, np.ndarray]:
         """The rotations that networks predict, in the order of `ROTATIONS_53`: (53, 3, 3) matrices and (53,) bool
         known."""
         rows = np.asarray(ROTATIONS_53_FROM_55)
         return axis_angle_to_matrix(self.full_pose[rows]), self.pose_valid[rows]
+
+
+def masked_sample(id: str, box_xyxy: np.ndarray, **known: Any) -> Sample:
+    """A person of whom only `known` (fields of `Sample`) is known: all other truth is masked, zeros for its values."""
+    unknown: dict[str, Any] = {
+        "body": "",
+        "focal_px": np.zeros(2),
+        "principal_px": np.zeros(2),
+        "full_pose": np.zeros((55, 3)),
+        "betas": np.zeros(10),
+        "expression": np.zeros(10),
+        "transl": np.zeros(3),
+        "joints_px": np.zeros((137, 2)),
+        "joints_cam": np.zeros((137, 3)),
+        "joint_valid": np.zeros(137, bool),
+        "joint_visible": np.zeros(137, bool),
+        "pose_valid": np.zeros(55, bool),
+        "shape_valid": False,
+        "expression_valid": False,
+        "joint_cam_valid": np.zeros(137, bool),
+        "camera_valid": False,
+    }
+    return Sample(id=id, box_xyxy=np.asarray(box_xyxy, np.float64), **(unknown | known))
 
 
 def axis_angle_to_matrix(rotvec: np.ndarray) -> np.ndarray:

@@ -20,9 +20,12 @@ from wholebody.data.sample import Sample
 from wholebody.errors import BadInput, OutputError
 from wholebody.synthesis.render import Layer
 
-_ARRAYS = [f.name for f in fields(Sample) if f.name not in ("image", "mask", "id", "body", "frame_xyxy")] + [
-    "frame_xyxy"
-]
+_FILE_FIELDS = ("dataset", "image_path", "image_hw", "joint_cam_valid", "camera_valid", "gender", "mesh_path", "kid",
+                "flat_hand", "extrinsic_rotation")  # fmt: skip
+"""What only people of real sets have: at their defaults in synthetic ones, so not stored."""
+_ARRAYS = [
+    f.name for f in fields(Sample) if f.name not in ("image", "mask", "id", "body", "frame_xyxy", *_FILE_FIELDS)
+] + ["frame_xyxy"]
 
 
 class LayerSet:

@@ -1,0 +1,210 @@
+"""The sets that can be read: one thin module each, and what a user needs to know to get the files.
+
+    for sample in READERS["MSCOCO"].read(Path("dataset/MSCOCO"), "train"):
+        ...
+
+A reader translates a set's files to `Sample`s and does nothing else: no picture is opened, nobody is left out whom the
+set counts as a usable person. Modules are imported when they are used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wholebody.data.sample import Sample
+from wholebody.errors import BadInput
+
+
+@dataclass(frozen=True)
+class ReaderInfo:
+    """One set: where its files come from and which they are."""
+
+    name: str
+    """Its name here, and its folder's in `dataset/`."""
+    title: str
+    module: str
+    """`wholebody.data.readers.<module>` has `SPLITS` and `read`."""
+    splits: tuple[str, ...]
+    source: str
+    """Where a user obtains the files."""
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Per split what must be there: paths in the set's folder; a `*` stands for any name, `A|B` for either."""
+    pictures: str = ""
+    """What the user does, beyond downloading, to have the pictures in place; "" if nothing."""
+    licence: str = ""
+
+    def read(self, root: str | Path, split: str, **options: Any) -> Iterator[Sample]:
+        """The people of one split of the set whose folder is `root`."""
+        if split not in self.splits:
+            raise BadInput(f"{self.name} has no split {split!r}: use one of {', '.join(self.splits)}")
+        return self.load().read(Path(root), split, **options)
+
+    def load(self) -> Any:
+        """The reader's module."""
+        return importlib.import_module(f"wholebody.data.readers.{self.module}")
+
+
+_RESEARCH = "for non-commercial research only; read the set's own terms"
+_PARSED = 'the links in the published OSX README ("Data"), '
+
+_ALL = (
+    ReaderInfo(
+        name="AGORA",
+        title="AGORA",
+        module="agora",
+        splits=("train", "validation", "test"),
+        source="register at https://agora.is.tue.mpg.de for the pictures; " + _PARSED + "parsed data",
+        files={
+            "train": ("data/AGORA_train.json", "data/1280x720|data/3840x2160"),
+            "validation": ("data/AGORA_validation.json", "data/1280x720|data/3840x2160"),
+            "test": ("data/AGORA_test_bbox.json", "data/test|data/3840x2160"),
+        },
+        pictures="people cropped from the 3840x2160 pictures: `wholebody data agora-crop`",
+        licence=_RESEARCH,
+    ),
+    ReaderInfo(
+        name="EHF",
+        title="EHF (Expressive Hands and Faces)",
+        module="ehf",
+        splits=("test",),
+        source="register at https://smpl-x.is.tue.mpg.de for the pictures and meshes; " + _PARSED + "EHF.json",
+        files={"test": ("data/EHF.json", "data/*_img.jpg|data/*_img.png", "data/*_align.ply")},
+        licence=_RESEARCH,
+    ),
+    ReaderInfo(
+        name="Human36M",
+        title="Human3.6M",
+        module="human36m",
+        splits=("train", "test"),
+        source="register at http://vision.imar.ro/human3.6m for the pictures; "
+        + _PARSED
+        + "parsed data and SMPL-X parameters from NeuralAnnot",
+        files={
+            split: tuple(
+                f"annotations/Human36M_subject{subject}_{what}.json"
+                for subject in subjects
+                for what in ("data", "camera", "joint_3d", "SMPLX_NeuralAnnot")
+            )
+            + ("images",)
+            for split, subjects in {"train": (1, 5, 6, 7, 8), "test": (9, 11)}.items()
+        },
+        licence=_RESEARCH,
+    ),
+    ReaderInfo(
+        name="MPII",
+        title="MPII Human Pose",
+        module="mpii",
+        splits=("train",),
+        source="http://human-pose.mpi-inf.mpg.de for the pictures; "
+        + _PARSED
+        + "parsed data and SMPL-X parameters from NeuralAnnot",
+        files={
+            "train": (
+                "data/annotations/train.json",
+                "data/annotations/MPII_train_SMPLX_NeuralAnnot.json",
+                "data/images",
+            )
+        },
+        licence=_RESEARCH,
+    ),
+    ReaderInfo(
+        name="MPI_INF_3DHP",
+        title="MPI-INF-3DHP",
+        module="mpi_inf_3dhp",
+        splits=("train",),
+        source="https://vcai.mpi-inf.mpg.de/3dhp-dataset for the videos; "
+        + _PARSED
+        + "parsed data (images_1k) and parameters from NeuralAnnot",
+        files={
+            "train": (
+                "data/MPI-INF-3DHP_1k.json",
+                "data/MPI-INF-3DHP_camera_1k.json",
+                "data/MPI-INF-3DHP_joint_3d.json",
+                "data/MPI-INF-3DHP_SMPLX_NeuralAnnot.json|data/MPI-INF-3DHP_SMPL_NeuralAnnot.json",
+                "data/images_1k",
+            )
+        },
+        licence=_RESEARCH,
+    ),
+    ReaderInfo(
+        name="MSCOCO",
+        title="MSCOCO 2017 with COCO-WholeBody",
+        module="mscoco",
+        splits=("train", "val"),
+        source="https://cocodataset.org for the pictures (2017 train and val), "
+        "https://github.com/jin-s13/COCO-WholeBody for the annotations; "
+        + _PARSED
+        + "SMPL-X parameters from NeuralAnnot (MSCOCO_train_SMPLX.json)",
+        files={
+            "train": (
+                "annotations/coco_wholebody_train_v1.0.json",
+                "annotations/MSCOCO_train_SMPLX.json",
+                "images/train2017",
+            ),
+            "val": ("annotations/coco_wholebody_val_v1.0.json", "images/val2017"),
+        },
+        licence="annotations CC BY 4.0 (COCO) and non-commercial (COCO-WholeBody); pictures under Flickr's terms",
+    ),
+    ReaderInfo(
+        name="PW3D",
+        title="3DPW (3D Poses in the Wild)",
+        module="pw3d",
+        splits=("train", "validation", "test"),
+        source="https://virtualhumans.mpi-inf.mpg.de/3DPW for the pictures; " + _PARSED + "parsed data",
+        files={
+            split: (f"data/3DPW_{split}.json", "imageFiles|data/imageFiles")
+            for split in ("train", "validation", "test")
+        },
+        licence=_RESEARCH,
+    ),
+    ReaderInfo(
+        name="UBody",
+        title="UBody",
+        module="ubody",
+        splits=("train", "test", "inter_train", "inter_test"),
+        source="the form linked at https://osx-ubody.github.io",
+        files={
+            split: (
+                "annotations/*/keypoint_annotation.json",
+                "annotations/*/smplx_annotation.json",
+                "images/*",
+                f"splits/{'inter' if 'inter' in split else 'intra'}_scene_test_list.npy",
+            )
+            for split in ("train", "test", "inter_train", "inter_test")
+        },
+        pictures="pictures from the videos: `wholebody data ubody-frames`",
+        licence=_RESEARCH,
+    ),
+    ReaderInfo(
+        name="HumanData",
+        title="HumanData (.npz of MMHuman3D and SMPLer-X)",
+        module="humandata",
+        splits=("train", "test"),
+        source="https://github.com/open-mmlab/mmhuman3d and the SMPLer-X repository's data page",
+        files={"train": ("*.npz",), "test": ("*.npz",)},
+        licence="that of the set that each file was made from",
+    ),
+    ReaderInfo(
+        name="Own",
+        title="your own pictures in COCO format",
+        module="own",
+        splits=("train", "val", "test"),
+        source="made by yourself: docs/own-data.md",
+        files={split: (f"annotations/{split}.json", "images") for split in ("train", "val", "test")},
+        licence="yours",
+    ),
+)
+
+READERS: dict[str, ReaderInfo] = {info.name: info for info in _ALL}
+"""Every set by name."""
+
+
+def reader(name: str) -> ReaderInfo:
+    """The set of this name; BadInput lists the names there are."""
+    if name not in READERS:
+        raise BadInput(f"no dataset {name!r}: there are {', '.join(READERS)}")
+    return READERS[name]
