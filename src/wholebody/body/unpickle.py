@@ -1,4 +1,4 @@
-"""Read body pickles without trusting them: numbers, arrays and plain containers come out, and nothing ever runs.
+"""Read pickles without trusting them: numbers, arrays and plain containers come out, and nothing ever runs.
 
 The licensed `.pkl` files were written by Python 2 with chumpy arrays and scipy matrices inside. Neither package is
 needed (chumpy no longer installs): stand-ins keep the state that the pickle gives, and `as_dense` makes arrays of it.
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from wholebody.errors import AssetMissing, BadInput
+from wholebody.errors import AssetMissing, BadInput, WholebodyError
 
 
 class _Stub:
@@ -137,8 +137,10 @@ def _uncallable(*args: Any) -> Any:
 _PLAIN = {"object": object, "set": set, "frozenset": frozenset, "complex": complex, "bytes": _no_bytes}
 
 
-class _Unpickler(pickle.Unpickler):
+class RestrictedUnpickler(pickle.Unpickler):
     """Builds arrays and plain containers only: a name outside this list is refused before anything is called."""
+
+    kind = "body file"  # what the messages call the file
 
     def __init__(self, file: Any, path: Path):
         super().__init__(file, encoding="latin1")
@@ -174,12 +176,12 @@ class _Unpickler(pickle.Unpickler):
         if module in ("builtins", "__builtin__") and name in _PLAIN:
             return _PLAIN[name]
         raise BadInput(
-            f"{self._path} wants to run {module}.{name}, which a body file has no need of: it is refused and nothing "
+            f"{self._path} wants to run {module}.{name}, which a {self.kind} has no need of: it is refused and nothing "
             "was run. Fetch the file again from its own site"
         )
 
     def persistent_load(self, pid: Any) -> Any:
-        raise BadInput(f"{self._path} refers to an outside object, which a body file has no need of")
+        raise BadInput(f"{self._path} refers to an outside object, which a {self.kind} has no need of")
 
 
 @_Call
@@ -213,19 +215,28 @@ def _reconstruct_stub(cls: Any, base: Any, state: Any) -> _Stub:
     return cls.__new__(cls)
 
 
-def read_pickle(path: str | Path) -> Any:
-    """The content of a body pickle (Python 2 or 3), built from numbers, arrays and plain containers only.
+def read_pickle(path: str | Path, unpickler: type[RestrictedUnpickler] = RestrictedUnpickler) -> Any:
+    """The content of a pickle (Python 2 or 3), built from numbers, arrays and plain containers only.
 
     Chumpy arrays and scipy sparse matrices become stand-ins that `as_dense` turns into arrays; neither package is
-    needed. A pickle that names any other class or function raises BadInput before anything runs.
+    needed. A pickle that names any other class or function raises BadInput before anything runs. An `unpickler` may
+    know more stand-ins.
     """
     path = Path(path)
     try:
         with open(path, "rb") as file:
-            return _Unpickler(file, path).load()
+            return load_pickle(file, path, unpickler)
     except FileNotFoundError as error:
         raise AssetMissing(f"there is no file at {path}") from error
-    except (BadInput, AssetMissing):
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error})") from error
+
+
+def load_pickle(file: Any, path: Path, unpickler: type[RestrictedUnpickler] = RestrictedUnpickler) -> Any:
+    """As `read_pickle`, from an open file; `path` is for messages."""
+    try:
+        return unpickler(file, path).load()
+    except WholebodyError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise BadInput(f"{path} is not a readable pickle ({type(error).__name__}: {error}); fetch it again") from error
