@@ -78,3 +78,16 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
     else:
         raise ValueError(f"version {version} of the array format")
     return shape, dtype
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of an `.npy` file; one of objects (lists of names are often saved so) goes through the restricted
+    unpickler too."""
+    try:
+        with open(path, "rb") as file:
+            _, dtype = _header(file)
+            if dtype == np.dtype(object):
+                return np.asarray(load_pickle(file, path, _ArchiveUnpickler))
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError) as error:
+        raise BadInput(f"{path} is no readable .npy file ({error}); fetch it again") from error
