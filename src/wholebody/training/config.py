@@ -25,38 +25,88 @@ class HeldoutConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides what a run computes. The recipes of the embedded weights are in configs/"""
+class PublishedConfig:
+    """What differs between the published settings beyond data and length."""
 
-    data: CropDataConfig
-    heldout: HeldoutConfig
+    shape_weight: float = 1.0
+    """Of the loss of shape; in the variant `wo_decoder` of pose, expression and joints too. Published: 2 on AGORA."""
+    detach_projection: bool = False
+    """The projected joints then move only the camera. Published: on AGORA."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a run computes. Recipes are in configs/"""
+
+    data: CropDataConfig | None = None
+    """Synthetic people in layers; either this or `people`."""
+    people: dict[str, Any] | None = None
+    """Indexed data sets, mixed."""
+    heldout: HeldoutConfig | None = None
+    """Held-out layers to measure on as training goes on; none: `wholebody evaluate` measures what a run leaves."""
     name: str = "t"
     network: str = "t"
-    """Name of an embedded size; only `t` can be built without licensed files."""
+    """Size: `t`, or the published `b` and `l`."""
+    variant: str = "normal"
+    """Of a published size: `normal`, `wo_face_decoder` or `wo_decoder`."""
+    body: str = "open"
+    """"open", or a file or folder with SMPL-X: whose parameters the network learns to predict."""
+    objective: str = "own"
+    """"own": targets in each part's own box, masked means; "published": the losses of the published code, faults
+    included."""
+    published: PublishedConfig = PublishedConfig()
     start_from: str | None = None
-    """A checkpoint of ours whose weights the run starts from."""
+    """A checkpoint, ours or a published one, whose weights the run starts from."""
+    encoder_from: str | None = None
+    """A pre-trained encoder (`osx_vit_l.pth`, `osx_vit_b.pth`) for a published size that starts from no checkpoint;
+    `{network}` in it stands for the size."""
     seed: int = 0
+    epochs: int = 0
+    """How often everything is seen; 0: `steps` decides."""
     steps: int = 6000
+    """Steps of the optimiser, where `epochs` is 0."""
     batch_size: int = 32
-    """Pictures a step; 0: none, only key points are lifted."""
+    """Pictures a step, of each device; 0: none, only key points are lifted."""
+    accumulate: int = 1
+    """So many batches are summed up in a step."""
     lifting_batch_size: int = 0
     """So many poses a step are lifted from key points without a picture, beside the pictures; 0: none."""
     learning_rate: float = 6e-4
     final_learning_rate: float = 6e-6
     warmup_steps: int = 300
     weight_decay: float = 0.02
+    fan_in_scaling: bool = True
+    """Layers that read many more numbers than the network is wide learn slower in proportion. Published: no."""
     clip_norm: float = 1.0
+    """Of the gradient; 0: it is not clipped."""
     ema_decay: float = 0.999
+    """Of the averaged weights, which are measured and kept; 0: no average, the weights themselves are."""
+    sync_norms: bool = True
+    """Batch statistics are taken over all devices together, so that their number changes nothing."""
     true_box_probability: float = 0.5
     """How often hand and face features are cropped by the true boxes, moved a little, instead of the predicted ones."""
     vertices: int = 500
     """How many vertices the mesh is compared at, spread evenly over it."""
     precision: str = "bf16"
     """"bf16": the network runs under autocast, losses and body in float32; "fp32": everything in float32."""
+    checkpoint_activations: bool = False
+    """Encoder blocks are computed again on the way back instead of kept: less memory, a third more time."""
+    compile: str = ""
+    """Backend of `torch.compile` for the encoder, as "inductor"; empty: not compiled."""
     workers: int = 1
+    """Loader processes, of each device."""
     threads: int = 0
     """Of the training process; 0: as PyTorch chooses."""
     save_every: int = 200
+    """Steps between saves of the run's state; a killed run goes on from the last."""
+    snapshot_every: int = 0
+    """Epochs (where there are epochs, else steps) between the checkpoints that are kept; 0: each epoch, or the end."""
+    log_every: int = 50
+    """Steps between lines of the log."""
+    allowed_skips: int = 0
+    """So many steps whose loss or gradient is not finite are left out; one more stops the run."""
+    wandb: bool = False
+    """Also report to Weights & Biases, where it is installed."""
     losses: LossWeights = LossWeights()
 
 
@@ -100,11 +150,53 @@ def config_from_table(table: dict[str, Any], source: str) -> TrainConfig:
     for kind, names in ((str, "text"), (bool, "true or false"), (int, "a whole number"), (float, "a number")):
         converter.register_structure_hook(kind, _strict(kind, names))
     try:
-        return converter.structure(table, TrainConfig)
+        config = converter.structure(table, TrainConfig)
     except cattrs.BaseValidationError as error:
         raise BadInput(
             f"{source}: " + "; ".join(cattrs.transform_error(error, path="config", format_exception=_reason))
         ) from error
+    _check(config, source)
+    return config
+
+
+CHOICES = {
+    "network": ("t", "b", "l"),
+    "variant": ("normal", "wo_face_decoder", "wo_decoder"),
+    "objective": ("own", "published"),
+    "precision": ("bf16", "fp32"),
+}
+
+
+def _check(config: TrainConfig, source: str) -> None:
+    """Settings that are each of the right type and cannot be used together, or at all."""
+    for key, known in CHOICES.items():
+        value = getattr(config, key)
+        if value not in known and not (key == "network" and config.start_from):
+            raise BadInput(f"{source}: {key} is {value!r}; known are {', '.join(known)}")
+    for key in ("batch_size", "lifting_batch_size", "epochs", "steps", "workers", "threads", "allowed_skips"):
+        if getattr(config, key) < 0:
+            raise BadInput(f"{source}: {key} is {getattr(config, key)}; it cannot be negative")
+    for key in ("accumulate", "save_every", "log_every"):
+        if getattr(config, key) < 1:
+            raise BadInput(f"{source}: {key} is {getattr(config, key)}; at least 1 is needed")
+    problems = {
+        "neither `data` (layers) nor `people` (data sets) says what to learn from": not (config.data or config.people),
+        "both `data` and `people` say what to learn from; leave one out": config.data and config.people,
+        "batch_size and lifting_batch_size are both 0: there is nothing to learn from": (
+            not config.batch_size and not config.lifting_batch_size
+        ),
+        "lifting key points needs layers: give `data`": config.lifting_batch_size and not config.data,
+        "epochs are counted in pictures: batch_size is 0": config.epochs and not config.batch_size,
+        "the published objective takes the targets of `people`, not layers": (
+            config.objective == "published" and config.data
+        ),
+        "objective 'own' takes layers (`data`); data sets are learnt with objective 'published'": (
+            config.objective == "own" and config.people
+        ),
+    }
+    for problem, there in problems.items():
+        if there:
+            raise BadInput(f"{source}: {problem}")
 
 
 def _reason(error: BaseException, kind: type | None) -> str:

@@ -1,0 +1,137 @@
+"""What of a run is kept: averaged weights, the state that a resumed run needs, and whether it is the same run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wholebody.errors import BadInput
+from wholebody.training.config import TrainConfig, config_from_table, config_to_table
+from wholebody.training.launch import Group, seed_of
+
+STATE = "last.pt"
+# Where files lie, how often to look, how fast to go: these may change between the sittings of a run.
+_MAY_CHANGE = (
+    "name", "heldout", "workers", "threads", "save_every", "snapshot_every", "log_every", "allowed_skips", "start_from",
+    "encoder_from", "body", "checkpoint_activations", "compile", "wandb", "batch_size", "accumulate",
+)  # fmt: skip
+
+
+class AveragedWeights:
+    """Exponential moving average of the weights that learn."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.updates = 0
+        self.values = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        self.updates += 1
+        # Early on the average is short, so that it does not remember the random start.
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        torch._foreach_lerp_(list(self.values.values()), [learning[name] for name in self.values], 1 - decay)
+
+    def in_place_of(self, model: nn.Module) -> _Swapped:
+        """Context in which `model` has the averaged weights."""
+        return _Swapped(model, self.values)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"updates": self.updates, "values": self.values}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.updates = state["updates"]
+        for name, value in self.values.items():
+            value.copy_(state["values"][name])
+
+
+class _Swapped:
+    def __init__(self, model: nn.Module, values: dict[str, Tensor]):
+        self.parameters = {name: p for name, p in model.named_parameters() if name in values}
+        self.values = values
+
+    def __enter__(self) -> None:
+        self.kept = {name: p.detach().clone() for name, p in self.parameters.items()}
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                p.copy_(self.values[name])
+
+    def __exit__(self, *_: object) -> None:
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                p.copy_(self.kept[name])
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Of this process: the generators that a step draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+
+
+def set_random_state(states: list[dict[str, Tensor]], group: Group, seed: int, step: int) -> None:
+    """As saved; of a run that goes on with another number of processes, which has no saved one, as good as new."""
+    if len(states) != group.place.world:
+        torch.manual_seed(seed_of(hash((seed, step)), group.place))
+        return
+    state = states[group.place.rank]
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and group.device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], group.device)
+
+
+def samples_per_step(config: TrainConfig, world: int) -> int:
+    """Pictures that all processes together see in a step."""
+    return config.batch_size * config.accumulate * world
+
+
+def read_state(path: Path, config: TrainConfig, world: int) -> dict[str, Any]:
+    """What a run saved.
+
+    Raises:
+        BadInput: it is no saved run, or one of another configuration; says what differs.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        saved = config_from_table(json.loads(state["config"]), source=str(path))
+        before = state.get("world", 1)
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise BadInput(f"{path}: not a saved run of this version. Choose an empty folder.") from error
+    if differences := _differences(saved, before, config, world):
+        raise BadInput(
+            f"{path} belongs to a run with another configuration: {', '.join(differences)}."
+            " Choose another folder, or the same configuration."
+        )
+    return state
+
+
+def _differences(saved: TrainConfig, before: int, config: TrainConfig, world: int) -> list[str]:
+    one, other = _what_is_computed(saved, before), _what_is_computed(config, world)
+    return [f"{key} was {one.get(key)}, is {other.get(key)}" for key in one | other if one.get(key) != other.get(key)]
+
+
+def _what_is_computed(config: TrainConfig, world: int) -> dict[str, Any]:
+    """The settings that decide the weights, as dotted keys."""
+    table = config_to_table(config)
+    for key in _MAY_CHANGE:
+        del table[key]
+    for source, keys in (("data", ("layers", "hdri", "backgrounds")), ("people", ("root", "index"))):
+        for key in keys:
+            (table[source] or {}).pop(key, None)
+    flat = _flat(json.loads(json.dumps(table)))
+    return flat | {"samples a step (batch_size × accumulate × devices)": samples_per_step(config, world)}
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
