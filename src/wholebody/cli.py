@@ -76,6 +76,14 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         metavar="KINDS",
         help="comma-separated: overlay,npz,obj,ply,glb,json (the .json is always written); default all",
     )
+    add(
+        "--refine",
+        nargs="?",
+        const="auto",
+        metavar="KEYPOINTS.json",
+        help="fit the bodies to 2D keypoints: a file in COCO or COCO-WholeBody form, `mediapipe` (if installed), "
+        "`movenet` (embedded); without a value the best of these two. Write it after the pictures",
+    )
     add("--opacity", type=float, default=0.9, help="of the mesh over the photo, 0 to 1; default 0.9")
     add("--resume", action="store_true", help="skip pictures that an earlier run finished")
 
@@ -97,6 +105,7 @@ def predict(options: argparse.Namespace) -> int:
             opacity=options.opacity,
             save=tuple(kind.strip() for kind in options.save.split(",") if kind.strip()),
             resume=options.resume,
+            refine=options.refine,
         )
     )
 
@@ -196,12 +205,20 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     add("config", type=Path, metavar="CONFIG", help="a recipe, see configs/")
     add("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the recipe")
     add("--out", type=Path, metavar="DIR", help="the run's folder; a run that is in it goes on")
+    add("--devices", type=int, default=1, metavar="N", help="processes on this machine, one for each GPU; default 1")
+    add("--nodes", type=int, default=1, metavar="N", help="machines; the same command runs on each; default 1")
 
 
 def train(options: argparse.Namespace) -> int:
-    from wholebody.training.loop import train as run
+    from wholebody.training.launch import Stopped, launch
 
-    print(run(options.config, options.overrides, options.out))
+    try:
+        folder = launch(options.config, options.overrides, options.out, options.devices, options.nodes)
+    except Stopped as stopped:
+        print(f"wholebody: {stopped}", file=sys.stderr)
+        return stopped.exit_status
+    if folder is not None:
+        print(folder)
     return OK
 
 

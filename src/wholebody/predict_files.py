@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from wholebody.output import files
 if TYPE_CHECKING:
     import numpy as np
 
+    from wholebody.fitting.keypoints import KeypointSource
+    from wholebody.fitting.people import Refiner
     from wholebody.predict import Person, Predictor
 
 RUN_RECORD = "wholebody_run.json"
@@ -44,6 +47,7 @@ class PredictConfig:
     save: tuple[str, ...] = files.KINDS
     opacity: float = 0.9
     resume: bool = False
+    refine: str | None = None  # "auto", "mediapipe", "movenet" or a JSON file with keypoints; None: as predicted
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.save if kind not in files.KINDS]
@@ -93,9 +97,10 @@ def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> 
             return summary
 
     find = _box_finder(config)
+    keypoints = _keypoint_source(config)
     with summary.timed("load"):
         predictor = _load(config)
-    writer = _Writer(config, predictor, summary, say if len(sources) <= _TALKATIVE else None)
+    writer = _Writer(config, predictor, summary, say if len(sources) <= _TALKATIVE else None, keypoints)
     pending: list[tuple[Source, np.ndarray, Detections]] = []
     for source in _with_progress(sources):
         with _reported(source, summary):
@@ -124,6 +129,7 @@ class _Writer:
     predictor: Predictor
     summary: Summary
     say: Callable[[str], None] | None
+    keypoints: KeypointSource | None = None
 
     def flush(self, pending: Sequence[tuple[Source, np.ndarray, Detections]]) -> None:
         if not pending:
@@ -139,9 +145,27 @@ class _Writer:
                 for row in pending:
                     self.flush([row])
             return
-        for (source, image, _), people in zip(pending, results, strict=True):
+        for (source, image, found), people in zip(pending, results, strict=True):
             with _reported(source, self.summary):
+                if self.keypoints is not None and people:
+                    with self.summary.timed("refine"):
+                        people = self._refined(source, image, found, people)
                 self._write(source, image, people)
+
+    def _refined(self, source: Source, image: np.ndarray, found: Detections, people: list[Person]) -> list[Person]:
+        assert self.keypoints is not None
+        rows = self._refiner(people, self.keypoints(source.path, image, found))
+        if self.say is not None:
+            for number, row in enumerate(rows):
+                change = f"{row.error_before:.1%} -> {row.error:.1%} of the box" if row.moved else "left as predicted"
+                self.say(f"{source.path}: person {number} by {row.keypoints} keypoints: {change}")
+        return [row.person for row in rows]
+
+    @cached_property
+    def _refiner(self) -> Refiner:
+        from wholebody.fitting.people import Refiner
+
+        return Refiner(self.predictor.model.body)
 
     def _write(self, source: Source, image: np.ndarray, people: list[Person]) -> None:
         body = self.predictor.model.body
@@ -152,7 +176,8 @@ class _Writer:
                 image,
                 people,
                 faces=body.faces.cpu().numpy(),
-                conventions=conventions(self.predictor.model, image.shape[:2]),
+                conventions=conventions(self.predictor.model, image.shape[:2])
+                | ({} if self.keypoints is None else {"refined_by": self.keypoints.name}),
                 save=self.config.save if people else ("json",),
                 opacity=self.config.opacity,
                 image_id=int(source.path.stem) if source.path.stem.isdecimal() else source.name,
@@ -212,9 +237,17 @@ def _box_finder(config: PredictConfig) -> Callable[[Source, np.ndarray], Detecti
     return lambda source, image: detector(image)
 
 
+def _keypoint_source(config: PredictConfig) -> KeypointSource | None:
+    if config.refine is None:
+        return None
+    from wholebody.fitting.keypoints import make_source
+
+    return make_source(config.refine)
+
+
 def _check_run_record(config: PredictConfig) -> None:
     """Remember what a folder was made with, so that `--resume` does not mix two kinds of results."""
-    record = {name: getattr(config, name) for name in ("model", "body", "boxes", "detector")}
+    record = {name: getattr(config, name) for name in ("model", "body", "boxes", "detector", "refine")}
     path = config.out / RUN_RECORD
     if config.resume and path.exists():
         try:

@@ -1,0 +1,1 @@
+"""Fitting a body to 2D keypoints: `fit.refine` is what everything else here serves."""

@@ -1,0 +1,312 @@
+"""Refine bodies by 2D keypoints: `refine` is Levenberg-Marquardt on the reprojection, with the pose prior beside it.
+
+The story: the network's answer is the start; each step linearises where the 133 keypoints are seen, adds what the
+prior, the joint limits and the network still say, and moves all 182 unknowns of a body at once. People are fitted side
+by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from wholebody.body.joints import SMPLX_JOINTS
+from wholebody.body.layer import BodyModel
+from wholebody.errors import BadInput
+from wholebody.fitting.points import TURNING, KeypointBody
+from wholebody.fitting.prior import PosePrior
+from wholebody.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
+
+_JAW = SMPLX_JOINTS.index("jaw")
+_ROOT, _BODY, _JAW_TURN = 0, slice(1, 22), TURNING.index(_JAW)  # among the 53 that turn
+_LEFT, _RIGHT = slice(23, 38), slice(38, 53)
+_POSE, _SHAPE, _EXPRESSION, _PLACE = slice(0, 159), slice(159, 169), slice(169, 179), slice(179, 182)
+UNKNOWNS = 182
+_MIRROR = (1.0, -1.0, -1.0)
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How much each source counts. Spreads are standard deviations."""
+
+    noise: float = 0.02
+    """Of a keypoint, as a fraction of the larger side of the person's box."""
+    robust: tuple[float, ...] = (20.0, 8.0, 4.0)
+    """Keypoints further off than this many spreads count less and less (Geman-McClure). One round each: a first answer
+    may be far off everywhere, so that only a later round can tell which keypoint is wrong."""
+    pose_prior: float = 0.4
+    """Weight of the body's mixture."""
+    hand_prior: float = 1.0
+    shape_prior: float = 1.0
+    limit_spread: float = 0.05
+    """Radians beyond a joint's limits."""
+    root_spread: float = 1.0
+    """How far the network's answer may be off: radians, for the pelvis, the body's joints, fingers and jaw."""
+    body_spread: float = 1.0
+    hand_spread: float = 1.0
+    jaw_spread: float = 0.3
+    shape_spread: float = 1.0
+    """The same for the coefficients."""
+    expression_spread: float = 1.0
+    steps: int = 10
+    """At most, in each round."""
+    least_confidence: float = 0.05
+    """Keypoints below it are left out."""
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """B bodies in front of their cameras: what a fit starts from and gives back."""
+
+    rotations: Tensor  # (B, 55, 3, 3) local, of whole joints: the relaxed hand included
+    betas: Tensor  # (B, 10)
+    expression: Tensor  # (B, 10)
+    transl: Tensor  # (B, 3) metres, camera frame
+    focal_px: Tensor  # (B, 2)
+    principal_px: Tensor  # (B, 2)
+
+    def to(self, dtype: torch.dtype) -> Bodies:
+        return Bodies(*(value.to(dtype) for value in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit found."""
+
+    bodies: Bodies
+    keypoints_px: Tensor  # (B, 133, 2) of the fitted body, projected
+    cost: Tensor  # (B,) negative log posterior, up to a constant
+    error: Tensor  # (B,) confidence-weighted mean distance to the keypoints, fraction of the larger side of the box
+    error_before: Tensor  # (B,)
+
+
+@dataclass
+class _Linear:
+    """A quadratic model of the cost about one place."""
+
+    cost: Tensor  # (B,)
+    gradient: Tensor  # (B, 182)
+    hessian: Tensor  # (B, 182, 182)
+    pixels: Tensor  # (B, 133, 2)
+
+
+class Fitter:
+    """`Fitter(body)(bodies, keypoints, confidence, size_px)`; keeps what does not depend on the picture."""
+
+    def __init__(
+        self, body: BodyModel, config: FitConfig | None = None, prior: PosePrior | None = None,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:  # fmt: skip
+        self.config = config or FitConfig()
+        self.body = KeypointBody(body, dtype)
+        self.prior = prior or PosePrior.load(dtype=dtype)
+        self.dtype = dtype
+        open_body = body.name == "open"
+        eye = torch.eye(10, dtype=dtype)
+        # The statistics are those of the open body; the published space is measured in spreads already.
+        self.shape_mean = self.prior.shape_mean if open_body else torch.zeros(10, dtype=dtype)
+        self.shape_whiten = self.prior.shape_whiten if open_body else eye
+        self.expression_mean = self.prior.expression_mean if open_body else torch.zeros(10, dtype=dtype)
+        self.expression_whiten = self.prior.expression_whiten if open_body else eye
+
+    def __call__(self, bodies: Bodies, keypoints_px: Tensor, confidence: Tensor, size_px: Tensor) -> Fitted:
+        """Fit bodies to keypoints.
+
+        Args:
+            keypoints_px: (B, 133, 2) COCO-WholeBody, pixels of the picture that the cameras belong to.
+            confidence: (B, 133), 0 to 1; 0 where a keypoint is unknown (its place may be anything then).
+            size_px: (B,) the larger side of each person's box.
+        """
+        start = bodies.to(self.dtype)
+        confidence = confidence.to(self.dtype)
+        confidence = torch.where(confidence >= self.config.least_confidence, confidence, 0.0)
+        # A place that is not a number must not turn everything into none, weight zero or not.
+        keypoints_px = torch.where(confidence[..., None] > 0, keypoints_px.to(self.dtype), 0.0)
+        if not bool(torch.isfinite(keypoints_px).all()):
+            raise BadInput("a keypoint that counts is not a finite number: give it confidence 0")
+        evidence = (keypoints_px, confidence, size_px.to(self.dtype))
+        now, model = start, self._linearise(start, start, evidence, self.config.robust[0])
+        before = self._error(model.pixels, evidence)
+        for number, robust in enumerate(self.config.robust):
+            if number:
+                model = self._linearise(now, start, evidence, robust)
+            now, model = self._descend(now, model, start, evidence, robust)
+        return Fitted(now, model.pixels, model.cost, self._error(model.pixels, evidence), before)
+
+    def _descend(
+        self, now: Bodies, model: _Linear, start: Bodies, evidence: tuple[Tensor, Tensor, Tensor], robust: float
+    ) -> tuple[Bodies, _Linear]:
+        """Steps that each lower the cost, person by person, until nobody gains by any."""
+        damping = torch.full_like(model.cost, 1e-2)
+        for _ in range(self.config.steps):
+            trial = _move(now, _solve(model, damping))
+            tried = self._linearise(trial, start, evidence, robust)
+            better = tried.cost < model.cost
+            gain = torch.where(better, model.cost - tried.cost, 0.0)
+            done = (gain < 1e-3 * (1 + model.cost)) & (better | (damping > 1e2))
+            now = _choose(better, trial, now)
+            pairs = zip(vars(tried).values(), vars(model).values(), strict=True)
+            model = _Linear(*(_where(better, new, old) for new, old in pairs))
+            damping = torch.where(better, damping * 0.3, damping * 8).clamp(1e-6, 1e6)
+            if bool(done.all()):
+                break
+        return now, model
+
+    def project(self, bodies: Bodies) -> Tensor:
+        """Where the 133 keypoints (B, 133, 2) of these bodies are seen."""
+        bodies = bodies.to(self.dtype)
+        moved = self.body(bodies.rotations, torch.cat([bodies.betas, bodies.expression], 1))
+        at = moved.points + bodies.transl[:, None]
+        return at[..., :2] / at[..., 2:] * bodies.focal_px[:, None] + bodies.principal_px[:, None]
+
+    def implausibility(self, bodies: Bodies) -> Tensor:
+        """How far from anything known the body's pose is (B,): 0 at the likeliest pose, about 1 for most people."""
+        pose = matrix_to_axis_angle(bodies.rotations[:, _BODY].to(self.dtype)).flatten(1)
+        # Of a pose drawn from one Gaussian, the energy above its centre is half the number of its freedoms.
+        return self.prior.body.energy(pose) / (pose.shape[1] / 2)
+
+    def _error(self, pixels: Tensor, evidence: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        keypoints, confidence, size = evidence
+        off = (pixels - keypoints).norm(dim=-1) * confidence
+        return off.sum(1) / confidence.sum(1).clamp_min(1e-9) / size
+
+    def _linearise(self, now: Bodies, start: Bodies, evidence: tuple[Tensor, Tensor, Tensor], robust: float) -> _Linear:
+        config = self.config
+        model = self._data(now, evidence, robust)
+        turns = now.rotations[:, TURNING]
+        vectors = matrix_to_axis_angle(turns)
+        spread = _log_derivative(vectors)
+
+        # The mixtures, over body and hands.
+        body, hand = self.prior.body, self.prior.hand
+        mirror = vectors.new_tensor(_MIRROR)
+        for rows, mixture, mirrored, weight in (
+            (_BODY, body, False, config.pose_prior),
+            (_LEFT, hand, False, config.hand_prior),
+            (_RIGHT, hand, True, config.hand_prior),
+        ):
+            pose = vectors[:, rows] * (mirror if mirrored else 1)
+            by_turn = spread[:, rows] * (mirror[:, None] if mirrored else 1)
+            energies = mixture.energies(pose.flatten(1))
+            energy, best = energies.min(1)
+            whiten = mixture.whiten[best]
+            residual = (whiten @ (pose.flatten(1) - mixture.mean[best])[..., None])[..., 0]
+            jacobian = (whiten.unflatten(-1, (-1, 3)).transpose(1, 2) @ by_turn).transpose(1, 2).flatten(2)
+            at = slice(3 * rows.start, 3 * rows.stop)
+            model.cost += weight * (energy - mixture.floor)
+            model.gradient[:, at] += weight * (jacobian.mT @ residual[..., None])[..., 0]
+            model.hessian[:, at, at] += weight * jacobian.mT @ jacobian
+
+        # Joint limits, and the network's answer: three numbers a joint.
+        low, high = self._limits(vectors)
+        beyond = ((vectors - high).clamp_min(0) + (vectors - low).clamp_max(0)) / config.limit_spread
+        outside = (beyond != 0).to(beyond) / config.limit_spread
+        self._add_turns(model, beyond, outside[..., None] * spread)
+        apart = matrix_to_axis_angle(start.rotations[:, TURNING].mT @ turns)
+        spreads = vectors.new_full((len(TURNING), 1), config.hand_spread)
+        spreads[_ROOT], spreads[_BODY], spreads[_JAW_TURN] = config.root_spread, config.body_spread, config.jaw_spread
+        self._add_turns(model, apart / spreads, _log_derivative(apart) / spreads[..., None])
+
+        # Coefficients: the population, and the network's answer.
+        for at, value, first, mean, whiten, width in (
+            (_SHAPE, now.betas, start.betas, self.shape_mean, self.shape_whiten, config.shape_spread),
+            (_EXPRESSION, now.expression, start.expression, self.expression_mean, self.expression_whiten,
+             config.expression_spread),
+        ):  # fmt: skip
+            for away, metric, weight in (
+                (value - mean, whiten.mT @ whiten, config.shape_prior),
+                (value - first, torch.eye(10).to(value) / width**2, 1.0),
+            ):
+                pull = away @ metric
+                model.cost += weight * (away * pull).sum(1) / 2
+                model.gradient[:, at] += weight * pull
+                model.hessian[:, at, at] += weight * metric
+        return model
+
+    def _data(self, now: Bodies, evidence: tuple[Tensor, Tensor, Tensor], robust: float) -> _Linear:
+        """Robust squared distance between the keypoints seen and given, in units of their noise."""
+        keypoints, confidence, size = evidence
+        moved = self.body(now.rotations, torch.cat([now.betas, now.expression], 1))
+        at = moved.points + now.transl[:, None]
+        depth = at[..., 2:].clamp_min(1e-2)
+        scale = now.focal_px[:, None] / (self.config.noise * size)[:, None, None] / depth  # (B, 133, 2)
+        flat = at[..., :2] / depth
+        by_place = torch.zeros(*flat.shape, 3, dtype=flat.dtype, device=flat.device)
+        by_place[..., 0, 0], by_place[..., 1, 1] = scale[..., 0], scale[..., 1]
+        by_place[..., 2] = -scale * flat
+        pixels = flat * now.focal_px[:, None] + now.principal_px[:, None]
+        residual = (pixels - keypoints) / (self.config.noise * size)[:, None, None]
+
+        squared = residual.square().sum(-1)
+        limit = robust**2
+        trust = confidence.square()
+        cost = (trust * limit * squared / (limit + squared)).sum(1) / 2
+        weight = trust * (limit / (limit + squared)).square()
+        # Depth moves in fractions of itself: all unknowns are then of one size.
+        range_ = now.transl[:, 2].clamp_min(1e-2)[:, None, None, None]
+        by_all = (by_place @ moved.by_turn.flatten(3), by_place @ moved.by_shape)
+        jacobian = torch.cat([*by_all, by_place[..., :2], by_place[..., 2:] * range_], -1)
+        jacobian = jacobian.flatten(1, 2)  # (B, 266, 182)
+        weighted = jacobian * weight.repeat_interleave(2, 1)[..., None]
+        gradient = (weighted.mT @ residual.flatten(1)[..., None])[..., 0]
+        return _Linear(cost, gradient, weighted.mT @ jacobian, pixels)
+
+    def _limits(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(53, 3) each; the pelvis has none."""
+        prior, mirror = self.prior, like.new_tensor(_MIRROR)
+        free = like.new_full((1, 3), torch.inf)
+        right = torch.stack([prior.hand_low * mirror, prior.hand_high * mirror]).sort(0).values
+        low = torch.cat([-free, prior.body_low, prior.jaw_low[None], prior.hand_low, right[0]])
+        high = torch.cat([free, prior.body_high, prior.jaw_high[None], prior.hand_high, right[1]])
+        return low, high
+
+    @staticmethod
+    def _add_turns(model: _Linear, residual: Tensor, by_turn: Tensor) -> None:
+        """A residual (B, 53, 3) of each joint by its own turn (B, 53, 3, 3)."""
+        model.cost += residual.square().sum((1, 2)) / 2
+        model.gradient[:, _POSE] += (by_turn.mT @ residual[..., None]).flatten(1)
+        blocks = model.hessian[:, _POSE, _POSE].unflatten(1, (53, 3)).unflatten(3, (53, 3))
+        torch.diagonal(blocks, dim1=1, dim2=3).add_((by_turn.mT @ by_turn).permute(0, 2, 3, 1))
+
+
+def _solve(model: _Linear, damping: Tensor) -> Tensor:
+    """The damped step (B, 182)."""
+    diagonal = torch.diagonal(model.hessian, dim1=1, dim2=2)
+    ridge = torch.diag_embed(damping[:, None] * diagonal + 1e-6)
+    factor, _ = torch.linalg.cholesky_ex(model.hessian + ridge)
+    return -torch.cholesky_solve(model.gradient[..., None], factor)[..., 0]
+
+
+def _move(now: Bodies, step: Tensor) -> Bodies:
+    turn = step[:, _POSE].unflatten(1, (53, 3))
+    # A step of more than a radian is beyond what the linear model knows.
+    turn = turn * (1 / turn.norm(dim=-1, keepdim=True).clamp_min(1))
+    rotations = now.rotations.clone()
+    rotations[:, TURNING] = rotations[:, TURNING] @ axis_angle_to_matrix(turn)
+    place = step[:, _PLACE]
+    sideways = now.transl[:, :2] + place[:, :2]
+    further = now.transl[:, 2:] * (1 + place[:, 2:].clamp(-0.5, 1.0))
+    return replace(
+        now, rotations=rotations, betas=now.betas + step[:, _SHAPE], expression=now.expression + step[:, _EXPRESSION],
+        transl=torch.cat([sideways, further], 1),
+    )  # fmt: skip
+
+
+def _choose(mask: Tensor, a: Bodies, b: Bodies) -> Bodies:
+    return Bodies(*(_where(mask, x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True)))
+
+
+def _where(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b)
+
+
+def _log_derivative(vector: Tensor) -> Tensor:
+    """How the axis-angle vector (..., 3) of R changes with d in R exp(d): (..., 3, 3)."""
+    angle = vector.norm(dim=-1)[..., None, None].clamp(1e-4, 3.1)
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    curve = 1 / angle**2 - (1 + torch.cos(angle)) / (2 * angle * torch.sin(angle))
+    return torch.eye(3).to(vector) + cross / 2 + curve * (cross @ cross)
