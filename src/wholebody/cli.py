@@ -173,6 +173,7 @@ def _add_synth(commands: argparse._SubParsersAction) -> None:
     add("--workers", type=int, default=None, help="processes; default one per core")
     add("--motion", metavar="DIR", help="recorded poses to draw from")
     add("--hdri", metavar="DIR", help="environment maps that light the people")
+    add("--assets", metavar="DIR", help="MakeHuman's clothes and hair; default painted clothes if none are found")
     add("--backgrounds", metavar="DIR", help="pictures to put behind them")
     add("--split", default="train", choices=("train", "heldout", "all"), help="whose motion; default train")
     add("--layers", action="store_true", help="people alone with alpha, to be put before backgrounds while training")
@@ -184,8 +185,9 @@ def synth(options: argparse.Namespace) -> int:
     from wholebody.synthesis import SynthesisConfig, run
 
     config = SynthesisConfig(
-        motion=options.motion, hdri=options.hdri, backgrounds=options.backgrounds, split=options.split
-    )
+        motion=options.motion, hdri=options.hdri, assets=options.assets, backgrounds=options.backgrounds,
+        split=options.split,
+    )  # fmt: skip
     with tqdm(total=options.count, unit="person") as bar:
         out = run(
             options.out,

@@ -39,8 +39,8 @@ def test_a_person_depends_on_seed_and_number_alone(studio, people):
 def test_alpha_is_the_silhouette_that_another_drawing_finds(studio, monkeypatch):
     """Without the thickness of clothes, against OpenCV's polygons at eight times the size."""
 
-    def naked(rng):
-        outfit = sample(rng)
+    def naked(rng, wardrobe):
+        outfit = sample(rng, wardrobe)
         outfit.garments[:, [render.paint.THICKNESS, render.paint.FLARE, render.paint.WRINKLE]] = 0
         return outfit
 

@@ -17,13 +17,14 @@ _CUT = 352  # side of the pre-cut pieces, pixels
 
 class BackgroundBank:
     """Pre-cut pictures that backgrounds are taken from in well under a millisecond. The same arguments give the same
-    bank."""
+    bank. `split` says which environment maps ("heldout": those that training never sees)."""
 
     def __init__(
-        self, hdri: str | Path | None = None, photos: str | Path | None = None, seed: int = 0, size: int = 224
-    ):
+        self, hdri: str | Path | None = None, photos: str | Path | None = None, seed: int = 0, size: int = 224,
+        split: str = "train",
+    ):  # fmt: skip
         rng = np.random.default_rng((seed, 4242))
-        environments = load_environments(hdri or companion_folder("assets/hdri"))
+        environments = load_environments(hdri or companion_folder("assets/hdri"), split=split)
         found = _photos(photos) if photos else []
         surfaces = [_surface(rng, environments) for _ in range(40)]
         self.pieces: list[np.ndarray] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.random import Generator
 
 from wholebody.drawing.raster import srgb_to_linear
 from wholebody.synthesis import paint as p
+from wholebody.synthesis.wearing import Wardrobe, Worn, choose
 
 # sRGB tones of skin from light to dark, and of hair, as anchors to mix between.
 _SKIN_TONES = np.array(
@@ -50,21 +52,61 @@ _CLOTH_TONES = np.array(
 
 @dataclass(frozen=True)
 class Outfit:
-    """`garments` (G, paint.COLUMNS), outermost last; `skin` (paint.SKIN_COLUMNS,); both float32."""
+    """`garments` (G, paint.COLUMNS), painted, outermost last; `skin` (paint.SKIN_COLUMNS,); both float32; and what is
+    `worn` of the wardrobe."""
 
     garments: np.ndarray
     skin: np.ndarray
+    worn: tuple[Worn, ...] = ()
 
 
-def sample_outfit(rng: Generator) -> Outfit:
+def sample_outfit(rng: Generator, wardrobe: Wardrobe | None = None) -> Outfit:
     """One person's skin, hair and clothes. Random, not matched to the body's shape: networks must not care."""
     hair_tone = _mix(rng, _HAIR_TONES, _HAIR_WEIGHT)
     if rng.random() < 0.03:
         hair_tone = _any_color(rng)
     rows = [_beard(rng, hair_tone)] if rng.random() < 0.13 else []
-    rows += _clothes(rng)
-    rows += _hair(rng, hair_tone)
-    return Outfit(np.stack(rows).astype(np.float32), _skin(rng, hair_tone))
+    worn: list[Worn] = []
+    if wardrobe is None:
+        rows += _clothes(rng) + _hair(rng, hair_tone)
+    else:
+        worn = choose(rng, wardrobe, hair_tone, lambda row: _cloth(rng, row))
+        rows += _beneath(rng, worn, hair_tone)
+    skin = _skin(rng, hair_tone)
+    if any(w.item.kind == "brows" for w in worn):
+        skin[p.BROW_AMOUNT] *= 0.3
+    garments = np.stack(rows) if rows else np.zeros((0, p.COLUMNS))
+    return Outfit(garments.astype(np.float32), skin, tuple(worn))
+
+
+def _beneath(rng: Generator, worn: Sequence[Worn], hair_tone: np.ndarray) -> list[np.ndarray]:
+    """What is painted on the skin of somebody who wears these: whatever they leave to be worn."""
+    kinds = {w.item.kind for w in worn}
+    rows = _clothes(rng)
+    if "whole" in kinds:
+        kinds |= {"top", "bottom"}
+    if "top" in kinds:
+        # Perhaps a shirt beneath, close to the skin: open collars and cut sleeves show it.
+        tops = [r for r in rows if r[p.KIND] == p.TOP and r[p.OPEN] == 0]
+        rows = [r for r in rows if r[p.KIND] not in (p.TOP, p.GLOVES)]
+        if tops and rng.random() < 0.25:
+            tops[0][[p.THICKNESS, p.FLARE, p.WRINKLE]] = 0.001, 0, 0
+            rows.append(tops[0])
+    if "bottom" in kinds:
+        rows = [r for r in rows if r[p.KIND] != p.BOTTOM]
+    elif "top" in kinds and not any(r[p.KIND] == p.BOTTOM for r in rows):
+        rows.append(_bottom(rng, 0.05, rng.uniform(-0.9, -0.2)))
+    if "shoes" in kinds:
+        rows = [r for r in rows if r[p.KIND] != p.SHOES]
+    if "hair" in kinds or "hat" in kinds:
+        under = _row(rng, p.HAIR)  # no bald seams between locks
+        under[p.DROP] = -0.012 if "hair" in kinds else rng.uniform(-0.005, 0.005)
+        under[p.THICKNESS] = 0.001 if "hair" in kinds else rng.uniform(0.001, 0.006)
+        _color(under, p.COLOR_A, hair_tone * 0.75)
+        _color(under, p.COLOR_B, hair_tone * 1.1)
+        under[p.PATTERN], under[p.FREQUENCY], under[p.DUTY], under[p.BUMP] = p.FINE, 300, 0.4, 0.2
+        return rows + [under]
+    return rows + _hair(rng, hair_tone)
 
 
 def _skin(rng: Generator, hair_tone: np.ndarray) -> np.ndarray:

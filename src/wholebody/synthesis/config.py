@@ -13,6 +13,16 @@ PICTURE_HW, PICTURE_MARGIN = (256, 192), 1.25
 # Layers leave room for augmentation around the person: the 1.25 x crop of a box is 291 pixels high in them.
 LAYER_HW, LAYER_MARGIN = (384, 288), 1.65
 
+# What training never sees, beside the motion subjects that `people` names: garments and hair by the name of their
+# `.mhclo`, and environment maps by the name of their file.
+HELDOUT_GARMENTS = frozenset(
+    {"male_casualsuit03", "male_worksuit01", "female_casualsuit02", "shoes02", "shoes03", "fedora_cocked", "bob02",
+     "short02", "eyebrow004", "eyebrow009", "eyebrow012"}
+)  # fmt: skip
+HELDOUT_ENVIRONMENTS = frozenset(
+    {"pm_sunset", "pm_venice", "blender_sunset", "pm_apartment", "pm_forest", "pm_lobby", "blender_courtyard"}
+)  # sunset and Venice may show one place
+
 
 @dataclass(frozen=True)
 class SynthesisConfig:
@@ -28,10 +38,12 @@ class SynthesisConfig:
     """Folder of environment maps (.npz with `rgb`, .hdr, .exr, .exr.js); None: as for motion; else made-up light."""
     backgrounds: str | None = None
     """Folder of photos to use as backgrounds beside environment maps and clutter."""
+    assets: str | None = None
+    """Folder of MakeHuman's clothes and hair (`clothes/*/*.mhclo`, `hair`, ...); None: as for motion; else painted."""
     body: str | None = None
     """Another open body file in the compact form; None: the embedded one."""
     split: str = "train"
-    """Which motion subjects: "train", "heldout" (never in "train") or "all"."""
+    """Which motion subjects, garments and environment maps: "train", "heldout" (never in "train") or "all"."""
     child_fraction: float = 0.08
     closeup_fraction: float = 0.35
     """People framed from the knees, the hips, the waist or the chest up."""
@@ -57,6 +69,7 @@ class SynthesisConfig:
             margin=self.margin or margin,
             motion=self.motion or companion_folder("motion"),
             hdri=self.hdri or companion_folder("assets/hdri"),
+            assets=self.assets or companion_folder("assets/makehuman"),
         )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput, OutputError
+from wholebody.synthesis import wardrobe
 from wholebody.synthesis.backgrounds import BackgroundBank
 from wholebody.synthesis.compose import compose
 from wholebody.synthesis.config import SynthesisConfig
@@ -55,6 +56,8 @@ def run(
         for number in range(-(-count // SHARD))
         if not _is_complete(out, number, min(SHARD, count - number * SHARD), layers)
     ]
+    if jobs and config.assets:
+        wardrobe.load(config.assets)  # baked once, before the workers all want it
     if workers == 1 or len(jobs) < 2:
         done: Iterator[int] = map(_write_shard, jobs)
         for n in done:
@@ -132,7 +135,7 @@ def _studio(config: SynthesisConfig) -> Studio:
 
 @lru_cache(maxsize=1)
 def _bank(config: SynthesisConfig) -> BackgroundBank:
-    return BackgroundBank(config.hdri, config.backgrounds)
+    return BackgroundBank(config.hdri, config.backgrounds, split=config.split)
 
 
 def _write_shard(job: tuple[str, SynthesisConfig, int, int, int, bool]) -> int:

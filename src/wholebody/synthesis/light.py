@@ -17,6 +17,7 @@ import numpy as np
 from numpy.random import Generator
 
 from wholebody.errors import BadInput
+from wholebody.synthesis.config import HELDOUT_ENVIRONMENTS
 
 # A cosine lobe over the real spherical harmonics up to order 2, divided by pi: irradiance of a white surface / pi.
 _COSINE = np.array([1.0, *[2 / 3] * 3, *[1 / 4] * 5])
@@ -72,23 +73,31 @@ def _directions(height: int) -> np.ndarray:
     return np.stack([np.sin(p) * np.sin(a), np.cos(p), np.sin(p) * np.cos(a)], -1)
 
 
-def load_environments(folder: str | Path | None, seed: int = 0, made_up: int = 24) -> list[Environment]:
-    """The maps in a folder (.npz with `rgb`, .hdr, .exr, or the `.exr.js` of npm `@pmndrs/assets`), plus made-up
-    ones."""
-    return list(_load_environments(str(folder) if folder else None, seed, made_up))
+def load_environments(
+    folder: str | Path | None, seed: int = 0, made_up: int = 24, split: str = "all"
+) -> list[Environment]:
+    """The maps of a split in a folder (.npz with `rgb`, .hdr, .exr, or the `.exr.js` of npm `@pmndrs/assets`), plus
+    made-up ones, others for "heldout" than for "train"."""
+    return list(_load_environments(str(folder) if folder else None, seed + 1000 * (split == "heldout"), made_up, split))
 
 
 @lru_cache(maxsize=4)
-def _load_environments(folder: str | None, seed: int, made_up: int) -> tuple[Environment, ...]:
+def _load_environments(folder: str | None, seed: int, made_up: int, split: str) -> tuple[Environment, ...]:
     found = []
     if folder:
         paths = sorted(p for p in Path(folder).rglob("*") if re.search(r"\.(npz|hdr|exr|exr\.js)$", p.name))
-        found = [environment_from(_read_panorama(p), p.name.split(".")[0]) for p in paths]
-        if not found:
+        if not paths:
             raise BadInput(f"no environment maps (.npz, .hdr, .exr, .exr.js) in {folder}")
+        named = [(p, p.name.split(".")[0]) for p in paths]
+        found = [environment_from(_read_panorama(p), name) for p, name in named if in_split(name, split)]
         made_up //= 3
     rng = np.random.default_rng((seed, 77))
     return tuple(found + [environment_from(made_up_panorama(rng), f"made_up_{k}") for k in range(made_up)])
+
+
+def in_split(name: str, split: str) -> bool:
+    """Whether an environment map of that name belongs to a split; "train" and "heldout" share none."""
+    return split == "all" or (name in HELDOUT_ENVIRONMENTS) == (split == "heldout")
 
 
 def _read_panorama(path: Path) -> np.ndarray:

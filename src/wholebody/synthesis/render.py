@@ -12,14 +12,18 @@ from numpy.random import Generator
 from wholebody.body.joints import FROM_144, JOINTS_137, PARTS_137
 from wholebody.body.open_body import COMPACT_PATH, expand, read_compact
 from wholebody.data.sample import Sample, axis_angle_to_matrix, matrix_to_axis_angle
-from wholebody.drawing.raster import vertex_normals, visibility
+from wholebody.drawing.raster import srgb_to_linear, vertex_normals, visibility
 from wholebody.errors import BadInput
 from wholebody.synthesis import camera, paint
 from wholebody.synthesis.clothes import sample_outfit
 from wholebody.synthesis.config import SynthesisConfig
+from wholebody.synthesis.dressing import HEAD, Dresser, Poses, loosen, pose_joints, soften_hair
+from wholebody.synthesis.garments import cloth_visibility
 from wholebody.synthesis.light import Environment, Lighting, load_environments, sample_lighting, tone_map
 from wholebody.synthesis.people import HandSpace, Population, PoseLibrary, sample_people
 from wholebody.synthesis.shade import bleed, light_vertices, shade_person, visible_points
+from wholebody.synthesis.wardrobe import LEVELS
+from wholebody.synthesis.wearing import Wardrobe
 
 BATCH = 64
 """People posed together: number n belongs to batch n // BATCH, which has its own seed."""
@@ -64,11 +68,23 @@ class Studio:
         self.population = _population(compact)
         self.hands = HandSpace.of(self.body.rest_joints.numpy().astype(np.float64))
         self.poses = PoseLibrary.load(config.motion, config.split) if config.motion else None
-        self.environments = load_environments(config.hdri)
+        self.environments = load_environments(config.hdri, split=config.split)
+        self.dresser = Dresser(compact, expand(compact, correctives=False), self.faces)
+        self.wardrobe = Wardrobe.load(config.assets, config.split) if config.assets else None
+        self.texels = self.wardrobe.texels if self.wardrobe else np.zeros((1, 4), np.uint8)
 
     @cached_property
     def _lattice(self) -> np.ndarray:
         return paint.noise_lattice()
+
+    @cached_property
+    def _linear(self) -> np.ndarray:
+        return srgb_to_linear(np.arange(256) / 255)
+
+    @cached_property
+    def _head_rest(self) -> np.ndarray:
+        """The middle of the head at rest, as a point to be transformed: (4,)."""
+        return np.append(self.body.rest_joints[HEAD].numpy() + [0, 0.08, 0.0], 1).astype(np.float32)
 
     @cached_property
     def _tone(self) -> np.ndarray:
@@ -94,6 +110,7 @@ class Studio:
                 torch.from_numpy(rotations).float(), torch.from_numpy(people.betas), torch.from_numpy(people.expression)
             )
         vertices, joints = out.vertices.numpy(), out.joints.numpy()[:, FROM_144]
+        poses = pose_joints(self.body, rotations, people.betas, people.expression)
         full_pose = people.full_pose.copy()
         full_pose[:, 0] = matrix_to_axis_angle(rotations[:, 0])
         for k in wanted:
@@ -101,19 +118,20 @@ class Studio:
             yield (
                 *self._draw(
                     own, vertices[k], joints[k], cam_from_world[k], full_pose[k], people.betas[k], people.expression[k],
-                    f"{self.config.split}-{seed}-{batch * BATCH + k:06d}",
+                    f"{self.config.split}-{seed}-{batch * BATCH + k:06d}", poses, k,
                 ),
                 own,
             )  # fmt: skip
 
     def _draw(
         self, rng: Generator, vertices: np.ndarray, joints: np.ndarray, cam_from_world: np.ndarray, full_pose:
-        np.ndarray, betas: np.ndarray, expression: np.ndarray, name: str,
+        np.ndarray, betas: np.ndarray, expression: np.ndarray, name: str, poses: Poses, person: int,
     ) -> tuple[Layer, Surroundings]:  # fmt: skip
         config = self.config
         framing = camera.sample_framing(rng, vertices, self.rest, self.size_hw, self.margin, config.closeup_fraction)
-        points = np.ascontiguousarray(vertices + framing.offset.astype(np.float32))
-        outfit = sample_outfit(rng)
+        outfit = sample_outfit(rng, self.wardrobe)
+        dressed = self.dresser.dress(vertices, framing.offset, poses, person, outfit.worn)
+        points, faces = dressed.points, dressed.faces
         yaw = rng.uniform(-np.pi, np.pi)
         turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
         world_from_cam = turn @ cam_from_world.T
@@ -122,9 +140,13 @@ class Studio:
 
         down = -cam_from_world[:, 1].astype(np.float32)
         scale = np.float32(_size(joints))
-        normals = vertex_normals(points, self.faces)
-        paint.dress(points, normals, self.rest, self.masks, outfit.garments, self._lattice, down, scale)
-        normals = vertex_normals(points, self.faces)
+        count = len(vertices)
+        normals = vertex_normals(points, faces)
+        skin_depth = self._skin_depth(points[:count], framing)
+        paint.dress(points[:count], normals, self.rest, self.masks, outfit.garments, self._lattice, down, scale)
+        loosen(dressed, normals, self._lattice, scale)
+        normals = vertex_normals(points, faces)
+        soften_hair(dressed, normals, poses.transforms[person, HEAD] @ self._head_rest + framing.offset)
         lit = np.empty((len(points), 4), np.float32)
         light_vertices(
             points, normals, lighting.sh, lighting.normal_to_world, lighting.sun_direction, _directions(rng), lit
@@ -136,16 +158,39 @@ class Studio:
             np.zeros((height * n, width * n), np.float32),
             np.full((height * n, width * n), -1, np.int32),
         )
-        visibility(points, self.faces, framing.focal_px, framing.focal_px, cx, cy, n, True, 0, inv_depth, face_id)
+        first = dressed.first
+        visibility(
+            points, faces[: first[0]], framing.focal_px, framing.focal_px, cx, cy, n, True, 0, inv_depth, face_id
+        )
+        for k, one in enumerate(outfit.worn):
+            keep = np.full(len(points), np.float32(1))
+            part = slice(dressed.starts[k], dressed.starts[k + 1])
+            keep[part] = one.keep(dressed.rest[part])
+            at, item = first[k] - first[0], one.item
+            cloth_visibility(
+                points, faces[first[k] : first[k + 1]], dressed.uv, dressed.uv_faces[at : at + len(item.faces)],
+                self.texels, int(one.look[0]), item.size, LEVELS, item.opaque, keep, np.float32(one.bias * scale),
+                framing.focal_px, cx, cy, n, first[k], inv_depth, face_id,
+            )  # fmt: skip
         color, alpha = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
         shade_person(
-            points, self.faces, normals, self.rest, self.masks, lit, outfit.garments, outfit.skin, self.eye_centre,
+            points, faces, normals, dressed.rest, self.masks, lit, outfit.garments, outfit.skin, self.eye_centre,
             self._lattice, lighting.sun_direction, lighting.sun, framing.focal_px, cx, cy, n, inv_depth, face_id,
-            self._tone, color, alpha,
+            self._tone, first, dressed.rows, dressed.looks, dressed.uv, dressed.uv_faces, self.texels, LEVELS,
+            self._linear, color, alpha,
         )  # fmt: skip
         bleed(color, alpha)
-        sample = self._truth(framing, joints, inv_depth, full_pose, betas, expression, name)
+        sample = self._truth(framing, joints, skin_depth, full_pose, betas, expression, name)
         return Layer(color, alpha, sample), Surroundings(environment, world_from_cam, lighting)
+
+    def _skin_depth(self, points: np.ndarray, framing: camera.Framing) -> np.ndarray:
+        """Inverse depth of the skin alone, per sample: what clothes and hair cover still counts as seen."""
+        n = self.config.samples
+        fine = (self.size_hw[0] * n, self.size_hw[1] * n)
+        inv_depth, face_id = np.zeros(fine, np.float32), np.full(fine, -1, np.int32)
+        f, (cx, cy) = framing.focal_px, framing.principal_px
+        visibility(np.ascontiguousarray(points), self.faces, f, f, cx, cy, n, True, 0, inv_depth, face_id)
+        return inv_depth
 
     def _truth(self, framing, joints, inv_depth, full_pose, betas, expression, name: str) -> Sample:
         joints_cam = joints + framing.offset.astype(np.float32)

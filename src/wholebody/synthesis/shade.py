@@ -6,7 +6,9 @@ import numpy as np
 from numba import njit
 
 from wholebody.drawing.raster import barycentric, samples_agree
+from wholebody.synthesis import garments as gm
 from wholebody.synthesis import paint as p
+from wholebody.synthesis.garments import texel_color
 from wholebody.synthesis.paint import garment_color, garment_distance, noise4, skin_color
 
 _FAST = {"contract", "reassoc", "arcp", "nsz"}
@@ -16,6 +18,7 @@ _FRINGE = np.zeros(9, np.float32)
 _FRINGE[p.HAIR] = _FRINGE[p.LONG_HAIR] = 0.004
 _FRINGE[p.BEARD] = 0.016
 _BUMP, _OPACITY, _SHINE, _SEED = p.BUMP, p.OPACITY, p.SHINE, p.SEED
+_PATTERNED, _LUMINANCE, _MATRIX, _OFFSET, _IS_HAIR = gm.PATTERNED, gm.LUMINANCE, gm.MATRIX, gm.OFFSET, gm.HAIR
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
@@ -104,11 +107,13 @@ def light_vertices(points, normals, sh, normal_to_world, sun_direction, directio
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def shade_person(points, faces, normals, rest, masks, lit, garments, skin, eye_centre, lattice, sun_direction, sun,
-focal, cx, cy,
-                 samples, inv_depth, face_id, tone, color, alpha):  # fmt: skip
+                 focal, cx, cy, samples, inv_depth, face_id, tone, worn_first, worn_rows, looks, uv, uv_faces, texels,
+                 levels, linear, color, alpha):  # fmt: skip
     """Fill `color` (H,W,3 uint8) and `alpha` (H,W uint8) from the visibility buffers. `tone` (N,) uint8 maps linear
-    0..4."""
+    0..4. The first `worn_first[0]` faces are skin and painted clothes; item k of what is worn has the faces
+    `worn_first[k]` .. `worn_first[k + 1]`, with `uv_faces` counted from the first item's first."""
     height, width = alpha.shape
+    body_faces, items = worn_first[0], worn_rows.shape[0]
     layers = garments.shape[0]
     steps = (tone.shape[0] - 1) / np.float32(4.0)
     for y in range(height):
@@ -116,6 +121,17 @@ focal, cx, cy,
             covered, once, nearest = samples_agree(inv_depth, face_id, y, x, samples)
             if covered == 0:
                 continue
+            if once and items > 0:
+                # Cloth on skin, hair on cloth: an edge, though hardly a step in depth.
+                low, high = nearest, nearest
+                for sy in range(samples):
+                    for sx in range(samples):
+                        low = min(low, face_id[y * samples + sy, x * samples + sx])
+                        high = max(high, face_id[y * samples + sy, x * samples + sx])
+                if high >= body_faces:
+                    once = low >= worn_first[items - 1]
+                    for item in range(items):
+                        once = once or (low >= worn_first[item] and high < worn_first[item + 1])
             r, gr, bl = np.float32(0), np.float32(0), np.float32(0)
             parts = 1 if once else samples * samples
             for k in range(parts):
@@ -138,10 +154,6 @@ focal, cx, cy,
                 z0 = w0 * rest[a, 2] + w1 * rest[b, 2] + w2 * rest[c, 2]
                 depth = w0 * points[a, 2] + w1 * points[b, 2] + w2 * points[c, 2]
                 footprint = np.float32(depth / focal)
-                scalp = w0 * masks[a, _SCALP] + w1 * masks[b, _SCALP] + w2 * masks[c, _SCALP]
-                eye = w0 * masks[a, _EYE] + w1 * masks[b, _EYE] + w2 * masks[c, _EYE]
-                # Clothes from the outermost inwards, until nothing below is seen.
-                left = np.float32(1)
                 cr, cg, cb, shine, bump, seed = (
                     np.float32(0),
                     np.float32(0),
@@ -150,39 +162,71 @@ focal, cx, cy,
                     np.float32(0),
                     np.float32(0),
                 )
-                if eye < 0.5:
-                    for g in range(layers - 1, -1, -1):
-                        row = garments[g]
-                        d = garment_distance(row, x0, y0, z0, scalp)
-                        # Cloth ends in an edge, hair and beards in a fringe.
-                        fringe = max(footprint, _FRINGE[int(row[0])])
-                        cover = min(max(d / fringe + 0.5, 0.0), 1.0) * row[_OPACITY] * left
-                        if cover > 0.002:
-                            g0, g1, g2 = garment_color(row, lattice, x0, y0, z0, footprint)
-                            # Cloth near its hem lies in its own shadow line.
-                            edge = 1 - 0.25 * min(max(1 - d / 0.004, 0.0), 1.0) if fringe == footprint else 1.0
-                            cr += g0 * cover * edge
-                            cg += g1 * cover * edge
-                            cb += g2 * cover * edge
-                            shine += row[_SHINE] * cover
-                            bump += row[_BUMP] * cover
-                            seed = row[_SEED]
-                            left -= cover
-                            if left < 0.01:
-                                break
-                naked = left
-                if left >= 0.01:
-                    brow = w0 * masks[a, _BROWS] + w1 * masks[b, _BROWS] + w2 * masks[c, _BROWS]
-                    lip = w0 * masks[a, _LIP] + w1 * masks[b, _LIP] + w2 * masks[c, _LIP]
-                    mouth = w0 * masks[a, _MOUTH] + w1 * masks[b, _MOUTH] + w2 * masks[c, _MOUTH]
-                    face = w0 * masks[a, _FACE] + w1 * masks[b, _FACE] + w2 * masks[c, _FACE]
-                    s0, s1, s2, s3 = skin_color(
-                        skin, lattice, x0, y0, z0, brow, lip, mouth, eye, face, eye_centre, footprint
-                    )
-                    cr += s0 * left
-                    cg += s1 * left
-                    cb += s2 * left
-                    shine += s3 * left
+                eye, naked = np.float32(0), np.float32(0)
+                if f >= body_faces:
+                    if nx * rx + ny * ry + nz > 0:  # the inside of cloth, the other side of a lock
+                        nx, ny, nz = -nx, -ny, -nz
+                    item = 0
+                    while item + 1 < items and f >= worn_first[item + 1]:
+                        item += 1
+                    row, look = worn_rows[item], looks[item]
+                    t = f - body_faces
+                    i0, i1, i2 = uv_faces[t, 0], uv_faces[t, 1], uv_faces[t, 2]
+                    u = w0 * uv[i0, 0] + w1 * uv[i1, 0] + w2 * uv[i2, 0]
+                    v = w0 * uv[i0, 1] + w1 * uv[i1, 1] + w2 * uv[i2, 1]
+                    t0, t1, t2 = texel_color(texels, linear, look, levels, u, v, footprint)
+                    m = look[_MATRIX:]
+                    cr = max(m[0] * t0 + m[1] * t1 + m[2] * t2 + look[_OFFSET], np.float32(0.001))
+                    cg = max(m[3] * t0 + m[4] * t1 + m[5] * t2 + look[_OFFSET + 1], np.float32(0.001))
+                    cb = max(m[6] * t0 + m[7] * t1 + m[8] * t2 + look[_OFFSET + 2], np.float32(0.001))
+                    share = look[_PATTERNED]
+                    if share > 0:
+                        # The painted pattern, with the seams and folds that the texture has.
+                        g0, g1, g2 = garment_color(row, lattice, x0, y0, z0, footprint)
+                        k = (0.2126 * t0 + 0.7152 * t1 + 0.0722 * t2) / look[_LUMINANCE]
+                        k = min(np.sqrt(max(k, 0.0)), 1.5)
+                        cr += (g0 * k - cr) * share
+                        cg += (g1 * k - cg) * share
+                        cb += (g2 * k - cb) * share
+                    shine, bump, seed = row[_SHINE], row[_BUMP], row[_SEED]
+                else:
+                    scalp = w0 * masks[a, _SCALP] + w1 * masks[b, _SCALP] + w2 * masks[c, _SCALP]
+                    eye = w0 * masks[a, _EYE] + w1 * masks[b, _EYE] + w2 * masks[c, _EYE]
+                    # Clothes from the outermost inwards, until nothing below is seen.
+                    left = np.float32(1)
+                    if eye < 0.5:
+                        for g in range(layers - 1, -1, -1):
+                            row = garments[g]
+                            d = garment_distance(row, x0, y0, z0, scalp)
+                            # Cloth ends in an edge, hair and beards in a fringe.
+                            fringe = max(footprint, _FRINGE[int(row[0])])
+                            cover = min(max(d / fringe + 0.5, 0.0), 1.0) * row[_OPACITY] * left
+                            if cover > 0.002:
+                                g0, g1, g2 = garment_color(row, lattice, x0, y0, z0, footprint)
+                                # Cloth near its hem lies in its own shadow line.
+                                edge = 1 - 0.25 * min(max(1 - d / 0.004, 0.0), 1.0) if fringe == footprint else 1.0
+                                cr += g0 * cover * edge
+                                cg += g1 * cover * edge
+                                cb += g2 * cover * edge
+                                shine += row[_SHINE] * cover
+                                bump += row[_BUMP] * cover
+                                seed = row[_SEED]
+                                left -= cover
+                                if left < 0.01:
+                                    break
+                    naked = left
+                    if left >= 0.01:
+                        brow = w0 * masks[a, _BROWS] + w1 * masks[b, _BROWS] + w2 * masks[c, _BROWS]
+                        lip = w0 * masks[a, _LIP] + w1 * masks[b, _LIP] + w2 * masks[c, _LIP]
+                        mouth = w0 * masks[a, _MOUTH] + w1 * masks[b, _MOUTH] + w2 * masks[c, _MOUTH]
+                        face = w0 * masks[a, _FACE] + w1 * masks[b, _FACE] + w2 * masks[c, _FACE]
+                        s0, s1, s2, s3 = skin_color(
+                            skin, lattice, x0, y0, z0, brow, lip, mouth, eye, face, eye_centre, footprint
+                        )
+                        cr += s0 * left
+                        cg += s1 * left
+                        cb += s2 * left
+                        shine += s3 * left
                 fold = np.float32(0)
                 if bump > 0.01:
                     # Wrinkles as a turned normal: broad folds and fine ones, the fine ones only where a pixel can
