@@ -24,12 +24,8 @@ class _Frame(_Stub):
 class _Manager(_Stub):
     """A BlockManager: (blocks, axes) as arguments since pandas 1.3, a tuple of four as state before."""
 
-    args: tuple[Any, ...] = ()
-
-    def __new__(cls, *args: Any) -> _Manager:
-        manager = super().__new__(cls)
-        manager.args = args
-        return manager
+    def __init__(self, *args: Any):
+        self.args = args
 
 
 class _Axis:
@@ -127,8 +123,8 @@ def read_dataframe(path: str | Path) -> dict[str, list[Any]]:
         return _columns(frame.state["_mgr"] if "_mgr" in frame.state else frame.state["_data"])
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise BadInput(
-            f"{path} is a pickled DataFrame of a form that is not known here ({type(error).__name__}: {error}); load it "
-            "with pandas 1.x or 2.x and save it again with `to_pickle`"
+            f"{path} is a pickled DataFrame of a form that is not known here ({type(error).__name__}: {error}); load "
+            "it with pandas 1.x or 2.x and save it again with `to_pickle`"
         ) from error
 
 

@@ -232,7 +232,8 @@ def _joints(root: Path, path: Path, annotation: Mapping[str, Any], picture: _Pic
     known_cam = _points(root, path, annotation, "smplx_joints_3d_path", 3)
     if known_px is not None:
         points, known = known_px
-        fields |= {"joints_px": apply_affine(points, picture.from_full) * known[:, None], "joint_valid": known}
+        moved = np.where(known[:, None], apply_affine(points, picture.from_full), 0)
+        fields |= {"joints_px": moved, "joint_valid": known}
     if known_cam is not None:
         fields |= {"joints_cam": known_cam[0], "joint_cam_valid": known_cam[1]}
     return fields
@@ -253,7 +254,7 @@ def _points(
         raise BadInput(f"{file} holds {len(points)} joints, not AGORA's {_NUM_JOINTS} of SMPL-X; make it again")
     result, known = np.zeros((137, size)), np.zeros(137, bool)
     chosen = points[_FROM_127]
-    finite = np.isfinite(chosen).all(1)
+    finite: np.ndarray = np.isfinite(chosen).all(1)
     result[_ROWS_OF_137], known[_ROWS_OF_137] = np.where(finite[:, None], chosen, 0), finite
     return result, known
 

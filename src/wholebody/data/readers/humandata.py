@@ -230,8 +230,7 @@ class _Columns:
         hw = None if self.heights is None or self.widths is None else (int(self.heights[row]), int(self.widths[row]))
         # Without the picture's size a box cannot be cut at its right and lower border.
         limit = hw or (2**31, 2**31)
-        box = self.boxes[row, :4]
-        box = coco.cut_box(box, limit) if np.isfinite(box).all() else None
+        box = coco.cut_box(self.boxes[row, :4], limit) if np.isfinite(self.boxes[row, :4]).all() else None
         if box is None:
             return None
         name = self.paths[row]
