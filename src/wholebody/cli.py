@@ -225,16 +225,30 @@ def train(options: argparse.Namespace) -> int:
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
-    add = _command(commands, "evaluate", evaluate, "measure a network")
-    add("model", metavar="MODEL", help="an embedded name or a checkpoint")
-    add("--testset", required=True, choices=("synthetic", "real"))
-    add("--root", type=Path, metavar="DIR", help="where the test set lies")
+    add = _command(commands, "evaluate", evaluate, "measure networks on a test set")
+    add("models", nargs="+", metavar="MODEL", help="an embedded name or checkpoints; several share one table")
+    add(
+        "--testset",
+        required=True,
+        metavar="SET",
+        help="EHF, AGORA, AGORA-test (a submission), PW3D, UBody, UBody-inter, synthetic, real, coco2d, mpii2d",
+    )
+    add("--root", type=Path, metavar="DIR", help="the test set's folder, or the one that holds all sets")
+    add("--out", type=Path, metavar="DIR", help="folder for the report; default output/evaluate/SET")
+    add("--body", metavar="PATH", help="folder with the SMPL-X files, see docs/evaluation.md")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1; default auto")
+    add("--batch-size", type=int, metavar="N", help="people at a time; default 4 on a CPU, 32 on a GPU")
+    add("--limit", type=int, metavar="N", help="only the first N people")
+    add("--every", type=int, metavar="N", help="every Nth person only; default as published (UBody 100, else 1)")
+    add("--gallery", type=int, default=3, metavar="N", help="best, middle and worst samples to draw; default 3")
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from wholebody.evaluation.evaluate import run
+    from wholebody.evaluation.evaluate import EvaluateConfig
+    from wholebody.evaluation.evaluate import evaluate as run
 
-    run(options.model, testset=options.testset, root=options.root)
+    names = ("testset", "root", "out", "body", "device", "batch_size", "limit", "every", "gallery")
+    run(EvaluateConfig(models=tuple(options.models), **{name: getattr(options, name) for name in names}))
     return OK
 
 

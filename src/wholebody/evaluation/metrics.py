@@ -7,6 +7,7 @@ given. "PA" is after the best similarity transform (scale, rotation, translation
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ from wholebody.errors import AssetMissing, BadInput
 
 MILLIMETRES = 1000.0
 _FINGERS = ("thumb", "index", "middle", "ring", "pinky")
+BODY_14 = (
+    *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle"),
+    *("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top"),
+)
+"""The benchmarks' body joints (LSP's), in the order of `SMPLX_to_J14.pkl`."""
 
 
 def similarity_transform(source: Any, target: Any) -> tuple[Any, Any, Any]:
@@ -135,67 +141,148 @@ class MeshParts:
         body = np.asarray(as_dense(read_pickle(j14)), np.float64) if j14.is_file() else None
         return MeshParts(arrays.joint_regressor, left, right, face.astype(np.int64), body_regressor=body)
 
+    @property
+    def num_vertices(self) -> int:
+        return self.joint_regressor.shape[1]
+
     def hand_regressor(self, side: str) -> np.ndarray:
         """Wrist, and of each finger three joints and the tip, from vertices: (21, V)."""
-        tips = np.zeros((5, self.joint_regressor.shape[1]))
+        tips = np.zeros((5, self.num_vertices))
         tips[np.arange(5), [SKIN_POINT_VERTICES[SKIN_POINTS.index(f"{side}_{f}_tip")] for f in _FINGERS]] = 1
         rows = [self.joint_regressor[SMPLX_JOINTS.index(f"{side}_wrist")]]
         for tip, finger in zip(tips, _FINGERS, strict=True):
             rows += [*self.joint_regressor[index([f"{side}_{finger}{k}" for k in (1, 2, 3)], SMPLX_JOINTS)], tip]
         return np.stack(rows)
 
+    def roots(self, vertices: Tensor) -> Tensor:
+        """Pelvis, left wrist, right wrist and neck (B, 4, 3) of meshes (B, V, 3)."""
+        return self.joints(vertices, "roots")
 
-def mesh_errors_mm(vertices: Any, truth: Any, parts: MeshParts) -> dict[str, Any]:
+    def joints(self, vertices: Tensor, which: str) -> Tensor:
+        """Joints (B, J, 3) float64 of meshes (B, V, 3); which: "roots", "left_hand", "right_hand" (21) or "body"
+        (14)."""
+        ids, weights = (torch.as_tensor(a, device=vertices.device) for a in self._sparse[which])
+        # Regressors are nearly all zeros: read the few vertices that they name.
+        return (vertices[:, ids].double() * weights[..., None]).sum(2)
+
+    @cached_property
+    def _sparse(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Of each joint the vertices with weight and these weights, padded with zeros: (J, K) each."""
+        roots = index(("pelvis", "left_wrist", "right_wrist", "neck"), SMPLX_JOINTS)
+        dense = {"roots": self.joint_regressor[roots]}
+        dense |= {f"{side}_hand": self.hand_regressor(side) for side in ("left", "right")}
+        if self.body_regressor is not None:
+            dense["body"] = self.body_regressor
+        sparse = {}
+        for name, rows in dense.items():
+            order = np.argsort(rows == 0, axis=1, kind="stable")[:, : max(1, int((rows != 0).sum(1).max()))]
+            sparse[name] = order, np.take_along_axis(rows, order, 1).astype(np.float64)
+        return sparse
+
+
+def mesh_errors_mm(vertices: Any, truth: Any, parts: MeshParts, valid: Any = None) -> dict[str, Any]:
     """The AGORA (validation) measures of meshes (B, V, 3), each (B,): `mpvpe_{all,hand,face}` and `pa_mpvpe_...`.
 
     MPVPE moves the prediction so that the pelvis (all), the wrist (hand) or the neck (face) coincides. Hands are the
-    mean of both.
+    mean of both. `valid` (B, V) bool counts only some vertices, as UBody does (alignment uses all): a hand of which
+    none counts is left out, and where nothing counts the error is NaN.
     """
-    (vertices, truth), give_back = _tensors(vertices, truth)
-    if vertices.shape != truth.shape or vertices.shape[-2] != parts.joint_regressor.shape[1]:
-        raise BadInput(
-            f"meshes of {tuple(vertices.shape)} and {tuple(truth.shape)} cannot be compared by a body of "
-            f"{parts.joint_regressor.shape[1]} vertices: predict and measure with the same body"
-        )
-    roots = index(("pelvis", "left_wrist", "right_wrist", "neck"), SMPLX_JOINTS)
-    regressor = torch.as_tensor(parts.joint_regressor[roots]).to(vertices)
-    shift = regressor @ truth - regressor @ vertices  # (B, 4, 3)
+    (vertices, truth), give_back = _tensors(vertices, truth, keep_types=True)
+    _check_meshes(vertices, truth, parts)
+    shift = parts.roots(truth) - parts.roots(vertices)  # (B, 4, 3)
+    everything = np.arange(parts.num_vertices)
     errors = {}
-    for name, vertex_ids, root in (
-        ("all", None, 0),
+    for name, ids, root in (
+        ("all", everything, 0),
         ("left_hand", parts.left_hand, 1),
         ("right_hand", parts.right_hand, 2),
         ("face", parts.face, 3),
     ):
-        ours, theirs = (m if vertex_ids is None else m[:, vertex_ids] for m in (vertices, truth))
-        errors[f"mpvpe_{name}"] = _distance(ours + shift[:, root, None], theirs)
-        errors[f"pa_mpvpe_{name}"] = _distance(_aligned(ours, theirs), theirs)
+        counted = None if valid is None else torch.as_tensor(valid)
+        moved, aligned = _part_errors(vertices, truth, ids, shift[:, root], counted)
+        errors[f"mpvpe_{name}"], errors[f"pa_mpvpe_{name}"] = moved, aligned
     for measure in ("mpvpe", "pa_mpvpe"):
-        left, right = errors.pop(f"{measure}_left_hand"), errors.pop(f"{measure}_right_hand")
-        errors[f"{measure}_hand"] = (left + right) / 2
+        hands = torch.stack([errors.pop(f"{measure}_{side}_hand") for side in ("left", "right")])
+        errors[f"{measure}_hand"] = _mean_of_known(hands, skip=valid is not None)
+    return {name: give_back(value) for name, value in sorted(errors.items())}
+
+
+def joint_errors_mm(vertices: Any, truth: Any, parts: MeshParts, joint_valid: Any = None) -> dict[str, Any]:
+    """`pa_mpjpe_body` (14 joints) and `pa_mpjpe_hand` (wrist, finger joints and tips; mean of both), each (B,), of
+    joints read off meshes (B, V, 3).
+
+    The body's need `parts.body_regressor` and are left out without it. `joint_valid`: a function from joints (B, J, 3)
+    of the truth to (B, J) bool, to count only some.
+    """
+    (vertices, truth), give_back = _tensors(vertices, truth, keep_types=True)
+    _check_meshes(vertices, truth, parts)
+    errors = {}
+    names = ["left_hand", "right_hand"] + ["body"] * (parts.body_regressor is not None)
+    for name in names:
+        found, true = parts.joints(vertices, name), parts.joints(truth, name)
+        counted = None if joint_valid is None else torch.as_tensor(joint_valid(give_back(true)), device=true.device)
+        errors[name] = mean_distance_mm(_aligned(found, true), true, counted)
+    hands = torch.stack([errors.pop("left_hand"), errors.pop("right_hand")])
+    errors = {"pa_mpjpe_hand": _mean_of_known(hands, skip=joint_valid is not None)} | {
+        f"pa_mpjpe_{name}": value for name, value in errors.items()
+    }
     return {name: give_back(value) for name, value in sorted(errors.items())}
 
 
 def ehf_errors_mm(vertices: Any, truth: Any, parts: MeshParts, camera_from_world: Any) -> dict[str, Any]:
-    """The EHF measures of meshes (B, V, 3): those of `mesh_errors_mm` and `pa_mpjpe_{body,hand}`, each (B,).
+    """The EHF measures of meshes (B, V, 3): those of `mesh_errors_mm` and `joint_errors_mm`, each (B,).
 
-    EHF's scans stand in the world: `camera_from_world` (3, 3) turns them into the camera's frame first. The body joints
-    need `parts.body_regressor` and are left out without it.
+    EHF's scans stand in the world: `camera_from_world` (3, 3) turns them into the camera's frame first.
     """
-    (vertices, truth), give_back = _tensors(vertices, truth)
+    (vertices, truth), give_back = _tensors(vertices, truth, keep_types=True)
     truth = truth @ torch.as_tensor(camera_from_world).to(truth).mT
-    errors = mesh_errors_mm(vertices, truth, parts)
-    regressors = {side: parts.hand_regressor(side) for side in ("left", "right")}
-    hands = [_pa_of_joints(vertices, truth, regressor) for regressor in regressors.values()]
-    errors["pa_mpjpe_hand"] = (hands[0] + hands[1]) / 2
-    if parts.body_regressor is not None:
-        errors["pa_mpjpe_body"] = _pa_of_joints(vertices, truth, parts.body_regressor)
+    errors = mesh_errors_mm(vertices, truth, parts) | joint_errors_mm(vertices, truth, parts)
     return {name: give_back(value) for name, value in sorted(errors.items())}
 
 
-def _pa_of_joints(vertices: Tensor, truth: Tensor, regressor: np.ndarray) -> Tensor:
-    rows = torch.as_tensor(regressor).to(vertices)
-    return _distance(_aligned(rows @ vertices, rows @ truth), rows @ truth)
+def body_joint_errors_mm(joints: Any, truth: Any) -> dict[str, Any]:
+    """3DPW's measures of 14 joints (B, 14, 3) in the order of `BODY_14`: `mpjpe_body`, the middle of the hips moved
+    onto each other, and `pa_mpjpe_body`; each (B,)."""
+    (joints, truth), give_back = _tensors(joints, truth)
+    hips = [BODY_14.index("right_hip"), BODY_14.index("left_hip")]
+    moved = joints - joints[:, hips].mean(1, keepdim=True) + truth[:, hips].mean(1, keepdim=True)
+    return {"mpjpe_body": give_back(_distance(moved, truth)), "pa_mpjpe_body": give_back(pa_mpjpe_mm(joints, truth))}
+
+
+def _check_meshes(vertices: Tensor, truth: Tensor, parts: MeshParts) -> None:
+    if vertices.shape != truth.shape or vertices.shape[-2] != parts.num_vertices:
+        raise BadInput(
+            f"meshes of {tuple(vertices.shape)} and {tuple(truth.shape)} cannot be compared by a body of "
+            f"{parts.num_vertices} vertices: predict and measure with the same body"
+        )
+
+
+def _part_errors(
+    vertices: Tensor, truth: Tensor, ids: np.ndarray, shift: Tensor, valid: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Mean distances (B,) in mm of some vertices of meshes (B, V, 3): `shift` (B, 3) added, and aligned."""
+    if vertices.device.type == "cpu" and not (vertices.requires_grad or truth.requires_grad):
+        from wholebody.evaluation.kernels import part_errors
+
+        counted = None if valid is None else np.ascontiguousarray(valid.cpu().numpy(), bool)
+        both = part_errors(vertices.numpy(), truth.numpy(), ids, shift.double().numpy(), counted) * MILLIMETRES
+        moved, aligned = torch.from_numpy(both).to(_precision(vertices, truth)).unbind(1)
+        return moved, aligned
+    rows = torch.as_tensor(ids, device=vertices.device)
+    dtype = _precision(vertices, truth)
+    ours, theirs = vertices[:, rows].to(dtype), truth[:, rows].to(dtype)
+    counted_rows = None if valid is None else valid.to(vertices.device)[:, rows]
+    moved = mean_distance_mm(ours + shift[:, None].to(dtype), theirs, counted_rows)
+    return moved, mean_distance_mm(_aligned(ours, theirs), theirs, counted_rows)
+
+
+def _precision(*tensors: Tensor) -> torch.dtype:
+    return _widest([tensor.dtype for tensor in tensors])
+
+
+def _mean_of_known(hands: Tensor, skip: bool) -> Tensor:
+    """The mean of both hands (2, B) -> (B,); with `skip`, of the one that has an error where the other is NaN."""
+    return torch.nanmean(hands, 0) if skip else hands.mean(0)
 
 
 def _distances(points: Tensor, truth: Tensor) -> Tensor:
@@ -206,13 +293,18 @@ def _distance(points: Tensor, truth: Tensor) -> Tensor:
     return _distances(points, truth).mean(-1)
 
 
-def _tensors(*arrays: Any) -> tuple[list[Tensor], Any]:
-    """The arrays as float tensors of one type, and the way back to what the first of them was."""
+def _tensors(*arrays: Any, keep_types: bool = False) -> tuple[list[Tensor], Any]:
+    """The arrays as float tensors of one type (with `keep_types`: each single or double as it came) on the device of
+    the first, and the way back to what the first of them was."""
     tensors = [a if isinstance(a, Tensor) else torch.as_tensor(np.asarray(a)) for a in arrays]
-    dtype = torch.promote_types(torch.float32, tensors[0].dtype)
-    for tensor in tensors[1:]:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    tensors = [tensor.to(tensors[0].device, dtype) for tensor in tensors]
+    dtypes = [torch.promote_types(torch.float32, tensor.dtype) for tensor in tensors]
+    if not keep_types:
+        dtypes = [_widest(dtypes)] * len(tensors)
+    tensors = [tensor.to(tensors[0].device, dtype) for tensor, dtype in zip(tensors, dtypes, strict=True)]
     if isinstance(arrays[0], Tensor):
         return tensors, lambda tensor: tensor
     return tensors, lambda tensor: tensor.numpy()
+
+
+def _widest(dtypes: list[torch.dtype]) -> torch.dtype:
+    return torch.float64 if torch.float64 in dtypes else torch.float32

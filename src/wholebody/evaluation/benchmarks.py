@@ -1,0 +1,212 @@
+"""The test sets and their protocols: which people, which truth, which errors.
+
+Protocols are the published code's; where it has none (3DPW) or a fault, `Benchmark.note` says what is done here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wholebody.body.assets import find_body, read_body_file
+from wholebody.data.readers import reader
+from wholebody.data.sample import Sample
+from wholebody.errors import AssetMissing, BadInput
+from wholebody.evaluation.inference import Predicted, predict
+from wholebody.evaluation.metrics import MeshParts, body_joint_errors_mm, joint_errors_mm, mesh_errors_mm
+from wholebody.evaluation.result import Row
+from wholebody.evaluation.truth import TrueBodies
+
+MESH_MEASURES = ("mpvpe_all", "mpvpe_hand", "mpvpe_face", "pa_mpvpe_all", "pa_mpvpe_hand", "pa_mpvpe_face")
+JOINT_MEASURES = ("pa_mpjpe_body", "pa_mpjpe_hand")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A test set: `read` with its reader, then `errors` for each batch."""
+
+    name: str
+    reader: str
+    split: str
+    title: str
+    measures: tuple[str, ...]
+    truth: str
+    """"mesh": the set's own vertices; "parameters": a mesh of its SMPL-X parameters; "smpl": 14 joints of SMPL's."""
+    note: str
+    scenes: bool = False
+    """Report each scene (the first part of a sample's id) beside the whole."""
+    inside_only: bool = False
+    """Count only vertices and joints whose truth lies inside the picture."""
+    every: int = 1
+    """Each set of annotations is thinned to every so-manieth, as published."""
+
+    @property
+    def headline(self) -> str:
+        return self.measures[0]
+
+    def group(self, sample: Sample) -> str:
+        """The scene of a sample; "" where the set has none."""
+        return sample.id.split("/")[0] if self.scenes else ""
+
+
+_ALL = (
+    Benchmark(
+        "EHF", "EHF", "test", "EHF", (*MESH_MEASURES, *JOINT_MEASURES), "mesh",
+        "100 pictures; the scans' meshes turned into the camera's frame. MPVPE: pelvis (all), wrist (hands), neck "
+        "(face) moved onto each other; PA: after the best similarity transform of each part; hands: mean of both.",
+    ),
+    Benchmark(
+        "AGORA", "AGORA", "validation", "AGORA validation", (*MESH_MEASURES, *JOINT_MEASURES), "mesh",
+        "Valid people of the validation pictures, given their boxes, against the set's SMPL-X vertices; measures as "
+        "for EHF (the published code has no PA-MPJPE here).",
+    ),
+    Benchmark(
+        "PW3D", "PW3D", "test", "3DPW test", ("mpjpe_body", "pa_mpjpe_body"), "smpl",
+        "14 joints: of the prediction by SMPLX_to_J14, of the truth by the Human3.6M regressor from the SMPL mesh of "
+        "the actor's gender. MPJPE: the middle of the hips moved onto each other. The published code computes nothing "
+        "on this set; the paper's protocol is followed.",
+    ),
+    Benchmark(
+        "UBody", "UBody", "test", "UBody, intra-scene", (*MESH_MEASURES, *JOINT_MEASURES), "parameters",
+        "Only vertices and joints whose truth lies inside the picture count; a hand or face outside is left out (as "
+        "published), never averaged in as NaN. Seen by the annotation's camera. Every 100th annotation, as published "
+        "(`--every 1` for all).",
+        scenes=True, inside_only=True, every=100,
+    ),
+    Benchmark(
+        "UBody-inter", "UBody", "inter_test", "UBody, inter-scene", (*MESH_MEASURES, *JOINT_MEASURES), "parameters",
+        "As UBody, on the scenes of the inter-scene list.", scenes=True, inside_only=True,
+        every=100,
+    ),
+)  # fmt: skip
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What measuring needs besides predictions: the set's folder, the body's files, which vertices are which part."""
+
+    benchmark: Benchmark
+    root: Path
+    parts: MeshParts
+    bodies: TrueBodies
+
+    @staticmethod
+    def of(benchmark: Benchmark, root: Path, body_folder: str | Path | None, models: Sequence[Any]) -> Context:
+        """Refuses networks of another body at once, and says which files of the body are missing."""
+        for model in models:
+            if model.body.name != "smplx":
+                raise BadInput(
+                    f"{_name(model)} predicts the body {model.body.name!r}, and {benchmark.title} is measured on "
+                    "SMPL-X: vertices of one body cannot be compared with those of another. Use a network trained for "
+                    "SMPL-X, or --testset synthetic, real, coco2d or mpii2d"
+                )
+        if body_folder is None:
+            raise AssetMissing(f"{benchmark.title} needs the SMPL-X files: name their folder with --body")
+        folder = Path(body_folder).expanduser()
+        file = Path(find_body(folder, "neutral"))
+        parts = MeshParts.published(read_body_file(file), _folder_of_parts(folder, file))
+        if benchmark.truth == "smpl" and parts.body_regressor is None:
+            raise AssetMissing(
+                f"{benchmark.title} needs SMPLX_to_J14.pkl in {file.parent}: it comes with the data of ExPose "
+                "(https://github.com/vchoutas/expose)"
+            )
+        return Context(benchmark, root, parts, TrueBodies(folder if folder.is_dir() else file.parent, models[0].body))
+
+    def errors(self, predicted: Predicted) -> dict[str, np.ndarray]:
+        """Every measure (B,) of a batch, in mm."""
+        if self.benchmark.truth == "smpl":
+            vertices = predicted.vertices()
+            return body_joint_errors_mm(
+                self.parts.joints(vertices, "body").cpu().numpy(), self.bodies.body_14(predicted.samples)
+            )
+        vertices = predicted.vertices()
+        truth = torch.as_tensor(self.true_vertices(predicted.samples)).to(vertices.device)
+        valid = joint_valid = None
+        if self.benchmark.inside_only:
+            focal, principal = _cameras(predicted)
+            inside = partial(_inside, focal=focal, principal=principal, image_hw=predicted.image_hw)
+            valid, joint_valid = inside(truth), inside
+        errors = mesh_errors_mm(vertices, truth, self.parts, valid)
+        errors |= joint_errors_mm(vertices, truth, self.parts, joint_valid)
+        return {name: np.asarray(value.cpu()) for name, value in errors.items()}
+
+    def true_vertices(self, samples: Sequence[Sample]) -> np.ndarray:
+        """(B, V, 3) in the camera frame."""
+        if self.benchmark.truth == "parameters":
+            return self.bodies.vertices(samples)
+        from wholebody.data.readers.meshes import true_mesh
+
+        meshes = [true_mesh(self.root, sample) for sample in samples]
+        for sample, mesh in zip(samples, meshes, strict=True):
+            if len(mesh) != self.parts.num_vertices:
+                raise BadInput(
+                    f"{self.root / (sample.mesh_path or '')}: has {len(mesh)} vertices, an SMPL-X mesh has "
+                    f"{self.parts.num_vertices}"
+                )
+        return np.stack(meshes)
+
+
+def people(benchmark: Benchmark, root: Path, limit: int | None = None, every: int | None = None) -> Iterator[Sample]:
+    """The samples of a test set that have truth, at most `limit`. every: see `Benchmark.every`; None: as published."""
+    every = benchmark.every if every is None else every
+    info = reader(benchmark.reader)
+    thinned = benchmark.every > 1  # the reader knows how the published code counts
+    stream = info.read(root, benchmark.split, **({"every": every} if thinned else {}))
+    usable: Iterator[Sample] = (sample for sample in stream if sample.mesh_path is not None or sample.body)
+    if not thinned:
+        usable = itertools.islice(usable, 0, None, every)
+    yield from itertools.islice(usable, limit)
+
+
+def measure(
+    models: Sequence[Any],
+    samples: Iterable[Sample],
+    context: Context,
+    batch_size: int = 8,
+    progress: Callable[[int], None] = lambda count: None,
+) -> list[list[Row]]:
+    """The errors of every network on every sample, in the order of the samples."""
+    rows: list[list[Row]] = [[] for _ in models]
+    for answers in predict(models, samples, context.root, batch_size):
+        for found, predicted in zip(rows, answers, strict=True):
+            errors = context.errors(predicted)
+            for i, sample in enumerate(predicted.samples):
+                values = {name: float(errors[name][i]) for name in context.benchmark.measures if name in errors}
+                found.append(Row(sample.id, sample.image_path or "", context.benchmark.group(sample), values))
+        progress(len(answers[0].samples))
+    return rows
+
+
+def _inside(points: Any, focal: np.ndarray, principal: np.ndarray, image_hw: np.ndarray) -> np.ndarray:
+    """(B, N) bool: points (B, N, 3) seen inside the picture, as published: strictly between 0 and its size."""
+    points = np.asarray(points.cpu() if isinstance(points, torch.Tensor) else points, np.float64)
+    pixels = points[..., :2] / (points[..., 2:] + 1e-4) * focal[:, None] + principal[:, None]
+    return ((pixels > 0) & (pixels < image_hw[:, None, ::-1])).all(-1)
+
+
+def _cameras(predicted: Predicted) -> tuple[np.ndarray, np.ndarray]:
+    """Each sample's own camera; where it has none, the virtual one of its crop, which the published code takes."""
+    focal, principal = predicted.cameras()
+    for i, sample in enumerate(predicted.samples):
+        if sample.camera_valid:
+            focal[i], principal[i] = sample.focal_px, sample.principal_px
+    return focal, principal
+
+
+def _folder_of_parts(folder: Path, file: Path) -> Path:
+    """Where the vertex numbers lie: beside the body file, or in the folder given."""
+    places = [file.parent, folder, folder / "smplx"]
+    return next((place for place in places if (place / "MANO_SMPLX_vertex_ids.pkl").is_file()), file.parent)
+
+
+def _name(model: Any) -> str:
+    info = getattr(model, "checkpoint", None)
+    return Path(info.path).name if info is not None else "this network"

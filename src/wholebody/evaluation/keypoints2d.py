@@ -1,0 +1,218 @@
+"""How well projected bodies lie on people in single photos with labelled keypoints: COCO's and MPII's forms.
+
+Given boxes; only people at least `MIN_HEIGHT` pixels high count, and of these the joints labelled as visible.
+
+- `pck`: the share of the 12 limb joints (shoulders to ankles) nearer to their label than a tenth of the larger side of
+  the person's box. Points of the face that COCO labels too, and MPII's neck and head, are not limb joints.
+- `pck_wrist`: of the wrists alone.
+- `face`: the mean distance of the 68 face keypoints from their labels over the larger side of the person's box, mean
+  over people with a labelled face; `face_of_face_box` the same over the larger side of the face's own box.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wholebody.body.joints import COCO_WHOLEBODY, COCO_WHOLEBODY_FROM_137, JOINTS_137, LIMBS_12
+from wholebody.data.sample import masked_sample
+from wholebody.errors import AssetMissing, BadInput
+from wholebody.evaluation.inference import predict
+from wholebody.evaluation.result import Network, Result, Row, Summary, bootstrap
+
+TESTSETS = {"coco2d": "COCO photos", "mpii2d": "MPII photos"}
+MEASURES = ("pck", "pck_wrist", "face", "face_of_face_box")
+MIN_HEIGHT, THRESHOLD = 100, 0.1
+_VISIBLE = 2  # COCO's flag: labelled and seen; 1 is labelled and hidden
+_BOX_ENLARGE = 1.2  # MPII gives no box: the published one is the labelled joints' extent, so much larger
+_LIMBS = [COCO_WHOLEBODY_FROM_137[COCO_WHOLEBODY.index(name)] for name in LIMBS_12]
+_FACE = [COCO_WHOLEBODY_FROM_137[COCO_WHOLEBODY.index(f"face-{k}")] for k in range(68)]
+_WRISTS = [k for k, name in enumerate(LIMBS_12) if name.endswith("wrist")]
+_MPII = ("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
+         "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow",
+         "left_wrist")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """One person's labels: pixels of the picture, first pixel's centre at 0."""
+
+    id: str
+    image: str
+    box_xyxy: np.ndarray  # (4,)
+    limbs: np.ndarray  # (12, 2), in the order of `LIMBS_12`
+    limb_visible: np.ndarray  # (12,) bool
+    face: np.ndarray = field(default_factory=lambda: np.zeros((68, 2)))
+    face_visible: np.ndarray = field(default_factory=lambda: np.zeros(68, bool))
+    face_side: float = math.nan  # the larger side of the face's box
+
+    @property
+    def side(self) -> float:
+        """The larger side of the person's box."""
+        return float((self.box_xyxy[2:] - self.box_xyxy[:2]).max())
+
+
+def read_coco(folder: Path) -> Iterator[Labelled]:
+    """The people of a folder with pictures and COCO-WholeBody annotations (`*wholebody*.json`, or one `*.json`)."""
+    path = _annotations(folder, "*wholebody*.json", "COCO-WholeBody annotations")
+    content = _load(path)
+    try:
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        for person in content["annotations"]:
+            x, y, width, height = map(float, person["bbox"])
+            if person.get("iscrowd") or height < MIN_HEIGHT or not person.get("num_keypoints"):
+                continue
+            body = np.asarray(person["keypoints"], np.float64).reshape(17, 3)
+            limbs = body[[COCO_WHOLEBODY.index(name) for name in LIMBS_12]]
+            face = np.asarray(person.get("face_kpts", [0] * 204), np.float64).reshape(68, 3)
+            valid = bool(person.get("face_valid"))
+            yield Labelled(
+                f"{names[person['image_id']]}/{person['id']}",
+                names[person["image_id"]],
+                np.array([x, y, x + width, y + height]),
+                limbs[:, :2],
+                limbs[:, 2] == _VISIBLE,
+                face[:, :2],
+                (face[:, 2] > 0) & valid,
+                max(map(float, person["face_box"][2:])) if valid else math.nan,
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: not annotations in COCO-WholeBody's form ({error!r})") from error
+
+
+def read_mpii(folder: Path) -> Iterator[Labelled]:
+    """The people of a folder with pictures and MPII annotations in the JSON form of pose toolkits (`*.json`)."""
+    path = _annotations(folder, "*mpii*.json", "MPII annotations")
+    content = _load(path)
+    try:
+        for number, person in enumerate(content):
+            joints = np.asarray(person["joints"], np.float64).reshape(16, 2)
+            visible = np.asarray(person["joints_vis"]).reshape(16) > 0
+            if not visible.any():
+                continue
+            low, high = joints[visible].min(0), joints[visible].max(0)
+            centre, half = (low + high) / 2, (high - low) / 2 * _BOX_ENLARGE
+            if 2 * half[1] < MIN_HEIGHT:
+                continue
+            rows = [_MPII.index(name) for name in LIMBS_12]
+            name = str(person["image"])
+            box = np.concatenate([centre - half, centre + half])
+            yield Labelled(f"{name}/{number}", name, box, joints[rows], visible[rows])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: not MPII annotations in JSON ({error!r})") from error
+
+
+READERS = {"coco2d": read_coco, "mpii2d": read_mpii}
+
+
+def measure(
+    models: Sequence[Any], names: Sequence[tuple[str, str]], testset: str, folder: Path, batch_size: int = 8
+) -> Result:
+    """Every network on the people of a folder. names: of each network, how it is called and where it came from."""
+    people = list(READERS[testset](folder))
+    if not people:
+        raise BadInput(f"{folder}: nobody there is at least {MIN_HEIGHT} pixels high and labelled")
+    samples = [masked_sample(p.id, p.box_xyxy, image_path=p.image, dataset=testset) for p in people]
+    found: list[list[np.ndarray]] = [[] for _ in models]
+    for answers in predict(models, samples, folder, batch_size):
+        for model, points, predicted in zip(models, found, answers, strict=True):
+            _, rows, columns = model.config.grid
+            cells = predicted.prediction.joints_proj_cells.double().cpu().numpy()
+            points.extend(predicted.to_picture(cells, (columns, rows)))
+    networks, pooled = [], {}
+    for (name, checkpoint), points in zip(names, found, strict=True):
+        scored = [score(person, point) for person, point in zip(people, points, strict=True)]
+        rows_of = [Row(p.id, p.image, "", s.values()) for p, s in zip(people, scored, strict=True)]
+        networks.append(Network(name, checkpoint, rows_of, {(m, None): pool(scored, m) for m in MEASURES}))
+        pooled[name] = {m: vars(pool(scored, m)) for m in MEASURES}
+    joints = {"pck": int(sum(s.limbs for s in scored)), "pck_wrist": int(sum(s.wrists for s in scored))}
+    note = (
+        f"Given boxes; people at least {MIN_HEIGHT} pixels high. pck: share of the visible labelled limb joints "
+        f"({joints['pck']}; wrists {joints['pck_wrist']}) within {THRESHOLD} of the larger side of the person's box. "
+        "face: mean distance of the 68 face keypoints over the larger side of the person's box; face_of_face_box: over "
+        "that of the face's own box. Intervals: people drawn with replacement."
+    )
+    return Result(testset, TESTSETS[testset], note, "share", MEASURES, networks, {"joints": joints})
+
+
+@dataclass(frozen=True)
+class Score:
+    """One person's counts: joints that are labelled and those of them that are met; the face's mean errors."""
+
+    limbs: int
+    limbs_met: int
+    wrists: int
+    wrists_met: int
+    face: float
+    face_of_face_box: float
+
+    def values(self) -> dict[str, float]:
+        """A person's own figures; NaN where nothing is labelled."""
+        return {
+            "pck": self.limbs_met / self.limbs if self.limbs else math.nan,
+            "pck_wrist": self.wrists_met / self.wrists if self.wrists else math.nan,
+            "face": self.face,
+            "face_of_face_box": self.face_of_face_box,
+        }
+
+
+def score(person: Labelled, joints_137_px: np.ndarray) -> Score:
+    """How projected joints (137, 2) in pixels of the picture meet a person's labels."""
+    if joints_137_px.shape != (len(JOINTS_137), 2):
+        raise BadInput(f"projected joints are {joints_137_px.shape}; 137×2 are needed")
+    off = np.linalg.norm(joints_137_px[_LIMBS] - person.limbs, axis=1)
+    met = (off < THRESHOLD * person.side) & person.limb_visible  # NaN meets nothing
+    face = np.linalg.norm(joints_137_px[_FACE] - person.face, axis=1)[person.face_visible]
+    mean = float(face.mean()) if len(face) else math.nan
+    return Score(
+        int(person.limb_visible.sum()),
+        int(met.sum()),
+        int(person.limb_visible[_WRISTS].sum()),
+        int(met[_WRISTS].sum()),
+        mean / person.side,
+        mean / person.face_side,
+    )
+
+
+def pool(scores: Iterable[Score], measure: str, seed: int = 0) -> Summary:
+    """The figure over all people: PCK counts every joint alike, a face's error every person alike. `count`: of joints,
+    or of faces. The interval is of people drawn with replacement: joints of one person are not independent."""
+    scores = list(scores)
+    if measure.startswith("pck"):
+        part = "wrists" if measure == "pck_wrist" else "limbs"
+        total = np.array([getattr(s, part) for s in scores], np.float64)
+        met = np.array([getattr(s, f"{part}_met") for s in scores], np.float64)
+        count = int(total.sum())
+        if not count:
+            return Summary(math.nan, math.nan, math.nan, math.nan, 0)
+
+        def share(rows: np.ndarray) -> float:
+            drawn = total[rows].sum()
+            return met[rows].sum() / drawn if drawn else math.nan
+
+        low, high = bootstrap(len(scores), share, seed)
+        own = met[total > 0] / total[total > 0]
+        return Summary(float(met.sum() / count), low, high, float(np.median(own)), count)
+    return Summary.of([getattr(s, measure) for s in scores], seed)
+
+
+def _annotations(folder: Path, pattern: str, what: str) -> Path:
+    found = sorted(folder.glob(pattern)) or sorted(folder.glob("*.json"))
+    if not found:
+        raise AssetMissing(f"no {what} ({pattern}) in {folder}; give the folder that holds them with --root")
+    if len(found) > 1:
+        raise BadInput(f"{folder} holds several {pattern} ({', '.join(p.name for p in found)}): leave one there")
+    return found[0]
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BadInput(f"{path}: not JSON ({error}); copy it again") from error

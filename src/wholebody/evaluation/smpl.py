@@ -1,0 +1,97 @@
+"""The SMPL body, in which 3DPW's truth is given: 24 joints, no hands or face. Nothing is predicted with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wholebody.data.sample import Sample, axis_angle_to_matrix
+from wholebody.errors import AssetMissing, BadInput
+
+H36M_REGRESSOR = ("J_regressor_h36m.npy", "J_regressor_h36m_correct.npy")
+# Which of the 17 joints of that regressor each of `BODY_14` is, if its first leg and its first arm are left ones.
+_BODY_14_FROM_H36M = np.array([6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10])
+_OTHER_SIDE = np.array([0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13])
+
+
+class SmplBody:
+    """One gender's body, with the regressor of the benchmarks' joints."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], h36m: np.ndarray) -> None:
+        self.arrays = arrays
+        # Two files of that name are in use, one with left and right legs exchanged: ask the body where left is (+x).
+        sides = (h36m @ arrays["v_template"])[:, 0]
+        rows = _BODY_14_FROM_H36M.copy()
+        for limb, first in ((slice(0, 6), 1), (slice(6, 12), 11)):
+            if sides[first] < 0:
+                rows[limb] = _OTHER_SIDE[rows[limb]]
+        self.regressor_14 = h36m[rows]
+
+    @staticmethod
+    def load(folder: str | Path, gender: str) -> SmplBody:
+        """`SMPL_{GENDER}.pkl` and the Human3.6M joint regressor from `folder` or the folder `smpl` in or beside it."""
+        from wholebody.body.unpickle import as_dense, read_pickle
+
+        folder = Path(folder)
+        places = [folder, folder / "smpl", folder.parent / "smpl"]
+        path = _first(places, (f"SMPL_{gender.upper()}.pkl",), "register at https://smpl.is.tue.mpg.de, download SMPL")
+        regressor = _first(
+            places,
+            H36M_REGRESSOR,
+            "it comes with the data of SPIN and its successors, and Pose2Mesh's repository has it in data/Human36M",
+        )
+        stored = read_pickle(path)
+        names = ("v_template", "weights", "J_regressor", "shapedirs", "posedirs", "kintree_table")
+        try:
+            arrays = {name: np.asarray(as_dense(stored[name]), np.float64) for name in names}
+            h36m = np.asarray(np.load(regressor, allow_pickle=False), np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{path} or {regressor} is not what its name says ({error!r}); fetch it again") from error
+        if arrays["weights"].shape[1] != 24 or h36m.shape != (17, len(arrays["v_template"])):
+            raise BadInput(
+                f"{path} has {arrays['weights'].shape} skinning weights and {regressor} is {h36m.shape}: SMPL has 24 "
+                f"joints and the regressor 17 rows of its {len(arrays['v_template'])} vertices"
+            )
+        return SmplBody(arrays, h36m)
+
+    def vertices(self, pose: np.ndarray, betas: np.ndarray, transl: np.ndarray) -> np.ndarray:
+        """The mesh (V, 3) of axis-angle rotations (24, 3), betas (10,) and a translation (3,)."""
+        a = self.arrays
+        shaped = a["v_template"] + a["shapedirs"][..., : len(betas)] @ betas
+        joints = a["J_regressor"] @ shaped
+        turns = axis_angle_to_matrix(pose)
+        posed = shaped + a["posedirs"] @ (turns[1:] - np.eye(3)).ravel()
+        transforms = np.zeros((24, 3, 4))
+        parents = a["kintree_table"][0].astype(np.int64)
+        for k in range(24):
+            bone = joints[k] - (joints[parents[k]] if k else 0)
+            local = np.column_stack([turns[k], bone])
+            above = transforms[parents[k]] if k else np.eye(3, 4)
+            transforms[k] = above[:, :3] @ local
+            transforms[k, :, 3] += above[:, 3]
+        transforms[:, :, 3] -= (transforms[:, :, :3] @ joints[..., None])[..., 0]
+        per_vertex = np.tensordot(a["weights"], transforms, (1, 0))
+        return (per_vertex[:, :, :3] @ posed[..., None])[..., 0] + per_vertex[:, :, 3] + transl
+
+    def body_14(self, sample: Sample) -> np.ndarray:
+        """(14, 3) in the order of `metrics.BODY_14`."""
+        pose = np.zeros((24, 3))
+        pose[:22] = sample.full_pose[:22]  # SMPL's hands (its last two joints) move none of the 14
+        pelvis = self.arrays["J_regressor"][0] @ (
+            self.arrays["v_template"] + self.arrays["shapedirs"][..., :10] @ sample.betas
+        )
+        mesh = self.vertices(pose, np.asarray(sample.betas, np.float64), sample.transl_cam(pelvis))
+        return self.regressor_14 @ mesh
+
+
+def _first(places: Sequence[Path], names: Sequence[str], how: str) -> Path:
+    for place in places:
+        for name in names:
+            if (place / name).is_file():
+                return place / name
+    raise AssetMissing(
+        f"3DPW's truth needs {' or '.join(names)}, and neither {places[0]} nor smpl/ there has it: {how}, and put it "
+        f"in {places[1]}"
+    )
