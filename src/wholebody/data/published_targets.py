@@ -1,0 +1,280 @@
+"""What the published networks are trained towards, from one person and one crop.
+
+Positions are in cells of the crop: x in 12, y in 16, depth in 16, the latter about the root of the part that a joint
+belongs to (the pelvis 2 m deep, hands about their wrists and face about the neck 0.3 m). Keys and shapes are those of
+the published loader; so are the numbers, except where that one errs (boxes that begin outside the picture, batches of
+three, EHF's boxes: see the readers and the losses).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wholebody.body.joints import (
+    JOINTS_137,
+    PARTS_137,
+    ROTATIONS_53,
+    ROTATIONS_53_FROM_55,
+    SMPLX_JOINTS,
+    flip_permutation,
+)
+from wholebody.data.sample import Sample, axis_angle_to_matrix, matrix_to_axis_angle
+from wholebody.geometry.camera import project, turn_of_affine
+from wholebody.geometry.crop import apply_affine
+
+CROP_HW = (512, 384)
+CELLS = (16, 16, 12)  # depth, rows, columns
+DEPTH_M = {"body": 2.0, "left_hand": 0.3, "right_hand": 0.3, "face": 0.3}
+LARGEST_BETA = 3.0
+"""Of shapes that go beyond it the mean shape is learnt instead."""
+PARTS = {"lhand": "left_hand_box", "rhand": "right_hand_box", "face": "face_box"}
+
+_ROOT_NAMES = {"body": "Pelvis", "left_hand": "L_Wrist", "right_hand": "R_Wrist", "face": "Neck"}
+_ROOT_OF = np.zeros(137, np.int64)  # the row of each joint's root
+_DEPTH_OF = np.zeros(137)
+for _part, _rows in PARTS_137.items():
+    _ROOT_OF[_rows], _DEPTH_OF[_rows] = JOINTS_137.index(_ROOT_NAMES[_part]), DEPTH_M[_part]
+_PELVIS = JOINTS_137.index("Pelvis")
+_FLIP_JOINTS, _FLIP_ROTATIONS = flip_permutation(JOINTS_137), flip_permutation(ROTATIONS_53)
+_ROWS_53 = np.array(ROTATIONS_53_FROM_55)
+_HANDS_55 = slice(25, 55)
+_MIRROR = np.array([-1.0, 1.0, 1.0])
+_JAW = SMPLX_JOINTS.index("jaw")
+# A joint of the mesh is known if the rotations that it hangs from are: feet from ankles, hands, the face from the jaw.
+_FEET = {
+    "left_ankle": ("L_Big_toe", "L_Small_toe", "L_Heel"),
+    "right_ankle": ("R_Big_toe", "R_Small_toe", "R_Heel"),
+}
+
+
+def published_targets(
+    sample: Sample,
+    crop_from_image: np.ndarray,
+    mesh_joints_cam: np.ndarray | None = None,
+    hand_mean: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """The targets of one person for one crop of 512×384 pixels, float32.
+
+    Args:
+        sample: missing truth is masked in it, never zero that counts. Parameters of a body that the network does not
+            learn have to be masked by the caller.
+        crop_from_image: 2×3 affine map from picture pixels to crop pixels, with or without a mirror.
+        mesh_joints_cam: (137, 3) metres, camera frame: the joints of the fitted mesh, as `MeshJoints` gives them; None:
+            not known.
+        hand_mean: (30, 3) axis-angle, the relaxed hands of the body file, left then right. Needed where the sample's
+            hands are measured from the flat hand: the network's are measured from the relaxed one. Without it such
+            hands are masked.
+
+    Returns:
+        `joint_img` (137, 3) cells, `joint_cam` (137, 3) metres about the part's root, of the set's own joints, and
+        `joint_valid`, `joint_trunc` (137, 1): known (in space where `is_3D`), known and inside the crop; the same of
+        the mesh with `smplx_` before the name; `smplx_pose` (159,) axis-angle, `smplx_shape` (10,), `smplx_expr` (10,)
+        with `smplx_pose_valid` (159,), `smplx_shape_valid` (), `smplx_expr_valid` (); `lhand_`, `rhand_` and
+        `face_bbox_center`, `_size` (2,) cells and `_valid` (); `is_3D` (): the set measured its joints in space.
+    """
+    turn = _Turn.of(crop_from_image)
+    return {
+        name: np.asarray(value, np.float32)
+        for name, value in {
+            **_own_joints(sample, turn),
+            **_mesh(sample, turn, mesh_joints_cam),
+            **_parameters(sample, turn, hand_mean),
+            **_boxes(sample, turn),
+        }.items()
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Turn:
+    """A crop, and what it does in space."""
+
+    crop_from_image: np.ndarray
+    mirrored: bool
+    about_z: np.ndarray  # (3, 3): the rotation, after the mirror
+
+    @staticmethod
+    def of(crop_from_image: np.ndarray) -> _Turn:
+        crop = np.asarray(crop_from_image, np.float64)
+        turn = turn_of_affine(crop)
+        mirrored = bool(np.linalg.det(turn) < 0)
+        return _Turn(crop, mirrored, turn * _MIRROR if mirrored else turn)
+
+    def cells(self, points_px: np.ndarray) -> np.ndarray:
+        """(N, 2) of a picture's pixels (N, 2)."""
+        height, width = CROP_HW
+        return apply_affine(points_px, self.crop_from_image) * [CELLS[2] / width, CELLS[1] / height]
+
+
+def joint_targets(
+    joints_px: np.ndarray, depth_cells: np.ndarray, joints_cam: np.ndarray, crop_from_image: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Joints (137, 2) in pixels, their depths (137,) in cells and places (137, 3) under a crop: (137, 3) cells,
+    (137, 3) turned places, and (137,) bool whether inside the crop. Sides change places in a mirror."""
+    return _move(_Turn.of(crop_from_image), joints_px, depth_cells, joints_cam)
+
+
+def _move(
+    turn: _Turn, joints_px: np.ndarray, depth_cells: np.ndarray, joints_cam: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    cells = np.column_stack([turn.cells(joints_px), depth_cells])
+    if turn.mirrored:
+        cells, joints_cam = cells[_FLIP_JOINTS], joints_cam[_FLIP_JOINTS] * _MIRROR
+    inside = np.asarray(((cells >= 0) & (cells < [CELLS[2], CELLS[1], CELLS[0]])).all(1))
+    return cells, joints_cam @ turn.about_z.T, inside
+
+
+def part_relative(joints_cam: np.ndarray) -> np.ndarray:
+    """Joints (137, 3) about the pelvis, those of hands and face about wrists and neck."""
+    return joints_cam - joints_cam[_ROOT_OF]
+
+
+def depth_cells(relative: np.ndarray) -> np.ndarray:
+    """(137,) cells of the depth of joints (137, 3) about their roots."""
+    return (relative[:, 2] / (_DEPTH_OF / 2) + 1) / 2 * CELLS[0]
+
+
+def _own_joints(sample: Sample, turn: _Turn) -> dict[str, Any]:
+    """The joints as the set annotates them: in the picture, or in space too."""
+    seen, known = np.asarray(sample.joint_valid, bool), sample.joint_cam_known
+    known = known & known[_ROOT_OF]  # a place counts about its root
+    is_3d = bool(known[_PELVIS])
+    relative = np.where(known[:, None], part_relative(sample.joints_cam), 0.0) if is_3d else np.zeros((137, 3))
+    depth = depth_cells(relative) if is_3d else np.zeros(137)
+    placed, inside_valid = (known, seen & known) if is_3d else (seen, seen)
+    cells, cam, inside = _move(turn, sample.joints_px, depth, relative)
+    if turn.mirrored:
+        placed, inside_valid = placed[_FLIP_JOINTS], inside_valid[_FLIP_JOINTS]
+    return {
+        "joint_img": cells * (inside_valid | placed)[:, None],
+        "joint_cam": cam,
+        "joint_valid": placed[:, None],
+        "joint_trunc": (inside_valid & inside)[:, None],
+        "is_3D": is_3d,
+    }
+
+
+def _mesh(sample: Sample, turn: _Turn, mesh_joints_cam: np.ndarray | None) -> dict[str, Any]:
+    """The joints of the fitted mesh, projected by the sample's camera."""
+    if mesh_joints_cam is None or not sample.camera_valid:
+        zeros, never = np.zeros((137, 3)), np.zeros((137, 1))
+        return {
+            "smplx_joint_img": zeros,
+            "smplx_joint_cam": zeros,
+            "smplx_joint_valid": never,
+            "smplx_joint_trunc": never,
+        }
+    pose, known = np.asarray(sample.pose_valid, bool), np.ones(137, bool)
+    known[PARTS_137["left_hand"]], known[PARTS_137["right_hand"]] = pose[25:40].all(), pose[40:55].all()
+    known[PARTS_137["face"]] = pose[_JAW] and sample.expression_valid
+    for ankle, feet in _FEET.items():
+        known[[JOINTS_137.index(name) for name in feet]] = pose[SMPLX_JOINTS.index(ankle)]
+    relative = part_relative(mesh_joints_cam)
+    px = project(mesh_joints_cam, sample.focal_px, sample.principal_px)
+    cells, cam, inside = _move(turn, px, depth_cells(relative), relative)
+    known = known[_FLIP_JOINTS] if turn.mirrored else known
+    return {
+        "smplx_joint_img": cells,
+        "smplx_joint_cam": cam,
+        "smplx_joint_valid": known[:, None],
+        "smplx_joint_trunc": (known & inside)[:, None],
+    }
+
+
+def _parameters(sample: Sample, turn: _Turn, hand_mean: np.ndarray | None) -> dict[str, Any]:
+    full, valid = np.asarray(sample.full_pose, np.float64), np.asarray(sample.pose_valid, bool).copy()
+    if sample.flat_hand and valid[_HANDS_55].any():
+        full = full.copy()
+        if hand_mean is None:
+            valid[_HANDS_55] = False
+        else:
+            full[_HANDS_55] -= hand_mean
+    pose, valid = np.where(valid[:, None], full, 0.0)[_ROWS_53], valid[_ROWS_53]
+    if turn.mirrored:
+        pose, valid = pose[_FLIP_ROTATIONS] * [1.0, -1.0, -1.0], valid[_FLIP_ROTATIONS]
+    if valid[0]:
+        pose = np.concatenate([matrix_to_axis_angle(turn.about_z @ axis_angle_to_matrix(pose[:1])), pose[1:]])
+    usual = sample.shape_valid and np.abs(sample.betas).max() <= LARGEST_BETA
+    return {
+        "smplx_pose": pose.reshape(-1),
+        "smplx_pose_valid": np.repeat(valid, 3),
+        "smplx_shape": sample.betas if usual else np.zeros(10),
+        "smplx_shape_valid": sample.shape_valid,
+        "smplx_expr": sample.expression if sample.expression_valid else np.zeros(10),
+        "smplx_expr_valid": sample.expression_valid,
+    }
+
+
+def _boxes(sample: Sample, turn: _Turn) -> dict[str, Any]:
+    """Centre and size in cells of the upright box around each part's turned box."""
+    found: dict[str, Any] = {}
+    names = ["rhand", "lhand", "face"] if turn.mirrored else list(PARTS)
+    for name, attribute, valid in zip(names, PARTS.values(), sample.part_valid, strict=True):
+        low, high = part_box_cells(getattr(sample, attribute) if valid else None, turn.crop_from_image)
+        found |= {f"{name}_bbox_center": (low + high) / 2, f"{name}_bbox_size": high - low, f"{name}_bbox_valid": valid}
+    return found
+
+
+def part_box_cells(box_xyxy: np.ndarray | None, crop_from_image: np.ndarray) -> np.ndarray:
+    """Low and high corner (2, 2) in cells of the upright box that holds a box (4,) of picture pixels after the crop;
+    one cell at the corner where there is none."""
+    if box_xyxy is None:
+        return np.array([[0.0, 0.0], [1.0, 1.0]])
+    x0, y0, x1, y1 = box_xyxy
+    corners = _Turn.of(crop_from_image).cells(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
+    return np.stack([corners.min(0), corners.max(0)])
+
+
+@dataclass
+class MeshJoints:
+    """The joints of people's fitted meshes, `MeshJoints(path)(sample)`: bodies are loaded when first needed.
+
+    path: a folder of body files, a file, or "open"; see `BodyModel.load`. Safe to send to loader processes: each loads
+    its own bodies (a few hundred of a body's vertices stay in memory).
+    """
+
+    path: str | Path | None
+    _bodies: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_bodies": {}}
+
+    def body(self, gender: str) -> Any:
+        """The `BodyModel` of a gender, cut down to what its joints need."""
+        if gender not in self._bodies:
+            from wholebody.body.layer import BodyModel
+
+            self._bodies[gender] = BodyModel.load(self.path, gender).subset([0])
+        return self._bodies[gender]
+
+    def hand_mean(self, gender: str = "neutral") -> np.ndarray:
+        """(30, 3): see `published_targets`."""
+        return self.body(gender).hand_mean.double().numpy()
+
+    def __call__(self, sample: Sample) -> np.ndarray | None:
+        """(137, 3) metres, camera frame; None if the sample lacks the root, the shape or the camera of such a body."""
+        if not (sample.camera_valid and sample.shape_valid and sample.pose_valid[:22].any() and sample.pose_valid[0]):
+            return None
+        body = self.body(sample.gender)
+        if sample.body != body.name:
+            return None
+        import torch
+
+        pose = np.where(sample.pose_valid[:, None], sample.full_pose, 0.0)
+        pose[[SMPLX_JOINTS.index("left_eyeball"), SMPLX_JOINTS.index("right_eyeball")]] = 0  # as networks have them
+        if not sample.flat_hand:
+            pose[_HANDS_55] += self.hand_mean(sample.gender)
+        # Ankles and wrists that are not trusted still carry the fit's other joints: they are posed, then masked.
+        pose[:22] = sample.full_pose[:22]
+        with torch.inference_mode():
+            betas, expression = (
+                torch.as_tensor(np.asarray(values, np.float32))[None]
+                for values in (sample.betas, sample.expression * sample.expression_valid)
+            )
+            rest_pelvis = body.rest_pelvis(betas, expression)[0].double().numpy()
+            rotations = torch.as_tensor(axis_angle_to_matrix(pose), dtype=torch.float32)[None]
+            joints = body.joints_137(body.from_matrices(rotations, betas, expression).joints)[0].double().numpy()
+        return joints + sample.transl_cam(rest_pelvis)
