@@ -57,8 +57,8 @@ def read_image(path: str | os.PathLike[str], notes: list[str] | None = None) -> 
     return decode_image(data, str(path), notes)
 
 
-def decode_image(data: bytes, name: str, notes: list[str]) -> np.ndarray:
-    """As `read_image`, from the bytes of a file; `name` is for messages."""
+def decode_image(data: bytes, name: str, notes: list[str], upright: bool = True) -> np.ndarray:
+    """As `read_image`, from the bytes of a file; `name` is for messages. upright: as the EXIF tag says, not as stored."""
     if not data:
         raise BadInput(f"{name}: the file is empty (0 bytes). Copy or download it again.")
     try:
@@ -90,7 +90,7 @@ def decode_image(data: bytes, name: str, notes: list[str]) -> np.ndarray:
         if picture.format in ("GIF", "WEBP", "PNG", "AVIF") and frames > 1:
             notes.append(f"{name}: an animation of {frames} frames; only the first is used.")
         picture.load()
-        return np.ascontiguousarray(_to_rgb(ImageOps.exif_transpose(picture)))
+        return np.ascontiguousarray(_to_rgb(ImageOps.exif_transpose(picture) if upright else picture))
     except MemoryError as error:
         raise BadInput(f"{name}: {width}×{height} pixels do not fit into memory. Make the picture smaller.") from error
     except Exception as error:  # decoders raise nearly anything on damaged data

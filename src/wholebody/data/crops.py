@@ -14,15 +14,11 @@ import numpy as np
 from numpy.random import Generator
 from torch.utils.data import Dataset
 
-from wholebody.body.joints import JOINTS_137
-from wholebody.data.augment import AugmentConfig, blend, occlude, photometric
+from wholebody.data.augment import CROP_HW, AugmentConfig, blend, occlude, photometric, random_crop
 from wholebody.data.targets import crop_targets
-from wholebody.geometry.crop import crop_affine, fit_box
 from wholebody.synthesis.backgrounds import BackgroundBank
 from wholebody.synthesis.layers import LayerSet
-
-CROP_HW = (512, 384)
-"""The frame of all crop targets, in pixels; pictures may be sampled more coarsely than it."""
+from wholebody.synthesis.shadow import darken, warp_shadow
 
 
 @dataclass(frozen=True)
@@ -73,6 +69,8 @@ class TrainingCrops(Dataset):
             picture = self._paste_stranger(picture, rng, near=False)
         to_picture = np.diag([width / CROP_HW[1], height / CROP_HW[0]]) @ crop_from_layer
         colour, alpha = warp_layer(layer.color, layer.alpha, to_picture, config.picture_hw)
+        if layer.shadow is not None and rng.random() < 0.6:
+            picture = darken(picture, warp_shadow(layer.shadow, to_picture, config.picture_hw))
         picture = blend(picture, colour, alpha)
         if rng.random() < augment.occlude_probability:
             picture = occlude(picture, self.backgrounds.sample(rng, height, width), rng)
@@ -92,38 +90,6 @@ class TrainingCrops(Dataset):
         affine = np.array([[scale, 0, x - scale * w / 2], [0, scale, y - scale * h / 2]])
         colour, alpha = warp_layer(stranger.color, stranger.alpha, affine, (height, width))
         return blend(picture, colour, alpha)
-
-
-def random_crop(box_xyxy: np.ndarray, joints_px: np.ndarray, rng: Generator, config: AugmentConfig) -> np.ndarray:
-    """A random 2×3 map from layer pixels to the crop of `CROP_HW`: framing, rotation, mirror."""
-    if rng.random() < config.closeup_probability:
-        box_xyxy = _closeup_box(box_xyxy, joints_px, rng)
-    box = fit_box(np.asarray(box_xyxy, np.float64))
-    centre, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
-    centre = centre + size * rng.uniform(-config.shift, config.shift, 2)
-    size = size * (1 + config.scale * rng.uniform(-1, 1))
-    box = np.concatenate([centre - size / 2, centre + size / 2])
-    angle = 0.0
-    if rng.random() < config.rotation_probability:
-        limit = config.rotation_limit_deg
-        angle = float(np.clip(rng.normal(0, config.rotation_sigma_deg), -limit, limit))
-    flip = bool(rng.random() < config.flip_probability)
-    return crop_affine(box, np.radians(angle), flip=flip, out_hw=CROP_HW)[0]
-
-
-_UPPER = [JOINTS_137.index(n) for n in ("L_Hip", "R_Hip", "L_Shoulder", "R_Shoulder", "L_Elbow", "R_Elbow", "Nose")]
-_HEAD = [JOINTS_137.index(n) for n in ("L_Shoulder", "R_Shoulder", "Neck", "Nose", "L_Ear", "R_Ear", "L_Eye", "R_Eye")]
-
-
-def _closeup_box(box_xyxy: np.ndarray, joints_px: np.ndarray, rng: Generator) -> np.ndarray:
-    """A detector's box when only the upper body, or head and shoulders, are in the photo."""
-    points = joints_px[_UPPER if rng.random() < 0.7 else _HEAD]
-    low, high = points.min(0), points.max(0)
-    margin = (0.15 + 0.2 * rng.random()) * np.maximum(high - low, 0.3 * (high - low).max())
-    low, high = np.maximum(low - margin, box_xyxy[:2]), np.minimum(high + margin, box_xyxy[2:])
-    if (high - low).min() < 12:
-        return box_xyxy
-    return np.concatenate([low, high])
 
 
 def warp_layer(

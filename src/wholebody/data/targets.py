@@ -27,24 +27,32 @@ def crop_targets(sample: Sample, crop_from_image: np.ndarray, crop_hw: tuple[int
         rotations (53, 3, 3): ROTATIONS_53 as matrices, the root's in the (rotated, mirrored) camera frame;
         rotation_valid (53,); betas (10,), expression (10,); joints_cam (137, 3): metres, camera frame, pelvis at the
         origin; joints_crop (137, 2): pixels of the crop; joint_valid (137,): known; joint_inside (137,): known and
-        inside the crop; boxes (3, 4): xyxy crop pixels of BOX_PARTS, tight around the part's joints; box_valid (3,):
-        the whole box lies in the crop.
+        inside the crop; joint_cam_valid (137,): known in space, and so is the pelvis; boxes (3, 4): xyxy crop pixels
+        of BOX_PARTS, tight around the part's joints; box_valid (3,): the whole box lies in the crop; focal_crop (2,),
+        principal_crop (2,): the camera that sees the turned joints in the crop, zeros where camera_valid () is 0;
+        shape_valid (), expression_valid ().
     """
     linear = crop_from_image[:, :2].astype(np.float64)
     mirrored = np.linalg.det(linear) < 0
     joints_crop = sample.joints_px @ linear.T + crop_from_image[:, 2]
     joints_cam = sample.joints_cam - sample.joints_cam[JOINTS_137.index("Pelvis")]
     rotations, rotation_valid = sample.rotations_53()
-    known = sample.joint_valid.astype(bool)
+    known, known_cam = sample.joint_valid.astype(bool), sample.joint_cam_known
+    known_cam = known_cam & known_cam[JOINTS_137.index("Pelvis")]
     if mirrored:
         swap, swap_rotations = flip_permutation(JOINTS_137), flip_permutation(ROTATIONS_53)
         joints_crop, joints_cam, known = joints_crop[swap], joints_cam[swap] * [-1, 1, 1], known[swap]
+        known_cam = known_cam[swap]
         mirror = np.diag([-1.0, 1.0, 1.0])
         rotations, rotation_valid = mirror @ rotations[swap_rotations] @ mirror, rotation_valid[swap_rotations]
         linear = linear @ mirror[:2, :2]
     angle = np.arctan2(linear[1, 0], linear[0, 0])
     about_z = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     joints_cam = joints_cam @ about_z.T
+    # Exact for square pixels; where a set's are not quite square, no pinhole camera sees a rotated crop exactly.
+    turn = about_z[:2, :2] @ np.diag([-1.0 if mirrored else 1.0, 1.0])
+    focal = (crop_from_image[:, :2] @ np.diag(sample.focal_px) @ turn.T).diagonal()
+    principal = crop_from_image[:, :2] @ sample.principal_px + crop_from_image[:, 2]
     rotations = np.concatenate([about_z[None] @ rotations[:1], rotations[1:]])
 
     height, width = crop_hw
@@ -59,8 +67,14 @@ def crop_targets(sample: Sample, crop_from_image: np.ndarray, crop_hw: tuple[int
         "joints_crop": joints_crop.astype(np.float32),
         "joint_valid": known.astype(np.float32),
         "joint_inside": inside.astype(np.float32),
+        "joint_cam_valid": known_cam.astype(np.float32),
         "boxes": np.stack(boxes).astype(np.float32),
         "box_valid": np.array(box_valid, np.float32),
+        "focal_crop": (focal * sample.camera_valid).astype(np.float32),
+        "principal_crop": (principal * sample.camera_valid).astype(np.float32),
+        "camera_valid": np.array(sample.camera_valid, np.float32),
+        "shape_valid": np.array(sample.shape_valid, np.float32),
+        "expression_valid": np.array(sample.expression_valid, np.float32),
     }
 
 

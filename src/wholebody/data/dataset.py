@@ -1,0 +1,205 @@
+"""Training samples from sets of real pictures: from indices and picture files to batches.
+
+Sample number n is a function of (seed, n) alone: a run resumes by starting at a number, and neither the number of
+loader processes nor their order changes what is seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch.utils.data import Dataset
+
+from wholebody.data.augment import CROP_HW, PUBLISHED, AugmentConfig, occlude, own_texture, photometric, random_crop
+from wholebody.data.decode import crop_picture, read_picture
+from wholebody.data.index import Index, index_path
+from wholebody.data.mixing import Mixture, by_weight, equal_length, one_after_another
+from wholebody.data.sample import Sample
+from wholebody.data.targets import crop_targets
+from wholebody.errors import BadInput
+
+MIXES = ("equal", "all", "weights")
+TARGETS = ("crop", "published", "both")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SetConfig:
+    """One set of a mixture."""
+
+    name: str
+    """In `readers.READERS`, and of its folder."""
+    split: str = "train"
+    folder: str = ""
+    """Where its pictures or tars lie; an address that fsspec knows (`s3://...`) may hold tars. Empty: ROOT/NAME."""
+    index: str = ""
+    """Its index; empty: ROOT/index/NAME-SPLIT.arrow, or FOLDER/NAME-SPLIT.arrow where `folder` is given."""
+    weight: float = 1.0
+    """In the mix "weights"."""
+    group: str = ""
+    """In the mix "equal": sets of one group are as one set. Empty: a group of its own."""
+
+
+@dataclass(frozen=True)
+class PeopleDataConfig:
+    """Which sets, how they are mixed, and how a person becomes a sample."""
+
+    sets: tuple[SetConfig, ...]
+    root: str = "dataset"
+    """The folder with all sets."""
+    mix: str = "equal"
+    """"equal": every group as often as the longest; "all": everybody once; "weights": each set by its weight."""
+    epoch_length: int = 0
+    """In the mix "weights"; 0: as many samples as there are people."""
+    picture_hw: tuple[int, int] = (256, 192)
+    """Pixels of the crop as the network sees it; published networks take (512, 384), or every second pixel of it."""
+    antialias: bool = True
+    """False: crops are sampled as published, with every pixel of a picture decoded. Published weights saw those."""
+    targets: str = "crop"
+    """"crop": those of `targets.crop_targets`; "published": those of `published_targets`; "both"."""
+    body: str = "smplx"
+    """Whose parameters are learnt: those of another body are masked. Empty: all."""
+    augment: AugmentConfig = PUBLISHED
+    broken_limit: int = 100
+    """So many pictures may be unreadable (each is named in the log and replaced) before that is an error."""
+
+
+class PeopleDataset(Dataset):
+    """`self[n]` is sample n: `image` (picture_h, picture_w, 3) uint8 RGB, `box_height` (of the person's box, in pixels
+    of the crop), `flat_hand` (hand rotations are measured from the flat hand) and the targets, in the frame of
+    `CROP_HW`.
+
+    n may be any number: epoch after epoch, each of `epoch_length` samples. `length` is what `len` says, one epoch if 0.
+    """
+
+    def __init__(self, config: PeopleDataConfig, seed: int = 0, length: int = 0):
+        for value, known, what in ((config.mix, MIXES, "mix"), (config.targets, TARGETS, "targets")):
+            if value not in known:
+                raise BadInput(f"data.{what} is {value!r}: use one of {', '.join(known)}")
+        if not config.sets:
+            raise BadInput("data.sets is empty: name at least one set")
+        self.config, self.seed = config, seed
+        self.indices = [Index(_index_path(config, one)) for one in config.sets]
+        self.folders = [one.folder or str(Path(config.root) / one.name) for one in config.sets]
+        self.mixture, self._order = _mixture(config, [len(index) for index in self.indices], seed)
+        self.length = length or self.epoch_length
+        # A flag for each picture (by a hash of its name), shared by all loader processes: counted once, without locks.
+        self._broken = torch.zeros(1 << 20, dtype=torch.uint8).share_memory_()
+
+    def __len__(self) -> int:
+        return self.length
+
+    @property
+    def epoch_length(self) -> int:
+        return self.mixture.epoch_length
+
+    @property
+    def broken(self) -> int:
+        """How many pictures could not be read until now, by all loader processes."""
+        return int(self._broken.sum())
+
+    def place(self, number: int) -> tuple[int, int]:
+        """(set, person in it) of sample `number`."""
+        which, row = self.mixture[number]
+        return self._order[which], row
+
+    def person(self, number: int) -> Sample:
+        """Whom sample `number` shows (if the picture can be read), without picture: for messages and statistics."""
+        which, row = self.place(number)
+        return self.indices[which][row]
+
+    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
+        which, row = self.place(number)
+        for attempt in range(self.config.broken_limit + 2):
+            sample = self.indices[which][row]
+            try:
+                return self.sample(sample, self.folders[which], np.random.default_rng((self.seed, 0, number)))
+            except BadInput as error:
+                self._count_broken(sample, self.folders[which], error)
+            row = int(np.random.default_rng((self.seed, 2, number, attempt)).integers(len(self.indices[which])))
+        raise BadInput(f"{self.config.sets[which].name}: no readable picture found in {attempt + 1} tries")
+
+    def _count_broken(self, sample: Sample, folder: str, error: BadInput) -> None:
+        key = zlib.crc32(f"{folder}/{sample.image_path}".encode()) % len(self._broken)
+        known = bool(self._broken[key])
+        self._broken[key] = 1
+        count, limit = self.broken, self.config.broken_limit
+        if count > limit:
+            raise BadInput(
+                f"{count} pictures cannot be used, and data.broken_limit is {limit}. The last: {error} "
+                f"`wholebody data check {self.config.root}` says what is missing."
+            ) from error
+        if not known:
+            log.warning("%s %s is replaced (%d of at most %d): %s", sample.dataset, sample.id, count, limit, error)
+
+    def sample(self, sample: Sample, folder: str, rng: Generator) -> dict[str, np.ndarray]:
+        """What `self[n]` gives, of any person; the random numbers decide about framing and changes of the picture."""
+        config, augment = self.config, self.config.augment
+        if not sample.image_path:
+            raise BadInput(
+                f"{sample.dataset} {sample.id}: the index names no picture of this person; index the set again"
+            )
+        data = read_picture(folder, sample.image_path)
+        name = f"{folder}/{sample.image_path}"
+        sample = _for_body(sample, config.body)
+        crop_from_image = random_crop(sample.box_xyxy, sample.joints_px, rng, augment, sample.joint_valid)
+        height, width = config.picture_hw
+        to_picture = np.diag([width / CROP_HW[1], height / CROP_HW[0]]) @ crop_from_image
+        picture = crop_picture(data, to_picture, config.picture_hw, name, config.antialias)
+        if augment.occlude_probability and rng.random() < augment.occlude_probability:
+            picture = occlude(picture, own_texture(picture, rng), rng)
+        picture = photometric(picture, rng, augment)
+        box_height = (sample.box_xyxy[3] - sample.box_xyxy[1]) * np.sqrt(abs(np.linalg.det(crop_from_image[:, :2])))
+        result: dict[str, Any] = {"image": picture, "box_height": np.asarray(box_height, np.float32)}
+        result["flat_hand"] = np.asarray(sample.flat_hand, np.float32)
+        if config.targets != "published":
+            result |= crop_targets(sample, crop_from_image, CROP_HW)
+        if config.targets != "crop":
+            result |= self._published(sample, crop_from_image)
+        return result
+
+    def _published(self, sample: Sample, crop_from_image: np.ndarray) -> dict[str, np.ndarray]:
+        from wholebody.data.published_targets import published_targets
+
+        return published_targets(sample, crop_from_image)
+
+
+def _index_path(config: PeopleDataConfig, one: SetConfig) -> Path:
+    if one.index:
+        return Path(one.index)
+    return (
+        Path(one.folder) / f"{one.name}-{one.split}.arrow"
+        if one.folder
+        else index_path(config.root, one.name, one.split)
+    )
+
+
+def _mixture(config: PeopleDataConfig, lengths: Sequence[int], seed: int) -> tuple[Mixture, list[int]]:
+    """The mixture, and which of the configured sets each of its sets is."""
+    order = list(range(len(lengths)))
+    if config.mix == "all":
+        return one_after_another(lengths, seed), order
+    if config.mix == "weights":
+        return by_weight(lengths, [one.weight for one in config.sets], config.epoch_length, seed), order
+    groups: dict[str, list[int]] = {}
+    for number, one in enumerate(config.sets):
+        groups.setdefault(one.group or f"\0{number}", []).append(number)
+    mixture = equal_length([[lengths[number] for number in group] for group in groups.values()], seed)
+    return mixture, [number for group in groups.values() for number in group]
+
+
+def _for_body(sample: Sample, body: str) -> Sample:
+    """Parameters of another body are unknown. SMPL's joints turn as SMPL-X's do, its shape is another."""
+    if not body or sample.body == body:
+        return sample
+    if {sample.body, body} == {"smpl", "smplx"}:
+        return replace(sample, shape_valid=False, expression_valid=False)
+    return replace(sample, pose_valid=np.zeros(55, bool), shape_valid=False, expression_valid=False)

@@ -1,0 +1,317 @@
+"""The people of a set in one file that is mapped into memory, not read: a million open in a moment.
+
+`wholebody data index` writes `index/SET-SPLIT.arrow` beside the sets, an Arrow file that any Arrow library opens. Names
+are columns of text; everything numeric of a person is one record of fixed size, so that a person in the middle of a
+million costs one or two pages of the disk. The fields of a record are in the file's metadata, as numpy's `descr`.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from wholebody.data.readers import READERS, ReaderInfo, reader
+from wholebody.data.sample import Sample
+from wholebody.errors import BadInput, OutputError
+
+VERSION = 1
+ROWS = 2048
+"""People per batch of the file; all batches but the last are of this length."""
+TEXTS = ("id", "dataset", "image_path", "mesh_path", "body", "gender")
+_OPTIONAL = ("frame_xyxy", "joint_cam_valid", "extrinsic_rotation", "image_hw")
+"""Fields of `Sample` that may be None: `has_NAME` tells."""
+_NUMBERS: dict[str, tuple[int, ...]] = {
+    "box_xyxy": (4,), "focal_px": (2,), "principal_px": (2,), "full_pose": (55, 3), "betas": (10,), "expression": (10,),
+    "transl": (3,), "joints_px": (137, 2), "joints_cam": (137, 3), "left_hand_box": (4,), "right_hand_box": (4,),
+    "face_box": (4,), "frame_xyxy": (4,), "extrinsic_rotation": (3, 3), "kid": (), "image_hw": (2,),
+}  # fmt: skip
+_TRUTHS: dict[str, tuple[int, ...]] = {
+    "joint_valid": (137,), "joint_visible": (137,), "joint_cam_valid": (137,), "part_valid": (3,), "pose_valid": (55,),
+    "shape_valid": (), "expression_valid": (), "camera_valid": (), "flat_hand": (),
+}  # fmt: skip
+RECORD = np.dtype(
+    [(name, "<f4", shape) for name, shape in _NUMBERS.items()]
+    + [(name, "u1", shape) for name, shape in _TRUTHS.items()]
+    + [(f"has_{name}", "u1", ()) for name in _OPTIONAL]
+)
+"""One person's numbers; lengths and units as in `Sample`, float32."""
+
+
+def pack(sample: Sample) -> tuple[np.ndarray, dict[str, str | None]]:
+    """A person's record (of type `RECORD`, no dimensions) and texts. The picture and mask are left out."""
+    record = np.zeros((), RECORD)
+    for name in RECORD.names or ():
+        if name.startswith("has_"):
+            record[name] = getattr(sample, name[4:]) is not None
+        elif (value := getattr(sample, name)) is not None:
+            if np.shape(value) != RECORD[name].shape:
+                raise BadInput(f"{_who(sample)}: {name} must have shape {RECORD[name].shape}, not {np.shape(value)}")
+            if not np.isfinite(value).all():
+                raise BadInput(f"{_who(sample)}: {name} holds a number that is not finite; download its files again")
+            record[name] = value
+    return record, {name: getattr(sample, name) for name in TEXTS}
+
+
+def _who(sample: Sample) -> str:
+    return f"{sample.dataset} {sample.id}"
+
+
+def unpack(record: np.ndarray, texts: dict[str, str | None]) -> Sample:
+    """The person of a record; arrays are its own (float32 and bool), not views of the file."""
+    values: dict[str, Any] = {}
+    for name in RECORD.names or ():
+        if not name.startswith("has_"):
+            value = record[name]
+            values[name] = value.astype(bool) if name in _TRUTHS else np.array(value)
+            if not RECORD[name].shape:
+                values[name] = values[name].item()
+    for name in _OPTIONAL:
+        if not record[f"has_{name}"]:
+            values[name] = None
+    if values["image_hw"] is not None:
+        values["image_hw"] = tuple(int(side) for side in values["image_hw"])
+    return Sample(**values, **texts)  # type: ignore[arg-type]
+
+
+class IndexWriter:
+    """Writes people one after the other; the file appears whole when the `with` block ends, or not at all.
+
+    Raises OutputError where the disk is full or may not be written.
+    """
+
+    def __init__(self, path: str | Path, about: dict[str, Any] | None = None):
+        self.path = Path(path)
+        self.about = about or {}
+        self.count = 0
+        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self._records = np.zeros(ROWS, RECORD)
+        self._texts: dict[str, list[str | None]] = {name: [] for name in TEXTS}
+
+    def __enter__(self) -> IndexWriter:
+        import pyarrow as pa
+
+        columns = [pa.field(name, pa.string()) for name in TEXTS]
+        columns.append(pa.field("record", pa.binary(RECORD.itemsize), nullable=False))
+        about = {"wholebody_index": VERSION, "record": RECORD.descr, **self.about}
+        self._schema = pa.schema(columns, {key: json.dumps(value) for key, value in about.items()})
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = _open(self._partial)
+            self._sink = pa.ipc.new_file(self._file, self._schema)
+        except OSError as error:
+            raise self._failed(error) from error
+        return self
+
+    def add(self, sample: Sample) -> None:
+        record, texts = pack(sample)
+        self._records[len(self._texts["id"])] = record
+        for name, text in texts.items():
+            self._texts[name].append(text)
+        self.count += 1
+        if len(self._texts["id"]) == ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        count = len(self._texts["id"])
+        if not count:
+            return
+        records = pa.py_buffer(self._records[:count].tobytes())
+        columns = [pa.array(self._texts[name], pa.string()) for name in TEXTS]
+        columns.append(pa.FixedSizeBinaryArray.from_buffers(pa.binary(RECORD.itemsize), count, [None, records]))
+        try:
+            self._sink.write_batch(pa.record_batch(columns, schema=self._schema))
+        except OSError as error:
+            raise self._failed(error) from error
+        self._texts = {name: [] for name in TEXTS}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._flush()
+                self._sink.close()
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                os.replace(self._partial, self.path)
+        except OSError as failed:
+            raise self._failed(failed) from failed
+        finally:
+            if not self._file.closed:
+                try:
+                    self._file.close()
+                except OSError:
+                    pass  # a full disk, reported already
+            self._partial.unlink(missing_ok=True)
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"{self.path}: cannot write the index ({error.strerror or error}). What was there before is "
+            "unchanged; make room or choose another place with --out."
+        )
+
+
+def _open(path: Path) -> IO[bytes]:
+    return open(path, "wb")
+
+
+def write_index(samples: Iterable[Sample], path: str | Path, **about: Any) -> Path:
+    """An index of any people, in their order. `about`: what to note in the file's metadata."""
+    with IndexWriter(path, about) as writer:
+        for sample in samples:
+            writer.add(sample)
+    return writer.path
+
+
+def index_path(root: str | Path, dataset: str, split: str) -> Path:
+    """Where the index of a set's split lies, given the folder with all sets."""
+    return Path(root) / "index" / f"{dataset}-{split}.arrow"
+
+
+def build_index(dataset: str, root: str | Path, split: str, out: str | Path | None = None, **options: Any) -> Path:
+    """Read a set and write its index.
+
+    Args:
+        dataset: a name in `readers.READERS`.
+        root: the set's own folder.
+        out: the file to write; None: `index/SET-SPLIT.arrow` beside the set's folder.
+        options: of the reader.
+    """
+    root = Path(root)
+    path = index_path(root.parent, dataset, split) if out is None else Path(out)
+    return write_index(reader(dataset).read(root, split, **options), path, dataset=dataset, split=split)
+
+
+class Index:
+    """The people of an index by number: `len(index)`, `index[i]` -> `Sample` without picture.
+
+    Only what is looked at comes into memory, and it does not stay: every so often the pages that were read are given
+    back, for the operating system keeps them as long as it has room. Safe in forked and in spawned processes.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._attach()
+
+    def _attach(self) -> None:
+        import pyarrow as pa
+
+        try:
+            with open(self.path, "rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+            why = getattr(error, "strerror", None) or "it is empty"
+            raise BadInput(f"{self.path}: no index can be read ({why}). Make it: wholebody data index ROOT") from error
+        try:
+            self._reader = pa.ipc.open_file(pa.py_buffer(self._map))
+            about = {key.decode(): json.loads(value) for key, value in (self._reader.schema.metadata or {}).items()}
+            version = about["wholebody_index"]
+            dtype = np.dtype([(name, kind, *(tuple(s) for s in shape)) for name, kind, *shape in about["record"]])
+            batches = self._reader.num_record_batches
+            last = self._reader.get_batch(batches - 1).num_rows if batches else 0
+        except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
+            raise BadInput(
+                f"{self.path}: truncated, or not an index ({error}). Make it again: wholebody data index ROOT"
+            ) from error
+        if version != VERSION or dtype != RECORD:
+            raise BadInput(f"{self.path}: an index of another version. Make it again: wholebody data index ROOT")
+        self.about = about
+        self._length = max(batches - 1, 0) * ROWS + last
+        self._batches: dict[int, Any] = {}
+        self._reads = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, number: int) -> Sample:
+        texts, records, row = self._place(number)
+        sample = unpack(records[row], {name: column[row].as_py() for name, column in zip(TEXTS, texts, strict=True)})
+        self._reads += 1
+        if self._reads % 64 == 0:  # a page that is touched brings its neighbours: 64 people can hold 60 MB
+            self.forget()
+        return sample
+
+    def image_path(self, number: int) -> str | None:
+        texts, _, row = self._place(number)
+        return texts[TEXTS.index("image_path")][row].as_py()
+
+    def records(self) -> Iterator[np.ndarray]:
+        """All numbers, in pieces (N,) of type `RECORD`, for statistics; views of the file."""
+        for start in range(0, len(self), ROWS):
+            yield self._place(start)[1]
+            self.forget()
+
+    def _place(self, number: int) -> tuple[list[Any], np.ndarray, int]:
+        if not 0 <= number < len(self):
+            raise IndexError(f"person {number} of {len(self)} in {self.path}")
+        batch, row = divmod(number, ROWS)
+        if batch not in self._batches:
+            columns = self._reader.get_batch(batch)
+            records = np.frombuffer(columns.column("record").buffers()[1], RECORD, columns.num_rows)
+            self._batches[batch] = ([columns.column(name) for name in TEXTS], records)
+        texts, records = self._batches[batch]
+        return texts, records, row
+
+    def forget(self) -> None:
+        """Give back the pages of the file that this process has touched; they are read again when needed."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path = state["path"]
+        self._attach()
+
+
+def run_index(root: Path, sets: Sequence[str] = (), out: Path | None = None) -> Iterator[str]:
+    """The command: index the named sets, or all whose folder is in `root`; one line for each split.
+
+    A set is `NAME` or `NAME:SPLIT`. Raises BadInput if a named one cannot be read, or if nothing is there.
+    """
+    named = [name.partition(":") for name in sets]
+    chosen = [(reader(name), split) for name, _, split in named] if named else [(i, "") for i in READERS.values()]
+    found = False
+    for info, only in chosen:
+        folder = root / info.name
+        if not folder.is_dir():
+            if named:
+                raise BadInput(f"{folder}: no such folder. {info.name} comes from: {info.source}")
+            continue
+        for split in [only] if only else info.splits:
+            if not only and not _is_there(info, folder, split):
+                yield f"{info.name} {split}: left out, files are missing: `wholebody data check {root}` names them"
+                continue
+            begin = time.perf_counter()
+            target = index_path(root, info.name, split) if out is None else out / f"{info.name}-{split}.arrow"
+            path = build_index(info.name, folder, split, target)
+            count, seconds = len(Index(path)), time.perf_counter() - begin
+            size = path.stat().st_size / 1e6
+            yield f"{info.name} {split}: {count:,} people in {seconds:.1f} s -> {path} ({size:.1f} MB)"
+            found = True
+    if not found:
+        raise BadInput(
+            f"{root}: nothing to index. Sets lie there in folders of their own: {', '.join(READERS)}. "
+            f"`wholebody data check {root}` says what is missing and where each comes from."
+        )
+
+
+def _is_there(info: ReaderInfo, folder: Path, split: str) -> bool:
+    """The annotation files of a split are there; pictures may come later."""
+    needed = [pattern.split("|") for pattern in info.files.get(split, ()) if Path(pattern).suffix in (".json", ".npz")]
+    return all(any(any(folder.glob(name)) for name in names) for names in needed)

@@ -1,0 +1,261 @@
+"""Sets as WebDataset tars, for object storage and file systems that dislike many small files.
+
+`wholebody data shard` writes `SET-SPLIT-000000.tar`, ... with three members for each picture: `KEY.jpg` (the file as it
+is), `KEY.npy` (one `index.RECORD` for each of its people) and `KEY.json` (their names); the `webdataset` package reads
+them too. Beside them lies an index whose pictures are places in the tars, `SET-SPLIT-000000.tar:OFFSET+SIZE`: training
+reads a sample by one seek, or one range request, so that order and resuming are those of plain files.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import numpy as np
+
+from wholebody.data.index import RECORD, TEXTS, Index, index_path, pack, unpack, write_index
+from wholebody.data.sample import Sample
+from wholebody.errors import BadInput, OutputError
+
+_MEMBER = re.compile(r"(?P<shard>[^/\\:]+\.tar):(?P<offset>\d+)\+(?P<size>\d+)")
+_KEY = re.compile(r"(?P<key>\d+)\.(?P<kind>[a-z0-9]+)")
+_ANNOTATIONS = ("npy", "json")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A place in a tar: where a file's bytes begin, and how many they are."""
+
+    shard: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.shard}:{self.offset}+{self.size}"
+
+
+def split_member(path: str) -> Member | None:
+    """The place in a tar that an index's path names; None: it is an ordinary path."""
+    found = _MEMBER.fullmatch(path)
+    return Member(found["shard"], int(found["offset"]), int(found["size"])) if found else None
+
+
+def read_member(root: str, member: Member) -> bytes:
+    """The bytes of a member; `root` is a folder or the address of one that fsspec knows (`s3://...`, `https://...`)."""
+    if "://" in root:
+        import fsspec
+
+        system, place = fsspec.url_to_fs(f"{root.rstrip('/')}/{member.shard}")
+        data = system.cat_file(place, start=member.offset, end=member.offset + member.size)
+    else:
+        with open(Path(root) / member.shard, "rb") as file:
+            data = os.pread(file.fileno(), member.size, member.offset)
+    if len(data) != member.size:
+        raise BadInput(f"{root}/{member.shard}: is cut off; copy it again or make it again: wholebody data shard")
+    return data
+
+
+def write_shards(
+    index: Index, root: Path, out: Path, name: str, size: int = 256 << 20, problems: list[str] | None = None
+) -> Path:
+    """Write tars of at most about `size` bytes with the people of an index, and their index. Returns the index's path.
+
+    Args:
+        root: the folder that the index's pictures are in.
+        name: of the set and split, as "MSCOCO-train".
+        problems: pictures that cannot be read are named here and left out; None: they are an error.
+    """
+    writer = _Writer(out, name, size)
+    with writer:
+        for path, people in _by_picture(index):
+            try:
+                data = (root / path).read_bytes()
+            except OSError as error:
+                if problems is None:
+                    raise BadInput(f"{root / path}: cannot read the picture ({error.strerror or error})") from error
+                problems.append(f"{root / path}: {error.strerror or error}")
+                continue
+            writer.add(PurePosixPath(path).suffix.lower().lstrip("."), data, people)
+    if not writer.names:
+        raise BadInput(f"{root}: none of the {len(index):,} people's pictures can be read, nothing was written")
+    about = {key: index.about[key] for key in ("dataset", "split") if key in index.about}
+    return write_index(read_shards(out / name for name in writer.names), out / f"{name}.arrow", **about)
+
+
+def _by_picture(index: Index) -> Iterator[tuple[str, list[Sample]]]:
+    """Pictures with all their people, in the order of their names."""
+    paths = [index.image_path(number) or "" for number in range(len(index))]
+    order = sorted(
+        (number for number in range(len(index)) if paths[number]), key=lambda number: (paths[number], number)
+    )
+    start = 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or paths[order[end]] != paths[order[start]]:
+            yield paths[order[start]], [index[number] for number in order[start:end]]
+            start = end
+
+
+class _Writer:
+    """Tars one after the other, each complete or absent."""
+
+    def __init__(self, out: Path, name: str, size: int):
+        self.out, self.name, self.size = out, name, size
+        self.names: list[str] = []
+        self._key = 0
+        self._written = 0
+        self._tar: tarfile.TarFile | None = None
+        self._file: IO[bytes] | None = None
+        self._partial = out / f".{name}.{os.getpid()}.partial"
+
+    def __enter__(self) -> _Writer:
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._failed(error) from error
+        return self
+
+    def add(self, suffix: str, picture: bytes, people: list[Sample]) -> None:
+        packed = [pack(sample) for sample in people]
+        records = io.BytesIO()
+        np.save(records, np.stack([record for record, _ in packed]), allow_pickle=False)
+        texts = json.dumps([names for _, names in packed]).encode()
+        try:
+            if self._tar is None:
+                self._file = _open(self._partial)
+                self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
+                self._written = 0
+            for kind, data in (("json", texts), ("npy", records.getvalue()), (suffix, picture)):
+                entry = tarfile.TarInfo(f"{self._key:09d}.{kind}")
+                entry.size, entry.mode = len(data), 0o644
+                self._tar.addfile(entry, io.BytesIO(data))
+                self._written += len(data) + 1024
+            self._key += 1
+            if self._written >= self.size:
+                self._finish()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _finish(self) -> None:
+        if self._tar is None or self._file is None:
+            return
+        self._tar.close()
+        self._file.close()
+        path = self.out / f"{self.name}-{len(self.names):06d}.tar"
+        os.replace(self._partial, path)
+        self.names.append(path.name)
+        self._tar = None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        except OSError as failed:
+            raise self._failed(failed) from failed
+        finally:
+            if self._file is not None and not self._file.closed:
+                try:
+                    self._file.close()
+                except OSError:
+                    pass  # a full disk, reported already
+            self._partial.unlink(missing_ok=True)
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"{self.out}: cannot write a tar ({error.strerror or error}). The tars that are there are whole; make room "
+            "and run the command again."
+        )
+
+
+def _open(path: Path) -> IO[bytes]:
+    return open(path, "wb")
+
+
+def read_shards(paths: Iterable[Path]) -> Iterator[Sample]:
+    """The people in tars; `image_path` is the place of the picture in its tar. Nothing is unpacked.
+
+    Raises BadInput for a tar that is cut off or holds anything but what `write_shards` writes: links, devices, names
+    that lead elsewhere, pickles.
+    """
+    for path in paths:
+        group: dict[str, tarfile.TarInfo] = {}
+        key = ""
+        try:
+            with tarfile.open(path, "r:") as tar:
+                for entry in tar:
+                    name = _KEY.fullmatch(entry.name)
+                    if not name or not entry.isreg():
+                        raise BadInput(
+                            f"{path}: member {entry.name!r} is no file of a person's (NUMBER.jpg, .npy, .json); a tar "
+                            "that holds other things is refused"
+                        )
+                    if name["key"] != key:
+                        yield from _people(path, tar, group)
+                        key, group = name["key"], {}
+                    if name["kind"] in group:
+                        raise BadInput(f"{path}: member {entry.name!r} is there twice")
+                    group[name["kind"]] = entry
+                yield from _people(path, tar, group)
+        except (OSError, tarfile.TarError) as error:
+            raise BadInput(f"{path}: not a tar, or cut off ({error}); copy it again or make it again") from error
+
+
+def _people(path: Path, tar: tarfile.TarFile, group: dict[str, tarfile.TarInfo]) -> Iterator[Sample]:
+    if not group:
+        return
+    pictures = [entry for kind, entry in group.items() if kind not in _ANNOTATIONS]
+    if len(pictures) != 1 or any(kind not in group for kind in _ANNOTATIONS):
+        names = ", ".join(entry.name for entry in group.values())
+        raise BadInput(f"{path}: a picture with its .npy and .json belong together, found only {names}; is it cut off?")
+    name = group["npy"].name
+    try:
+        records, texts = (tar.extractfile(group[kind]).read() for kind in _ANNOTATIONS)  # type: ignore[union-attr]
+        rows = np.load(io.BytesIO(records), allow_pickle=False)
+        if rows.dtype != RECORD or rows.ndim != 1:
+            raise ValueError(f"{name} holds no people of this version")
+        people = [
+            unpack(row, {key: names[key] for key in TEXTS}) for row, names in zip(rows, json.loads(texts), strict=True)
+        ]
+    except (ValueError, KeyError, TypeError, EOFError) as error:
+        raise BadInput(f"{path}: the people of {name} cannot be read ({error}); make the tars again") from error
+    place = Member(path.name, pictures[0].offset_data, pictures[0].size)
+    for sample in people:
+        mesh = sample.mesh_path
+        if mesh is not None and (
+            PurePosixPath(mesh).is_absolute() or ".." in PurePosixPath(mesh).parts or "\\" in mesh
+        ):
+            raise BadInput(f"{path}: the mesh {mesh!r} of {sample.id} lies outside of the set's folder; refused")
+        yield replace(sample, image_path=str(place))
+
+
+def run_shard(root: Path, sets: list[str], out: Path, size: int, problems: list[str]) -> Iterator[str]:
+    """The command: tars of sets (`NAME` or `NAME:SPLIT`) that `wholebody data index` has indexed; one line for each."""
+    from wholebody.data.readers import reader
+
+    for chosen in sets:
+        dataset, _, only = chosen.partition(":")
+        info = reader(dataset)
+        there = [split for split in ([only] if only else info.splits) if index_path(root, dataset, split).exists()]
+        if not there:
+            raise BadInput(f"{chosen}: no index in {root / 'index'}; first run: wholebody data index {root} {chosen}")
+        for split in there:
+            index = Index(index_path(root, dataset, split))
+            path = write_shards(index, root / dataset, out, f"{dataset}-{split}", size, problems)
+            count = f"{len(Index(path)):,} of {len(index):,} people"
+            yield f"{dataset} {split}: {count} -> {out}/{dataset}-{split}-*.tar, {path}"
+
+
+def index_tars(folder: Path) -> list[Path]:
+    """Make the indices of tars that came without, one for each set and split."""
+    sets: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*-[0-9]*.tar")):
+        sets.setdefault(path.name.rpartition("-")[0], []).append(path)
+    if not sets:
+        raise BadInput(f"{folder}: no tars named SET-SPLIT-NUMBER.tar; `wholebody data shard` writes them")
+    return [write_index(read_shards(paths), folder / f"{name}.arrow") for name, paths in sets.items()]
