@@ -35,11 +35,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"wholebody {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_predict(commands)
+    _add_annotate(commands)
     _add_info(commands)
     _add_body(commands)
     _add_checkpoint(commands)
     _add_synth(commands)
+    _add_data(commands)
     _add_train(commands)
+    _add_slurm(commands)
     _add_evaluate(commands)
     return parser
 
@@ -125,6 +128,39 @@ def predict(options: argparse.Namespace) -> int:
     return SOME_FAILED if summary.problems else OK
 
 
+def _add_annotate(commands: argparse._SubParsersAction) -> None:
+    add = _command(commands, "annotate", annotate, "label your own photos, to train on them")
+    add("folder", type=Path, metavar="DIR", help="holds `images`; gets `annotations`, see docs/fitting.md")
+    add(
+        "--keypoints",
+        default="auto",
+        metavar="FILE",
+        help="a file in COCO or COCO-WholeBody form, `mediapipe` (if installed), `movenet` (embedded); default the "
+        "better of the last two",
+    )
+    add("--split", default="train", choices=("train", "val", "test"), help="default train")
+    add("--detector", default="movenet", choices=("movenet", "rfdetr", "whole"), help="without a file; default movenet")
+    add("--model", default="t", help="as for predict")
+    add("--body", metavar="PATH", help="as for predict")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps; default auto")
+    add("--min-quality", type=float, default=0.5, metavar="Q", help="parameters from this quality on; default 0.5")
+
+
+def annotate(options: argparse.Namespace) -> int:
+    from wholebody.fitting.annotate import AnnotateConfig
+    from wholebody.fitting.annotate import annotate as run
+
+    names = ("folder", "keypoints", "split", "detector", "model", "body", "device", "min_quality")
+    result = run(AnnotateConfig(**{name: getattr(options, name) for name in names}))
+    print(
+        f"{result.pictures} pictures ({result.before} known before), {result.people} people, "
+        f"{result.with_parameters} with parameters, {len(result.problems)} failed; in {options.folder / 'annotations'}"
+    )
+    for problem in result.problems:
+        print(f"failed: {problem}", file=sys.stderr)
+    return SOME_FAILED if result.problems else OK
+
+
 def _add_info(commands: argparse._SubParsersAction) -> None:
     add = _command(commands, "info", info, "what a checkpoint, body or result file is")
     add("path", nargs="+", metavar="PATH", help="a file, a folder, or an embedded name (t, open)")
@@ -202,6 +238,30 @@ def synth(options: argparse.Namespace) -> int:
     return OK
 
 
+def _add_data(commands: argparse._SubParsersAction) -> None:
+    group = commands.add_parser("data", help="data sets").add_subparsers(required=True, metavar="ACTION")
+    add = _command(group, "check", check_data, "which data sets are there, what they hold, where to get the others")
+    add("root", type=Path, metavar="ROOT", help="the folder with MSCOCO, MPII, ..., or a single set's with --set")
+    add("--set", action="append", default=[], metavar="NAME", help="look at this set only; may be repeated")
+    add("--split", action="append", default=[], metavar="NAME", help="look at this split only; may be repeated")
+    add("--sheet", type=Path, metavar="FILE.png", help="draw a few people of each split with their truth")
+    add("--each", type=int, default=4, metavar="N", help="people of each split on the sheet; default 4")
+    add("--body", metavar="PATH", help="body files: draws the joints of fitted bodies too")
+    add("--quick", action="store_true", help="only see which files are there")
+
+
+def check_data(options: argparse.Namespace) -> int:
+    from wholebody.data.check import check, lines
+
+    reports = check(
+        options.root, options.set, options.split, options.sheet, options.each, options.body, options.quick
+    )
+    print("\n".join(lines(reports)))
+    if options.sheet:
+        print(options.sheet)
+    return OK if all(report.ok for report in reports) else SOME_FAILED
+
+
 def _add_train(commands: argparse._SubParsersAction) -> None:
     add = _command(commands, "train", train, "train a network")
     add("config", type=Path, metavar="CONFIG", help="a recipe, see configs/")
@@ -222,6 +282,63 @@ def train(options: argparse.Namespace) -> int:
     if folder is not None:
         print(folder)
     return OK
+
+
+def _add_slurm(commands: argparse._SubParsersAction) -> None:
+    text = "train and test on a Slurm cluster"
+    group = commands.add_parser("slurm", help=text).add_subparsers(required=True, metavar="ACTION")
+    add = _command(group, "train", slurm_train, "queue a run, one process per GPU")
+    add("job", metavar="JOB", help="its name, and of its folder: output/train_JOB_DATE_TIME")
+    add("gpus", type=int, metavar="NUM_GPU")
+    add("config", metavar="CONFIG", help="a recipe: a path, or a name in configs/")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the recipe")
+    add("--out", type=Path, metavar="DIR", help="the run's folder; a run that is in it goes on")
+    _add_cluster(add)
+    add = _command(group, "test", slurm_test, "queue the evaluation of a run's snapshot")
+    add("job", metavar="JOB", help="its name, and of its folder: output/test_JOB_DATE_TIME")
+    add("gpus", type=int, metavar="NUM_GPU")
+    add("run", type=Path, metavar="TRAIN_OUTPUT_DIR", help="the run's folder")
+    add("snapshot", metavar="CKPT_ID", help="N of model_dump/snapshot_N")
+    add("--testset", default="EHF", metavar="SET", help="as of `wholebody evaluate`; default EHF")
+    add("--root", metavar="DIR", help="where the test set lies")
+    add("--body", metavar="PATH", help="file or folder with SMPL-X; default: the run's")
+    _add_cluster(add)
+
+
+def _add_cluster(add) -> None:
+    add("--partition", metavar="NAME", help="default: the cluster's")
+    add("--account", metavar="NAME")
+    add("--time", type=int, default=1440, metavar="MINUTES", help="a job saves and is requeued before; default 1440")
+    add("--gpus-per-node", type=int, default=8, metavar="N", help="of the cluster; default 8")
+    add("--gres", metavar="TEXT", help="how this cluster names GPUs; `none`: as many processes on CPUs")
+
+
+def slurm_train(options: argparse.Namespace) -> int:
+    from wholebody.training.slurm import submit_training
+
+    cluster = _cluster(options)
+    submitted = submit_training(options.job, options.gpus, options.config, options.overrides, cluster, options.out)
+    print(f"job {submitted.job_id}\n{submitted.folder}")
+    return OK
+
+
+def slurm_test(options: argparse.Namespace) -> int:
+    from wholebody.training.slurm import submit_test
+
+    more = [part for name in ("root", "body") if (value := getattr(options, name)) for part in (f"--{name}", value)]
+    submitted = submit_test(
+        options.job, options.gpus, options.run, options.snapshot, options.testset, more, _cluster(options)
+    )
+    print(f"job {submitted.job_id}\n{submitted.folder}")
+    return OK
+
+
+def _cluster(options: argparse.Namespace):
+    from wholebody.training.slurm import SlurmConfig
+
+    return SlurmConfig(
+        options.partition, options.account, options.time, gpus_per_node=options.gpus_per_node, gres=options.gres
+    )
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:

@@ -17,6 +17,7 @@ from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
 from wholebody.fitting.points import TURNING, KeypointBody
 from wholebody.fitting.prior import PosePrior
+from wholebody.fitting.starts import Starts
 from wholebody.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 
 _JAW = SMPLX_JOINTS.index("jaw")
@@ -52,6 +53,10 @@ class FitConfig:
     expression_spread: float = 1.0
     steps: int = 10
     """At most, in each round."""
+    starts: int = 8
+    """Other starts than the network's answer that are tried; the likeliest after a few steps goes on."""
+    start_steps: int = 4
+    """At most, from each of these."""
     least_confidence: float = 0.05
     """Keypoints below it are left out."""
 
@@ -103,6 +108,7 @@ class Fitter:
         self.body = KeypointBody(body, dtype)
         self.prior = prior or PosePrior.load(dtype=dtype)
         self.dtype = dtype
+        self.starts = Starts(self.body, self.prior)
         open_body = body.name == "open"
         eye = torch.eye(10, dtype=dtype)
         # The statistics are those of the open body; the published space is measured in spreads already.
@@ -127,28 +133,46 @@ class Fitter:
         if not bool(torch.isfinite(keypoints_px).all()):
             raise BadInput("a keypoint that counts is not a finite number: give it confidence 0")
         evidence = (keypoints_px, confidence, size_px.to(self.dtype))
-        now, model = start, self._linearise(start, start, evidence, self.config.robust[0])
+        widest, *rounds = self.config.robust
+        model = self._linearise(start, start, evidence, widest)
         before = self._error(model.pixels, evidence)
-        for number, robust in enumerate(self.config.robust):
-            if number:
-                model = self._linearise(now, start, evidence, robust)
-            now, model = self._descend(now, model, start, evidence, robust)
+        now, model = self._descend(start, model, start, evidence, widest, self.config.steps)
+        for other in self._other_starts(start, evidence):
+            there = self._linearise(other, start, evidence, widest)
+            other, there = self._descend(other, there, start, evidence, widest, self.config.start_steps)
+            better = there.cost < model.cost
+            now, model = _choose(better, other, now), _choose_linear(better, there, model)
+        for robust in rounds:
+            model = self._linearise(now, start, evidence, robust)
+            now, model = self._descend(now, model, start, evidence, robust, self.config.steps)
         return Fitted(now, model.pixels, model.cost, self._error(model.pixels, evidence), before)
 
+    def _other_starts(self, start: Bodies, evidence: tuple[Tensor, Tensor, Tensor]) -> list[Bodies]:
+        if not self.config.starts:
+            return []
+        keypoints, confidence, _ = evidence
+        pelvis = self.body.body.rest_pelvis(start.betas, start.expression)
+        return self.starts(start, keypoints, confidence, pelvis, self.config.starts)
+
     def _descend(
-        self, now: Bodies, model: _Linear, start: Bodies, evidence: tuple[Tensor, Tensor, Tensor], robust: float
+        self,
+        now: Bodies,
+        model: _Linear,
+        start: Bodies,
+        evidence: tuple[Tensor, Tensor, Tensor],
+        robust: float,
+        steps: int,
     ) -> tuple[Bodies, _Linear]:
         """Steps that each lower the cost, person by person, until nobody gains by any."""
         damping = torch.full_like(model.cost, 1e-2)
-        for _ in range(self.config.steps):
+        for _ in range(steps):
             trial = _move(now, _solve(model, damping))
             tried = self._linearise(trial, start, evidence, robust)
             better = tried.cost < model.cost
             gain = torch.where(better, model.cost - tried.cost, 0.0)
             done = (gain < 1e-3 * (1 + model.cost)) & (better | (damping > 1e2))
             now = _choose(better, trial, now)
-            pairs = zip(vars(tried).values(), vars(model).values(), strict=True)
-            model = _Linear(*(_where(better, new, old) for new, old in pairs))
+            model = _choose_linear(better, tried, model)
             damping = torch.where(better, damping * 0.3, damping * 8).clamp(1e-6, 1e6)
             if bool(done.all()):
                 break
@@ -296,6 +320,10 @@ def _move(now: Bodies, step: Tensor) -> Bodies:
 
 def _choose(mask: Tensor, a: Bodies, b: Bodies) -> Bodies:
     return Bodies(*(_where(mask, x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True)))
+
+
+def _choose_linear(mask: Tensor, a: _Linear, b: _Linear) -> _Linear:
+    return _Linear(*(_where(mask, x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True)))
 
 
 def _where(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
