@@ -188,6 +188,29 @@ def test_occlusion_and_truncation_are_options(root):
     assert np.mean(inside[1]) < 0.97 * np.mean(inside[0])
 
 
+def test_every_forged_set_is_indexed_and_loaded(forged_root, smplx_body, standin_dir, tmp_path):
+    """From files in each set's own form to batches, by the command's own steps."""
+    from wholebody.data.index import Index, run_index
+    from wholebody.data.published_targets import MeshJoints
+
+    lines = list(run_index(forged_root / "dataset", out=tmp_path))
+    written = sorted(path.stem.rpartition("-")[::2] for path in tmp_path.glob("*.arrow"))
+    assert len(lines) >= len(written) >= 10
+    joints = MeshJoints(standin_dir)
+    small = smplx_body.subset([0])  # of one gender: reading the others takes seconds each
+    joints._bodies = {gender: small for gender in ("neutral", "male", "female")}
+    for name, split in written:
+        one = SetConfig(name, split, index=str(tmp_path / f"{name}-{split}.arrow"))
+        if not len(Index(one.index)):
+            continue
+        changes = {"sets": (one,), "targets": "both", "broken_limit": 0}
+        people = PeopleDataset(config(forged_root / "dataset", **changes), seed=1, mesh_joints=joints)
+        batch = next(iter(DataLoader(people, batch_size=2)))
+        assert batch["image"].float().std() > 5, name
+        assert batch["smplx_pose"].shape[1:] == (159,) and batch["joints_crop"].shape[1:] == (137, 2)
+        assert all(value.isfinite().all() for value in batch.values()), name
+
+
 # Broken input
 
 

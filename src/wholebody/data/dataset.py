@@ -22,6 +22,7 @@ from wholebody.data.augment import CROP_HW, PUBLISHED, AugmentConfig, occlude, o
 from wholebody.data.decode import crop_picture, read_picture
 from wholebody.data.index import Index, index_path
 from wholebody.data.mixing import Mixture, by_weight, equal_length, one_after_another
+from wholebody.data.published_targets import MeshJoints, published_targets
 from wholebody.data.sample import Sample
 from wholebody.data.targets import crop_targets
 from wholebody.errors import BadInput
@@ -78,15 +79,16 @@ class PeopleDataset(Dataset):
     `CROP_HW`.
 
     n may be any number: epoch after epoch, each of `epoch_length` samples. `length` is what `len` says, one epoch if 0.
+    `mesh_joints` poses the body that is learnt, for published targets; without it those of the mesh are masked.
     """
 
-    def __init__(self, config: PeopleDataConfig, seed: int = 0, length: int = 0):
+    def __init__(self, config: PeopleDataConfig, seed: int = 0, length: int = 0, mesh_joints: MeshJoints | None = None):
         for value, known, what in ((config.mix, MIXES, "mix"), (config.targets, TARGETS, "targets")):
             if value not in known:
                 raise BadInput(f"data.{what} is {value!r}: use one of {', '.join(known)}")
         if not config.sets:
             raise BadInput("data.sets is empty: name at least one set")
-        self.config, self.seed = config, seed
+        self.config, self.seed, self.mesh_joints = config, seed, mesh_joints
         self.indices = [Index(_index_path(config, one)) for one in config.sets]
         self.folders = [one.folder or str(Path(config.root) / one.name) for one in config.sets]
         self.mixture, self._order = _mixture(config, [len(index) for index in self.indices], seed)
@@ -167,9 +169,10 @@ class PeopleDataset(Dataset):
         return result
 
     def _published(self, sample: Sample, crop_from_image: np.ndarray) -> dict[str, np.ndarray]:
-        from wholebody.data.published_targets import published_targets
-
-        return published_targets(sample, crop_from_image)
+        if self.mesh_joints is None:
+            return published_targets(sample, crop_from_image)
+        mean = self.mesh_joints.hand_mean(sample.gender) if sample.flat_hand else None
+        return published_targets(sample, crop_from_image, self.mesh_joints(sample), mean)
 
 
 def _index_path(config: PeopleDataConfig, one: SetConfig) -> Path:
