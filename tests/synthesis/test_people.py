@@ -6,6 +6,7 @@ import pytest
 from wholebody.body.joints import SMPLX_JOINTS
 from wholebody.data.sample import axis_angle_to_matrix
 from wholebody.errors import BadInput
+from wholebody.synthesis import capture, postures
 from wholebody.synthesis import people as p
 from wholebody.synthesis.config import SynthesisConfig
 
@@ -18,7 +19,7 @@ def test_a_reaching_arm_arrives():
         target = rng.normal(0, 1, (200, 3))
         target *= (rng.uniform(0.15, 0.45, 200) / np.linalg.norm(target, axis=1))[:, None]
         pose = np.zeros((200, 22, 3))
-        pose[:, J(f"{side}_shoulder")], pose[:, J(f"{side}_elbow")] = p._two_bones(rng, target, sign)
+        pose[:, J(f"{side}_shoulder")], pose[:, J(f"{side}_elbow")] = postures.two_bones(rng, target, sign)
         points = p.forward_kinematics(pose)
         arrived = points[:, J(f"{side}_wrist")] - points[:, J(f"{side}_shoulder")]
         assert np.linalg.norm(arrived - target, axis=1).max() < 0.02  # the mean skeleton's bones are rounded to 1 cm
@@ -30,7 +31,7 @@ def test_poses_keep_their_meaning_without_heading():
     rng = np.random.default_rng(1)
     yaw = axis_angle_to_matrix(np.stack([np.zeros(50), rng.uniform(-3, 3, 50), np.zeros(50)], 1))
     tilt = axis_angle_to_matrix(rng.normal(0, 0.3, (50, 3)))
-    once, turned = p._without_heading(tilt), p._without_heading(yaw @ tilt)
+    once, turned = capture._without_heading(tilt), capture._without_heading(yaw @ tilt)
     np.testing.assert_allclose(turned, once, atol=1e-9)
     np.testing.assert_allclose(once[:, 0, 2], 0, atol=1e-9)  # faces +z: no sideways part
 
@@ -57,7 +58,7 @@ def test_fingers_curl_towards_the_palm(studio):
     codes = np.stack([p.GESTURES["flat"], p.GESTURES["fist"]])
     hand = studio.hands.pose(codes)
     rotations = np.tile(np.eye(3), (2, 55, 1, 1))
-    rotations[:, 25:40], rotations[:, 40:55] = axis_angle_to_matrix(hand), axis_angle_to_matrix(hand * p._FLIP)
+    rotations[:, 25:40], rotations[:, 40:55] = axis_angle_to_matrix(hand), axis_angle_to_matrix(hand * p.FLIP)
     zero = torch.zeros(2, 10)
     joints = studio.body.from_matrices(torch.from_numpy(rotations).float(), zero, zero).joints.numpy()
     from wholebody.body.joints import JOINTS_144

@@ -60,7 +60,8 @@ def test_alpha_is_the_silhouette_that_another_drawing_finds(studio, monkeypatch)
             cv2.fillConvexPoly(mask, triangle, 255, shift=4)
         coverage = cv2.resize(mask, (w, h), interpolation=cv2.INTER_AREA) / 255
         difference = np.abs(coverage - layer.alpha / 255)
-        assert difference.sum() < 0.03 * coverage.sum()
+        outline = ((coverage > 0) & (coverage < 1)).sum()
+        assert difference.sum() < 0.12 * outline  # four samples a pixel know its coverage to about that
         assert difference.max() < 0.7 and np.quantile(difference, 0.99) < 0.35
 
 

@@ -95,14 +95,14 @@ def _panorama_piece(rng: Generator, environments: list[Environment]) -> np.ndarr
     side = int(h * rng.uniform(0.55, 1.0))
     y, x = int(rng.integers(0, h - side + 1)), int(rng.integers(0, w))
     rolled = np.roll(panorama, -x, axis=1)[y : y + side, :side]
-    return cv2.resize(_expose(rng, rolled), (_CUT, _CUT), interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(_expose(rng, rolled), (_CUT, _CUT), interpolation=cv2.INTER_LINEAR)
 
 
 def add_grain(rng: Generator, picture: np.ndarray) -> np.ndarray:
     """Texture of some size over a smooth picture."""
     h, w = picture.shape[:2]
     size = int(np.exp(rng.uniform(np.log(1), np.log(12))))
-    noise = rng.standard_normal((h // size + 1, w // size + 1), np.float32) * np.float32(rng.uniform(0.03, 0.13)) + 1
+    noise = rng.standard_normal((h // size + 1, w // size + 1), np.float32) * np.float32(rng.uniform(0.02, 0.09)) + 1
     even = cv2.resize(noise, (w, h), interpolation=cv2.INTER_LINEAR) if size > 1 else noise[:h, :w]
     return cv2.multiply(picture, cv2.merge([even] * 3), dtype=cv2.CV_8U)
 

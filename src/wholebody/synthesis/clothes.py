@@ -304,7 +304,7 @@ def _cloth(rng: Generator, g: np.ndarray, patterned: float = 0.45) -> None:
 
 
 def _cloth_color(rng: Generator) -> np.ndarray:
-    if rng.random() < 0.68:
+    if rng.random() < 0.76:
         return (_CLOTH_TONES[rng.integers(len(_CLOTH_TONES))] * rng.normal(1, 0.12, 3) * rng.uniform(0.75, 1.2)).clip(
             3, 248
         )
@@ -312,7 +312,7 @@ def _cloth_color(rng: Generator) -> np.ndarray:
 
 
 def _any_color(rng: Generator) -> np.ndarray:
-    hue, saturation, value = rng.random(), rng.beta(1.4, 1.4), rng.uniform(0.15, 0.95)
+    hue, saturation, value = rng.random(), rng.beta(1.4, 1.8), rng.uniform(0.15, 0.95)
     ramp = np.abs((hue + np.array([0, 2 / 3, 1 / 3])) % 1 * 6 - 3) - 1
     return 255 * value * (1 - saturation * (1 - ramp.clip(0, 1)))
 

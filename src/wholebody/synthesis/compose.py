@@ -12,6 +12,7 @@ from wholebody.data.sample import Sample
 from wholebody.synthesis.backgrounds import BackgroundBank, add_grain
 from wholebody.synthesis.light import tone_map, view
 from wholebody.synthesis.render import Layer, Surroundings
+from wholebody.synthesis.shadow import darken, warp_shadow
 
 
 def compose(
@@ -34,6 +35,8 @@ def compose(
             background = add_grain(rng, background)
     else:
         background = bank.sample(rng, height, width)
+    if layer.shadow is not None and rng.random() < 0.75:
+        background = darken(background, warp_shadow(layer.shadow, np.eye(3)[:2], (height, width)))
     picture = blend(background, layer.color, mask)
     if rng.random() < occluder_fraction:
         cover = occluder(rng, sample.box_xyxy, (height, width))

@@ -1,8 +1,9 @@
 """Sets of layers on disk: people drawn once with alpha, to be composed over other backgrounds again and again.
 
-A set is a folder of shards. `layers-00000.bin` holds pictures one after the other (colour as JPEG, alpha as PNG);
-`layers-00000.npz` holds where each begins and the truth of all, stacked: the fields of `Sample`. The .npz appears
-last, so that a shard that can be seen is complete and a set can be read while it grows.
+A set is a folder of shards. `layers-00000.bin` holds pictures one after the other (colour as JPEG, alpha and, in newer
+sets, the shadow on the ground as PNG); `layers-00000.npz` holds where each begins and the truth of all, stacked: the
+fields of `Sample`. The .npz appears last, so that a shard that can be seen is complete and a set can be read while it
+grows.
 """
 
 from __future__ import annotations
@@ -69,12 +70,15 @@ class _Shard:
         return len(self.offsets)
 
     def get(self, k: int) -> Layer:
-        start, middle, end = self.offsets[k]
+        start, middle, end = self.offsets[k][:3]
         color = cv2.imdecode(self.bytes[start:middle], cv2.IMREAD_COLOR)
         alpha = cv2.imdecode(self.bytes[middle:end], cv2.IMREAD_GRAYSCALE)
         if color is None or alpha is None:
             raise BadInput(f"layer {k} of {self.path} cannot be decoded: the file is damaged; write the set again")
-        return Layer(cv2.cvtColor(color, cv2.COLOR_BGR2RGB), alpha, _sample(self.truth, k))
+        shadow = None
+        if len(self.offsets[k]) > 3 and self.offsets[k][3] > end:
+            shadow = cv2.imdecode(self.bytes[end : self.offsets[k][3]], cv2.IMREAD_GRAYSCALE)
+        return Layer(cv2.cvtColor(color, cv2.COLOR_BGR2RGB), alpha, _sample(self.truth, k), shadow)
 
 
 def write_shard(folder: str | Path, number: int, layers: Sequence[Layer], quality: int = 93) -> Path:
@@ -91,9 +95,11 @@ def write_shard(folder: str | Path, number: int, layers: Sequence[Layer], qualit
     for layer in layers:
         color = cv2.imencode(".jpg", cv2.cvtColor(layer.color, cv2.COLOR_RGB2BGR), options)[1].tobytes()
         alpha = cv2.imencode(".png", layer.alpha, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-        offsets.append((at, at + len(color), at + len(color) + len(alpha)))
-        at += len(color) + len(alpha)
-        parts += [color, alpha]
+        shadow = b"" if layer.shadow is None else cv2.imencode(".png", layer.shadow)[1].tobytes()
+        ends = np.cumsum([at, len(color), len(alpha), len(shadow)])
+        offsets.append(ends)
+        at = int(ends[-1])
+        parts += [color, alpha, shadow]
     target = folder / f"layers-{number:05d}.npz"
     try:
         with open(target.with_suffix(".bin"), "wb") as file:

@@ -216,13 +216,13 @@ def sample_lighting(rng: Generator, environment: Environment, world_from_cam: np
             direction = -world_from_cam[:, 2] + rng.normal(0, 0.25, 3)
         direction = direction / np.linalg.norm(direction)
         sun = base * rng.uniform(0.3, 2.2) * np.array([rng.uniform(0.85, 1.15), 1.0, rng.uniform(0.7, 1.2)])
-    # A sun may be a thousand times its sky; film and eyes see perhaps four.
-    sun = sun * min(1.0, 3.5 * base / max(float(sun.mean()), 1e-6))
+    # A sun may be a thousand times its sky; film and eyes see perhaps five.
+    sun = sun * min(1.0, rng.uniform(1.0, 5.0) * base / max(float(sun.mean()), 1e-6))
     # Colour casts of real maps are strong; cameras balance most of it.
     tint = sh[0] / base
-    balance = tint ** -rng.uniform(0.3, 0.9)
+    balance = tint ** -rng.uniform(0.6, 1.0)
     sh, sun = sh * balance, sun * balance
-    gain = 1.0 * np.exp(rng.normal(0, 0.28)) / (base + 0.35 * float(sun.mean()))
+    gain = 1.15 * np.exp(rng.normal(0, 0.25)) / (base + 0.35 * float(sun.mean()))
     return Lighting(
         (sh * gain).astype(np.float32), world_from_cam.astype(np.float32), (world_from_cam.T @
         direction).astype(np.float32), (sun * gain).astype(np.float32), float(gain),

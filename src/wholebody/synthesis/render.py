@@ -22,6 +22,7 @@ from wholebody.synthesis.garments import cloth_visibility
 from wholebody.synthesis.light import Environment, Lighting, load_environments, sample_lighting, tone_map
 from wholebody.synthesis.people import HandSpace, Population, PoseLibrary, sample_people
 from wholebody.synthesis.shade import bleed, light_vertices, shade_person, visible_points
+from wholebody.synthesis.shadow import cast_shadow
 from wholebody.synthesis.wardrobe import LEVELS
 from wholebody.synthesis.wearing import Wardrobe
 
@@ -32,11 +33,13 @@ BATCH = 64
 @dataclass(frozen=True)
 class Layer:
     """A person with alpha: `color` (H,W,3) uint8 RGB, meaningless but smooth where alpha is 0; `alpha` (H,W) uint8;
-    `sample` the truth in the pixels of the layer (its image and mask are None)."""
+    `sample` the truth in the pixels of the layer (its image and mask are None); `shadow` (H/4,W/4) uint8, what light
+    the ground lacks (see `shadow`), None if unknown."""
 
     color: np.ndarray
     alpha: np.ndarray
     sample: Sample
+    shadow: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,12 @@ class Studio:
         )  # fmt: skip
         bleed(color, alpha)
         sample = self._truth(framing, joints, skin_depth, full_pose, betas, expression, name)
-        return Layer(color, alpha, sample), Surroundings(environment, world_from_cam, lighting)
+        share = float(lighting.sun.mean() / (lighting.sun.mean() + lighting.sh[0].mean() + 1e-6))
+        shadow = cast_shadow(
+            points, cam_from_world[:, 1], lighting.sun_direction, share, framing.focal_px, framing.principal_px,
+            self.size_hw,
+        )  # fmt: skip
+        return Layer(color, alpha, sample, shadow), Surroundings(environment, world_from_cam, lighting)
 
     def _skin_depth(self, points: np.ndarray, framing: camera.Framing) -> np.ndarray:
         """Inverse depth of the skin alone, per sample: what clothes and hair cover still counts as seen."""

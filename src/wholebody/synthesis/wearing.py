@@ -152,11 +152,11 @@ def _clothe(rng: Generator, wardrobe: Wardrobe, item: Item, painter, **more: flo
 
 def _hue(rng: Generator) -> np.ndarray:
     """A matrix that turns hues and changes saturation, keeping greys."""
-    angle = rng.normal(0, 0.25) if rng.random() < 0.5 else rng.uniform(-np.pi, np.pi)
+    angle = rng.normal(0, 0.25) if rng.random() < 0.7 else rng.uniform(-np.pi, np.pi)
     c, s, third = np.cos(angle), np.sin(angle), 1 / 3
     a, b, d = c + (1 - c) * third, (1 - c) * third - np.sqrt(third) * s, (1 - c) * third + np.sqrt(third) * s
     turn = np.array([[a, b, d], [d, a, b], [b, d, a]])
-    keep = rng.uniform(0.3, 1.2)
+    keep = rng.uniform(0.0, 1.1)
     return keep * turn + (1 - keep) * np.outer(np.ones(3), _LUMINANCE)
 
 
