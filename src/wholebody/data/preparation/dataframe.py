@@ -24,6 +24,8 @@ class _Frame(_Stub):
 class _Manager(_Stub):
     """A BlockManager: (blocks, axes) as arguments since pandas 1.3, a tuple of four as state before."""
 
+    args: tuple[Any, ...] = ()  # a class that is made and given a state is not called
+
     def __init__(self, *args: Any):
         self.args = args
 
