@@ -248,6 +248,16 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     add("--each", type=int, default=4, metavar="N", help="people of each split on the sheet; default 4")
     add("--body", metavar="PATH", help="body files: draws the joints of fitted bodies too")
     add("--quick", action="store_true", help="only see which files are there")
+    add = _command(group, "index", index_data, "write the index of each set that training reads")
+    add("root", type=Path, metavar="ROOT", help="the folder with all sets; or with tars, with --tars")
+    add("sets", nargs="*", metavar="SET", help="NAME or NAME:SPLIT; default all that are there")
+    add("--out", type=Path, metavar="DIR", help="where indices are written; default ROOT/index")
+    add("--tars", action="store_true", help="ROOT holds tars of `data shard` that came without their indices")
+    add = _command(group, "shard", shard_data, "write indexed sets as WebDataset tars")
+    add("root", type=Path, metavar="ROOT", help="the folder with all sets, indexed by `data index`")
+    add("sets", nargs="+", metavar="SET", help="NAME or NAME:SPLIT")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder for the tars and their indices")
+    add("--size", type=int, default=256, metavar="MB", help="of a tar; default 256")
 
 
 def check_data(options: argparse.Namespace) -> int:
@@ -260,6 +270,29 @@ def check_data(options: argparse.Namespace) -> int:
     if options.sheet:
         print(options.sheet)
     return OK if all(report.ok for report in reports) else SOME_FAILED
+
+
+def index_data(options: argparse.Namespace) -> int:
+    from wholebody.data.index import run_index
+    from wholebody.data.shards import index_tars
+
+    if options.tars:
+        print("\n".join(map(str, index_tars(options.root))))
+        return OK
+    for line in run_index(options.root, options.sets, options.out):
+        print(line, flush=True)
+    return OK
+
+
+def shard_data(options: argparse.Namespace) -> int:
+    from wholebody.data.shards import run_shard
+
+    problems: list[str] = []
+    for line in run_shard(options.root, options.sets, options.out, options.size << 20, problems):
+        print(line, flush=True)
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    return SOME_FAILED if problems else OK
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:

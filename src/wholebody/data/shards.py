@@ -52,8 +52,12 @@ def read_member(root: str, member: Member) -> bytes:
     if "://" in root:
         import fsspec
 
-        system, place = fsspec.url_to_fs(f"{root.rstrip('/')}/{member.shard}")
-        data = system.cat_file(place, start=member.offset, end=member.offset + member.size)
+        address = f"{root.rstrip('/')}/{member.shard}"
+        try:
+            system, place = fsspec.url_to_fs(address)
+            data = system.cat_file(place, start=member.offset, end=member.offset + member.size)
+        except Exception as error:  # each kind of storage has its own
+            raise BadInput(f"{address}: cannot be read ({type(error).__name__}: {error})") from error
     else:
         with open(Path(root) / member.shard, "rb") as file:
             data = os.pread(file.fileno(), member.size, member.offset)

@@ -1,0 +1,203 @@
+"""Sets as tars: the same people and pictures come out, `webdataset` reads them, hostile ones are refused."""
+
+import io
+import json
+import os
+import shutil
+import tarfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from data.pictures import make_people, write_pictures
+from data.test_dataset import assert_equal_samples
+from data.test_index import FullDisk, assert_same
+
+from wholebody import cli
+from wholebody.data import shards as S
+from wholebody.data.dataset import PeopleDataConfig, PeopleDataset, SetConfig
+from wholebody.data.decode import read_picture
+from wholebody.data.index import RECORD, Index, index_path, write_index
+from wholebody.errors import BadInput, OutputError
+
+COUNT = 14
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sets")
+    people = make_people(COUNT, seed=1)
+    write_pictures(root / "Own", people)
+    write_index(people, index_path(root, "Own", "train"), dataset="Own", split="train")
+    return root
+
+
+@pytest.fixture(scope="module")
+def tars(root, tmp_path_factory):
+    """A folder with several tars: each holds about two pictures."""
+    out = tmp_path_factory.mktemp("tars") / "new"
+    S.write_shards(Index(index_path(root, "Own", "train")), root / "Own", out, "Own-train", size=40_000)
+    return out
+
+
+def test_people_and_pictures_come_back(root, tars):
+    assert len(list(tars.glob("Own-train-00000*.tar"))) > 2
+    files, packed = Index(index_path(root, "Own", "train")), Index(tars / "Own-train.arrow")
+    assert len(packed) == COUNT and packed.about["dataset"] == "Own" and packed.about["split"] == "train"
+    for one, two in zip(files, packed, strict=True):  # two people share each picture, in order
+        assert_same(replace(one, image_path=""), replace(two, image_path=""))
+        assert read_picture(root / "Own", one.image_path) == read_picture(tars, two.image_path)
+    assert len(set(packed.image_path(n) for n in range(COUNT))) == COUNT // 2  # each picture is stored once
+
+
+def test_training_reads_tars_as_it_reads_files(root, tars):
+    config = PeopleDataConfig((SetConfig("Own"),), root=str(root))
+    files = PeopleDataset(config, seed=5)
+    packed = PeopleDataset(replace(config, sets=(SetConfig("Own", folder=str(tars)),)), seed=5)
+    for number in (20, 3, 4):  # any number first: as when resumed
+        assert_equal_samples(files[number], packed[number])
+
+
+def test_tars_are_read_from_object_storage(tars):
+    fsspec = pytest.importorskip("fsspec")
+    system = fsspec.filesystem("memory")
+    for path in tars.glob("*.tar"):
+        system.pipe_file(f"/bucket/{path.name}", path.read_bytes())
+    place = Index(tars / "Own-train.arrow").image_path(9)
+    assert read_picture("memory://bucket/", place) == read_picture(tars, place)
+    with pytest.raises(BadInput, match="absent"):
+        read_picture("memory://absent", place)
+
+
+def test_webdataset_reads_them(root, tars):
+    webdataset = pytest.importorskip("webdataset")
+    paths = sorted(str(path) for path in tars.glob("*.tar"))
+    found = list(webdataset.WebDataset(paths, shardshuffle=False).decode("rgb8"))
+    assert len(found) == COUNT // 2
+    people = [person for sample in found for person in zip(sample["npy"], sample["json"], strict=True)]
+    assert [text["id"] for _, text in people] == [f"Own_{n}" for n in range(COUNT)]
+    expected = Index(index_path(root, "Own", "train"))[5]
+    np.testing.assert_array_equal(people[5][0]["joints_px"], expected.joints_px)
+    assert found[0]["jpg"].shape == (300, 400, 3)
+
+
+def test_indices_are_made_again_from_the_tars_alone(tars, tmp_path):
+    for path in tars.glob("*.tar"):
+        shutil.copy(path, tmp_path)
+    assert S.index_tars(tmp_path) == [tmp_path / "Own-train.arrow"]
+    for one, two in zip(Index(tars / "Own-train.arrow"), Index(tmp_path / "Own-train.arrow"), strict=True):
+        assert_same(one, two)
+    with pytest.raises(BadInput, match="no tars"):
+        S.index_tars(tmp_path / "nothing")
+
+
+def test_the_command(root, tmp_path, capsys):
+    assert cli.main(["data", "shard", str(root), "Own:train", "--out", str(tmp_path / "tars")]) == 0
+    assert "14 of 14 people" in capsys.readouterr().out
+    (tmp_path / "tars" / "Own-train.arrow").unlink()
+    assert cli.main(["data", "index", str(tmp_path / "tars"), "--tars"]) == 0
+    assert len(Index(tmp_path / "tars" / "Own-train.arrow")) == COUNT
+    assert cli.main(["data", "shard", str(root), "MPII", "--out", str(tmp_path)]) == 2
+    assert "data index" in capsys.readouterr().err
+
+
+def test_missing_pictures_are_named_and_left_out(root, tmp_path, capsys):
+    shutil.copytree(root, tmp_path / "sets")
+    (tmp_path / "sets" / "Own" / "images" / "00003.jpg").unlink()
+    assert cli.main(["data", "shard", str(tmp_path / "sets"), "Own", "--out", str(tmp_path / "tars")]) == 1
+    said = capsys.readouterr()
+    assert "12 of 14 people" in said.out and "00003.jpg" in said.err
+    index = Index(tmp_path / "tars" / "Own-train.arrow")
+    assert {sample.id for sample in index} == {f"Own_{n}" for n in range(COUNT)} - {"Own_6", "Own_7"}
+    with pytest.raises(BadInput, match="00003.jpg"):
+        S.write_shards(Index(index_path(root, "Own", "train")), tmp_path / "sets" / "Own", tmp_path, "x")
+    shutil.rmtree(tmp_path / "sets" / "Own" / "images")
+    with pytest.raises(BadInput, match="none of the 14"):
+        S.write_shards(Index(index_path(root, "Own", "train")), tmp_path / "sets" / "Own", tmp_path, "y", problems=[])
+
+
+def test_a_full_disk_leaves_whole_tars_only(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(S, "_open", lambda path: FullDisk(path, 30_000))
+    with pytest.raises(OutputError, match="No space left"):
+        S.write_shards(Index(index_path(root, "Own", "train")), root / "Own", tmp_path, "x", size=10_000_000)
+    assert os.listdir(tmp_path) == []
+
+
+# Tars from strangers
+
+
+def member(name, data=b"", **changes):
+    entry = tarfile.TarInfo(name)
+    entry.size = len(data)
+    for key, value in changes.items():
+        setattr(entry, key, value)
+    return entry, data
+
+
+def person(**texts):
+    record = io.BytesIO()
+    np.save(record, np.zeros(1, RECORD))
+    names = {"id": "a", "dataset": "", "image_path": "", "mesh_path": None, "body": "", "gender": "neutral"} | texts
+    return {"0.npy": record.getvalue(), "0.json": json.dumps([names]).encode(), "0.jpg": b"picture"}
+
+
+def pickled():
+    """An array whose loading would run code, were it unpickled."""
+    file = io.BytesIO()
+    np.save(file, np.array([os.getcwd], dtype=object), allow_pickle=True)
+    return file.getvalue()
+
+
+def write_tar(path, *members):
+    with tarfile.open(path, "w") as tar:
+        for entry, data in members:
+            tar.addfile(entry, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    "members, what",
+    [
+        ([member("../../etc/passwd", b"x")], "passwd"),
+        ([member("/etc/cron.d/x", b"x")], "cron"),
+        ([member("..\\0.jpg", b"x")], "refused"),
+        ([member("a/0.jpg", b"x")], "a/0.jpg"),
+        ([member("0.jpg", type=tarfile.SYMTYPE, linkname="/etc/passwd")], "refused"),
+        ([member("0.jpg", type=tarfile.LNKTYPE, linkname="/etc/passwd")], "refused"),
+        ([member("0.jpg", type=tarfile.CHRTYPE)], "refused"),
+        ([member("0", type=tarfile.DIRTYPE)], "refused"),
+        ([member("0.pyd.jpg", b"x")], "refused"),
+        ([member("0.jpg", b"x"), member("0.jpg", b"y")], "twice"),
+        ([member("0.jpg", b"x")], "belong together"),
+        ([member(k, v) for k, v in (person() | {"0.npy": pickled()}).items()], "cannot be read"),
+        ([member(k, v) for k, v in (person() | {"0.npy": b"x"}).items()], "cannot be read"),
+        ([member(k, v) for k, v in (person() | {"0.json": b"[]"}).items()], "cannot be read"),
+        ([member(k, v) for k, v in (person() | {"0.json": b"{"}).items()], "cannot be read"),
+        ([member(k, v) for k, v in person(mesh_path="../../secret.ply").items()], "outside"),
+        ([member(k, v) for k, v in person(mesh_path="/etc/passwd").items()], "outside"),
+    ],
+)
+def test_hostile_tars_are_refused(tmp_path, members, what):
+    path = write_tar(tmp_path / "x-000000.tar", *members)
+    with pytest.raises(BadInput, match=what):
+        list(S.read_shards([path]))
+    assert [p.name for p in tmp_path.iterdir()] == ["x-000000.tar"]
+
+
+def test_an_honest_tar_of_this_form_is_read(tmp_path):
+    """What the hostile ones differ from, so that they are refused for what they are."""
+    path = write_tar(tmp_path / "x-000000.tar", *[member(k, v) for k, v in person(mesh_path="meshes/0.ply").items()])
+    (sample,) = S.read_shards([path])
+    assert read_picture(tmp_path, sample.image_path) == b"picture"
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.97])
+def test_a_tar_that_is_cut_off_is_recognised(tars, tmp_path, keep):
+    whole = sorted(tars.glob("*.tar"))[0].read_bytes().rstrip(b"\0")
+    path = tmp_path / "Own-train-000000.tar"
+    path.write_bytes(whole[: int(keep * len(whole))])
+    with pytest.raises(BadInput, match="cut off|belong together"):
+        list(S.read_shards([path]))
+    place = S.split_member(Index(tars / "Own-train.arrow").image_path(2))
+    with pytest.raises(BadInput, match="cut off"):
+        S.read_member(str(tmp_path), replace(place, offset=len(whole) - 10))
