@@ -74,7 +74,7 @@ def sample_outfit(rng: Generator, wardrobe: Wardrobe | None = None) -> Outfit:
         rows += _beneath(rng, worn, hair_tone)
     skin = _skin(rng, hair_tone)
     if any(w.item.kind == "brows" for w in worn):
-        skin[p.BROW_AMOUNT] *= 0.3
+        skin[p.BROW_AMOUNT] *= 0.7
     garments = np.stack(rows) if rows else np.zeros((0, p.COLUMNS))
     return Outfit(garments.astype(np.float32), skin, tuple(worn))
 
@@ -128,8 +128,8 @@ def _skin(rng: Generator, hair_tone: np.ndarray) -> np.ndarray:
     s[p.FRECKLES] = rng.uniform(0.2, 0.9) if k < 4 and rng.random() < 0.15 else 0
     s[p.MOTTLE] = rng.uniform(0.01, 0.07)
     s[p.BLUSH] = rng.uniform(0.2, 1.3)
-    s[p.BROW_AMOUNT] = rng.uniform(0.3, 0.9)
-    s[p.LIP_AMOUNT] = rng.uniform(0.4, 1.0)
+    s[p.BROW_AMOUNT] = rng.uniform(0.45, 1.0)
+    s[p.LIP_AMOUNT] = rng.uniform(0.6, 1.0)
     s[p.SKIN_SHINE] = rng.uniform(0.02, 0.14)
     s[p.SKIN_SEED] = rng.uniform(0, 32)
     return s

@@ -180,16 +180,18 @@ def skin_color(s, lattice, x, y, z, brow, lip, mouth, eye, face, eye_centre, foo
         ex, ey = abs(x) - eye_centre[0], y - eye_centre[1]
         r = np.sqrt(ex * ex + ey * ey)
         soft = max(footprint, 0.0004)
-        iris = min(max((0.0060 - r) / soft + 0.5, 0.0), 1.0) if z > eye_centre[2] else 0.0
-        pupil = min(max((0.0026 - r) / soft + 0.5, 0.0), 1.0)
-        shade = 0.85 - 20.0 * abs(ex)
+        # The mesh's eyeballs are a third larger than real ones, and so are these.
+        iris = min(max((0.0072 - r) / soft + 0.5, 0.0), 1.0) if z > eye_centre[2] else 0.0
+        pupil = min(max((0.0030 - r) / soft + 0.5, 0.0), 1.0)
+        # White is nowhere white: lids and lashes shade it, most from above.
+        shade = max(0.62 - 22.0 * abs(ex) - 25.0 * max(ey, 0.0), 0.15)
         c0, c1, c2 = shade, shade * 0.96, shade * 0.94
-        ring = 0.6 + 0.4 * min(max((0.0056 - r) / 0.001, 0.0), 1.0)
+        ring = 0.45 + 0.55 * min(max((0.0066 - r) / 0.0014, 0.0), 1.0)
         c0 += (s[IRIS] * ring - c0) * iris
         c1 += (s[IRIS + 1] * ring - c1) * iris
         c2 += (s[IRIS + 2] * ring - c2) * iris
         dark = 1 - pupil * iris * 0.97
-        return c0 * dark, c1 * dark, c2 * dark, 0.5
+        return c0 * dark, c1 * dark, c2 * dark, 0.3
     n0, n1, n2, n3 = noise4(lattice, x * 14 + seed, y * 14, z * 14)
     m = 1 + s[MOTTLE] * n0
     c0, c1, c2 = s[SKIN] * m, s[SKIN + 1] * (m + 0.03 * n1), s[SKIN + 2] * (m + 0.04 * n2)
