@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wholebody.data.crops import CropDataConfig
+from wholebody.data.dataset import PeopleDataConfig
 from wholebody.errors import BadInput
 from wholebody.training.objectives import LossWeights
 
@@ -40,7 +41,7 @@ class TrainConfig:
 
     data: CropDataConfig | None = None
     """Synthetic people in layers; either this or `people`."""
-    people: dict[str, Any] | None = None
+    people: PeopleDataConfig | None = None
     """Indexed data sets, mixed."""
     heldout: HeldoutConfig | None = None
     """Held-out layers to measure on as training goes on; none: `wholebody evaluate` measures what a run leaves."""
@@ -192,6 +193,9 @@ def _check(config: TrainConfig, source: str) -> None:
         ),
         "objective 'own' takes layers (`data`); data sets are learnt with objective 'published'": (
             config.objective == "own" and config.people
+        ),
+        "the published objective needs people.targets = 'published'": (
+            config.people and config.people.targets not in ("published", "both")
         ),
     }
     for problem, there in problems.items():

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from wholebody.errors import BadInput, WholebodyError
 
@@ -132,6 +134,16 @@ def processes() -> Iterator[Group]:
         dist.destroy_process_group()
 
 
+def share_gradients(module: nn.Module, group: Group, some_unused: bool) -> nn.parallel.DistributedDataParallel:
+    """The module with its gradients averaged over the processes; its statistics stay as each process finds them."""
+    devices = [group.device] if group.device.type == "cuda" else None
+    with warnings.catch_warnings():  # the argument's new name is not known to every version that we support
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.parallel.DistributedDataParallel(
+            module, devices, broadcast_buffers=False, find_unused_parameters=some_unused
+        )
+
+
 def _find_each_other(variables: Any) -> None:
     """Where the first process listens, as torch.distributed wants to be told; Slurm knows the machine."""
     if "MASTER_ADDR" not in variables:
@@ -225,17 +237,6 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-def requeue() -> str:
-    """Ask Slurm to run this job again, which then goes on where it was saved: what came of it, "" without Slurm."""
-    job = os.environ.get("SLURM_JOB_ID")
-    if not job:
-        return ""
-    asked = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
-    if asked.returncode:
-        return f"Slurm did not requeue job {job}: {asked.stderr.strip()}"
-    return f"Slurm job {job} is requeued"
 
 
 def launch(

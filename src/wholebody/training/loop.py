@@ -18,7 +18,9 @@ from torch.utils.data import Dataset
 from wholebody.body.joints import PARTS_137, ROTATIONS_53_FROM_55
 from wholebody.body.layer import BodyModel
 from wholebody.data.crops import CROP_HW, TrainingCrops
+from wholebody.data.dataset import PeopleDataset
 from wholebody.data.lifting import LiftingBatches
+from wholebody.data.published_targets import MeshJoints
 from wholebody.geometry.rotation import rotation_6d_to_matrix
 from wholebody.model.config import published_config
 from wholebody.model.movenet import read_movenet_state
@@ -26,7 +28,7 @@ from wholebody.model.osx import OSX, PartBoxes, Prediction, build_osx
 from wholebody.model.small import SMALL
 from wholebody.model.trunk import fuse_frozen
 from wholebody.training.config import TrainConfig, read_config
-from wholebody.training.launch import ALONE, Group, Signals, new_folder, processes, seed_of
+from wholebody.training.launch import ALONE, Group, Signals, new_folder, processes, seed_of, share_gradients
 from wholebody.training.log import Log
 from wholebody.training.network import check_start, load_encoder, prepare_encoder
 from wholebody.training.norms import share_statistics
@@ -86,7 +88,7 @@ def start(
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     body = BodyModel.load(config.body, flat_hand_mean=config.objective == "own")
-    data, epoch_length = open_data(config, body)
+    data, epoch_length = open_data(config)
     samples = samples_per_step(config, group.place.world)
     steps = max(1, config.epochs * epoch_length // samples) if config.epochs else config.steps
     lifting = None
@@ -111,10 +113,7 @@ def start(
     )
     random = run.take_up(recipe)
     if group.place.world > 1:
-        devices = [group.device] if group.device.type == "cuda" else None
-        run.parallel = nn.parallel.DistributedDataParallel(
-            learner, devices, broadcast_buffers=False, find_unused_parameters=not config.batch_size
-        )
+        run.parallel = share_gradients(learner, group, some_unused=not config.batch_size)
     if random is not None:
         set_random_state(random, group, config.seed, run.step)
     elif group.place.rank:
@@ -159,12 +158,14 @@ class Learner(nn.Module):
         return draw_batch(self.model, self.body, prediction, batch)
 
 
-def open_data(config: TrainConfig, body: BodyModel) -> tuple[Dataset | None, int]:
+def open_data(config: TrainConfig) -> tuple[Dataset | None, int]:
     """What is learnt from, sample n a function of the seed and n, and how many samples make an epoch."""
     if not config.batch_size:
         return None, 0
     if config.people is not None:
-        raise NotImplementedError
+        joints = MeshJoints(config.body) if config.people.targets != "crop" else None
+        people = PeopleDataset(config.people, config.seed, mesh_joints=joints)
+        return people, people.epoch_length
     assert config.data is not None
     layers = TrainingCrops(config.data, config.seed, 0)
     return layers, len(layers.layers)
@@ -175,7 +176,7 @@ def new_network(config: TrainConfig) -> OSX:
     from wholebody.model.checkpoint import load
 
     if config.start_from:
-        model, info = load(config.start_from)
+        model, info = load(config.start_from.format(network=config.network))
         check_start(config, info)
     elif config.network == "t":
         model = build_osx(SMALL)
@@ -194,9 +195,9 @@ def new_network(config: TrainConfig) -> OSX:
 
 def predict(model: OSX, images: Tensor, boxes: PartBoxes | None, precision: str) -> Prediction:
     """Network outputs for pictures B×H×W×3, uint8 or in [0, 1]."""
-    pictures = images.permute(0, 3, 1, 2)
+    pictures = images.permute(0, 3, 1, 2).to(model.box_scales.dtype)
     if images.dtype == torch.uint8:
-        pictures = pictures.float().div(255)
+        pictures = pictures.div(255)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         return model.regress(pictures, boxes)
 

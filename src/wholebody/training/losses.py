@@ -141,7 +141,9 @@ def _hand_boxes(prediction: Prediction) -> list[tuple[slice, Tensor]]:
 
 
 def _into_box(xy: Tensor, box: Tensor) -> Tensor:
-    return (xy - box[..., :2]) * HAND_CELLS / (box[..., 2:] - box[..., :2])
+    side = box[..., 2:] - box[..., :2]
+    side = torch.where(side == 0, 1e-6, side)  # of an untrained network; 0 / 0 would get through every mask
+    return (xy - box[..., :2]) * HAND_CELLS / side
 
 
 def _in_hand_boxes(targets: PublishedTargets, prediction: Prediction) -> PublishedTargets:

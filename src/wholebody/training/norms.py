@@ -23,13 +23,13 @@ class _Shared(nn.BatchNorm2d):
         from torch.distributed import get_world_size
         from torch.distributed.nn.functional import all_reduce
 
-        world, full = get_world_size(), x.float()
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        world, full = get_world_size(), x.to(self.running_mean.dtype)
         mean = all_reduce(full.mean((0, 2, 3))) / world
         centred = full - mean[:, None, None]
         variance = all_reduce(centred.square().mean((0, 2, 3))) / world
         with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None
-            assert self.num_batches_tracked is not None and self.momentum is not None
             count = world * x.numel() / x.shape[1]
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)

@@ -18,10 +18,11 @@ from wholebody.data.lifting import LiftingBatches
 from wholebody.model.checkpoint import write_whole
 from wholebody.model.osx import OSX
 from wholebody.training.config import TrainConfig, config_to_table
-from wholebody.training.launch import Group, NotFinite, Signals, Stopped, requeue
+from wholebody.training.launch import Group, NotFinite, Signals, Stopped
 from wholebody.training.log import Log, write_code
 from wholebody.training.network import trained_for
 from wholebody.training.norms import KeptStatistics
+from wholebody.training.slurm import requeue
 from wholebody.training.state import (
     STATE,
     AveragedWeights,
@@ -78,9 +79,7 @@ class Run:
         if self.data is None:  # key points alone
             yield from ([Batch()] for _ in range(self.step, self.steps))
             return
-        size, world, rank = config.batch_size, self.group.place.world, self.group.place.rank
-        first, last = self.step * config.accumulate, self.steps * config.accumulate
-        places: Any = [range((n * world + rank) * size, (n * world + rank + 1) * size) for n in range(first, last)]
+        places: Any = [range(*place) for step in range(self.step, self.steps) for place in self._places(step)]
         loader = DataLoader(
             self.data,
             batch_sampler=places,
@@ -96,6 +95,20 @@ class Run:
             if len(batches) == config.accumulate:
                 yield batches
                 batches = []
+
+    def _places(self, step: int) -> list[tuple[int, int]]:
+        """First sample and one past the last of each batch of a step, in this process."""
+        size, world, rank = self.config.batch_size, self.group.place.world, self.group.place.rank
+        numbers = range(step * self.config.accumulate, (step + 1) * self.config.accumulate)
+        return [((n * world + rank) * size, (n * world + rank + 1) * size) for n in numbers]
+
+    def _names(self, step: int) -> str:
+        """The people that this process saw in a step, where the data knows their names."""
+        person_of = getattr(self.data, "person", None)
+        if person_of is None:
+            return ""
+        people = [person_of(n) for place in self._places(step) for n in range(*place)]
+        return f" ({', '.join(f'{person.dataset} {person.id}'.strip() for person in people)})"
 
     def learn(self, batches: Sequence[Batch]) -> None:
         """One step: forward, losses, backward for each batch; clipped AdamW; averaged weights."""
@@ -144,13 +157,12 @@ class Run:
         self.skipped += 1
         bad = [name for name, term in terms.items() if not term.isfinite()]
         what = f"{', '.join(bad)} not finite" if bad else f"the gradient's norm is {float(norm)}"
-        which = f"samples {(self.step - 1) * self.samples} to {self.step * self.samples - 1}"
+        which = f"samples {', '.join(f'{first} to {last - 1}' for first, last in self._places(self.step - 1))}"
         path = self.folder / "result" / f"not_finite_step_{self.step:06d}_rank_{self.group.place.rank}.pt"
         everyone = self.group.gather(bool(bad))
         if bad or not any(everyone):
             write_whole(path, lambda part: torch.save({"batches": list(batches), "terms": terms}, part))
-            names = [str(name) for batch in batches for name in batch.get("id", ())]
-            which += f" ({', '.join(names)})" if names else ""
+            which += self._names(self.step - 1)
         # The word of the first process that has something wrong.
         told = self.group.gather(f"step {self.step}: {what}; {which}; kept in {path}")
         message = told[everyone.index(True) if any(everyone) else 0]

@@ -1,0 +1,244 @@
+"""Runs of the published objective at a tiny size: killed, stopped, shared by processes, out of disk, not finite."""
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from wholebody.errors import BadInput, OutputError
+from wholebody.training import loop
+from wholebody.training.config import read_config
+from wholebody.training.launch import NotFinite
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    return tiny.write_recipe(tmp_path_factory.mktemp("recipe"))
+
+
+@pytest.fixture(scope="module")
+def spawn():
+    """`spawn(recipe, out, overrides, place)` -> a process that trains; PyTorch is imported once for all of them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tiny", "torch.utils.tensorboard", "wholebody.training.loop"])
+
+    def start(recipe, out, *overrides, **place):
+        process = context.Process(target=tiny.run_in_process, args=(str(recipe), str(out), overrides, place))
+        process.start()
+        return process
+
+    return start
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    monkeypatch.setattr(loop, "open_data", tiny.open_made_up)
+
+
+def state(folder):
+    return torch.load(folder / "last.pt", weights_only=True)
+
+
+def same_to_the_bit(a, b):
+    one, other = state(a), state(b)
+    assert one["step"] == other["step"] and one["random"][0]["cpu"].equal(other["random"][0]["cpu"])
+    assert one["model"].keys() == other["model"].keys()
+    assert all(one["model"][name].equal(other["model"][name]) for name in one["model"])
+    assert all(one["average"]["values"][n].equal(v) for n, v in other["average"]["values"].items())
+
+
+def steps_of(folder):
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line)["step"] for line in lines if line.endswith("}")]
+
+
+def wait_for_step(process, folder, step):
+    deadline = time.monotonic() + 60
+    while max(steps_of(folder), default=0) < step:
+        assert process.is_alive() and time.monotonic() < deadline, f"never reached step {step}"
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def whole_run(spawn, recipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    process = spawn(recipe, folder, "epochs=3", "save_every=3")
+    process.join()
+    assert process.exitcode == 0
+    return folder
+
+
+def test_a_run_killed_at_three_random_steps_ends_as_if_it_had_not_been(spawn, recipe, whole_run, tmp_path):
+    kills = sorted(random.SystemRandom().sample(range(1, 12), 3))
+    for step in kills:
+        process = spawn(recipe, tmp_path, "epochs=3", "save_every=3")
+        wait_for_step(process, tmp_path, step)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    process = spawn(recipe, tmp_path, "epochs=3", "save_every=3")
+    process.join()
+    assert process.exitcode == 0, f"killed after steps {kills}"
+    same_to_the_bit(whole_run, tmp_path)
+    assert steps_of(tmp_path) == list(range(1, 13))
+
+
+def test_signals_save_and_requeue(spawn, recipe, whole_run, tmp_path):
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    scontrol.chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "77", "PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
+    run = tmp_path / "run"
+    for number, place in ((signal.SIGTERM, {}), (signal.SIGUSR1, slurm)):
+        process = spawn(recipe, run, "epochs=3", "save_every=1000", **place)
+        wait_for_step(process, run, max(steps_of(run), default=0) + 2)
+        os.kill(process.pid, number)
+        process.join()
+        assert process.exitcode == 128 + number
+        assert state(run)["step"] == steps_of(run)[-1] < 12
+    assert (tmp_path / "asked").read_text() == "requeue 77\n"
+    process = spawn(recipe, run, "epochs=3", "save_every=1000")
+    process.join()
+    same_to_the_bit(whole_run, run)
+
+
+def test_two_processes_compute_what_one_does(spawn, tmp_path):
+    recipe = tiny.write_recipe(tmp_path, drop_path=0.0)  # what is dropped is the one thing that may differ
+    common = ("accumulate=2", "epochs=4", "save_every=4")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    address = {"DOUBLE": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        spawn(recipe, tmp_path / "one", *common, "batch_size=2", DOUBLE="1"),
+        *(spawn(recipe, tmp_path / "two", *common, "batch_size=1", RANK=str(rank), **address) for rank in range(2)),
+    ]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    one, two = state(tmp_path / "one"), state(tmp_path / "two")
+    assert one["step"] == two["step"] == 8
+    for name, value in one["model"].items():
+        torch.testing.assert_close(two["model"][name], value, rtol=1e-8, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
+    lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "two")]
+    for first, second in zip(*lines, strict=True):
+        losses = [{k: v for k, v in json.loads(line).items() if k != "samples_per_second"} for line in (first, second)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5, abs=1.1e-5)
+    assert (tmp_path / "two" / "model_dump" / "snapshot_3.safetensors").exists()
+
+
+def test_a_run_leaves_what_users_know(whole_run):
+    from wholebody.model import checkpoint
+
+    assert sorted(p.name for p in (whole_run / "model_dump").iterdir()) == [
+        f"snapshot_{epoch}.safetensors" for epoch in range(3)
+    ]
+    _, info = checkpoint.load(whole_run / "model_dump" / "snapshot_2.safetensors")
+    assert info.extra == {"step": 12, "samples": 24, "epoch": 2} and info.conventions.body == "open"
+    started = json.loads((whole_run / "code" / "runs.jsonl").read_text())
+    assert started["wholebody"] and started["command"] and "time" in started
+    assert json.loads((whole_run / "code" / "config.json").read_text())["epochs"] == 3
+    assert 'objective = "published"' in (whole_run / "code" / "tiny.toml").read_text()
+    assert "step 12/12: loss" in (whole_run / "log" / "train_logs.txt").read_text()
+    assert any(p.name.startswith("events") for p in (whole_run / "log").iterdir())
+    assert (whole_run / "vis" / "epoch_002.jpg").stat().st_size > 1000
+    assert (whole_run / "result").is_dir()
+    assert not [p for p in whole_run.rglob("*") if p.suffix == ".part"]
+
+
+def test_a_full_disk_leaves_the_checkpoint_that_was(made_up, recipe, whole_run, tmp_path):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(whole_run, folder)
+    run = loop.start(read_config(recipe, ["epochs=3"]), folder)
+    before = (folder / "last.pt").read_bytes()
+    handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # no file may grow beyond
+        with pytest.raises(OutputError, match="last.pt"):
+            run.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    run.close()
+    assert (folder / "last.pt").read_bytes() == before
+    assert not list(folder.glob(".*"))
+    loop.start(read_config(recipe, ["epochs=3"]), folder).close()
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_what_is_not_finite_is_kept_and_named(made_up, recipe, tmp_path, monkeypatch, allowed):
+    monkeypatch.setattr(tiny.MadeUp, "poison", 5)
+    go = lambda: loop.train(recipe, [f"allowed_skips={allowed}", "epochs=1"], tmp_path)  # noqa: E731
+    if allowed:
+        go()
+        clean = {k: v for k, v in state(tmp_path)["model"].items()}
+        assert all(bool(v.isfinite().all()) for v in clean.values()) and state(tmp_path)["skipped"] == 1
+    else:
+        said = r"step 3: smplx_shape.*; samples 4 to 5 \(MadeUp person4, MadeUp person5\)"
+        with pytest.raises(NotFinite, match=said):
+            go()
+        assert state(tmp_path)["step"] == 2
+    kept = torch.load(tmp_path / "result" / "not_finite_step_000003_rank_0.pt", weights_only=True)
+    assert not kept["batches"][0]["smplx_shape"][1].isfinite().any()
+    assert "left out: step 3" in (tmp_path / "log" / "train_logs.txt").read_text()
+
+
+def test_a_step_left_out_changes_neither_weights_nor_statistics(made_up, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny.MadeUp, "poison", 0)
+    run = loop.start(read_config(recipe, ["allowed_skips=1"]), tmp_path)
+    before = {k: v.clone() for k, v in run.model.state_dict().items()}
+    run.learn(next(run.batches()))
+    run.close()
+    assert run.step == 1 and all(v.equal(before[k]) for k, v in run.model.state_dict().items())
+
+
+def test_blocks_computed_again_or_compiled_learn_the_same(made_up, recipe, tmp_path):
+    found = []
+    for overrides in ([], ["checkpoint_activations=true"], ["compile=aot_eager"]):
+        run = loop.start(read_config(recipe, overrides), tmp_path / str(len(found)))
+        for batches, _ in zip(run.batches(), range(2), strict=False):
+            run.learn(batches)
+        run.close()
+        found.append({k: v.clone() for k, v in run.model.state_dict().items()})
+    for other in found[1:]:
+        for name, value in found[0].items():
+            torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("override", ["learning_rate=0.1", "batch_size=1", "published.shape_weight=2", "epochs=4"])
+def test_another_configuration_is_no_sitting_of_this_run(made_up, recipe, whole_run, override):
+    with pytest.raises(BadInput, match=r"another configuration: .* was .*, is "):
+        loop.train(recipe, ["epochs=3", override], whole_run)
+
+
+def test_weights_and_biases_hears_of_a_run(made_up, recipe, tmp_path, monkeypatch):
+    import sys
+    import types
+
+    heard = []
+    board = types.SimpleNamespace(log=lambda values, step: heard.append((step, values)), finish=lambda: None)
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **_: board))
+    loop.train(recipe, ["wandb=true", "epochs=1"], tmp_path)
+    assert [step for step, _ in heard] == [1, 2, 3, 4] and "train/loss" in heard[0][1]
+
+
+def test_the_command_starts_one_process_per_device(recipe, tmp_path, capfd):
+    """What `--devices 2` starts finds its place; without data they stop, and so does the command, with status 2."""
+    from wholebody.cli import main
+
+    assert main(["train", str(recipe), "--out", str(tmp_path / "run"), "--devices", "2"]) == 2
+    assert "nowhere" in capfd.readouterr().err
+    assert main(["train", str(recipe), "--out", str(Path(tmp_path)), "--devices", "2", "--nodes", "2"]) == 2
+    assert "NODE_RANK" in capfd.readouterr().err
