@@ -75,7 +75,7 @@ def test_gaps_are_filled_with_the_picture_before():
     times = [0.0, 1 / 30, 11 / 30, 12 / 30]
     frames = ((k, time, 1 / 30) for k, time in enumerate(times))
     written = [k for k, repeats in at_constant_rate(frames) for _ in range(repeats)]
-    assert written == [0] + [1] * 10 + [2, 3]
+    assert written == [0] + [1] * 9 + [2, 2, 3]  # as ffmpeg fills it
 
 
 @pytest.mark.parametrize("rate", [12, 23.976, 24, 29.97, 48, 50, 59.94, 120])
