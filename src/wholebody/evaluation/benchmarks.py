@@ -112,13 +112,15 @@ class Context:
             raise AssetMissing(f"{benchmark.title} needs the SMPL-X files: name their folder with --body")
         folder = Path(body_folder).expanduser()
         file = Path(find_body(folder, "neutral"))
-        parts = MeshParts.published(read_body_file(file), _folder_of_parts(folder, file))
+        arrays = read_body_file(file)
+        parts = MeshParts.published(arrays, _folder_of_parts(folder, file))
         if benchmark.truth == "smpl" and parts.body_regressor is None:
             raise AssetMissing(
                 f"{benchmark.title} needs SMPLX_to_J14.pkl in {file.parent}: it comes with the data of ExPose "
                 "(https://github.com/vchoutas/expose)"
             )
-        return Context(benchmark, root, parts, TrueBodies(folder if folder.is_dir() else file.parent, models[0].body))
+        known = models[0].body if models[0].body.gender == arrays.gender else None
+        return Context(benchmark, root, parts, TrueBodies(folder if folder.is_dir() else file.parent, known, arrays))
 
     def errors(self, predicted: Predicted) -> dict[str, np.ndarray]:
         """Every measure (B,) of a batch, in mm."""

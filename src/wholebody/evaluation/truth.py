@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wholebody.body.assets import find_body, read_body_file
+from wholebody.body.assets import BodyArrays, find_body, read_body_file
 from wholebody.body.layer import BodyModel
 from wholebody.data.sample import Sample, axis_angle_to_matrix
 from wholebody.errors import BadInput
@@ -18,12 +18,14 @@ from wholebody.evaluation.smpl import SmplBody
 class TrueBodies:
     """Meshes of a set's parameters, with the body file of each person's gender, loaded when first needed."""
 
-    def __init__(self, folder: str | Path, reference: BodyModel | None = None) -> None:
-        """folder: where the SMPL-X files lie (and `smpl/` beside them). reference: a body that need not be loaded."""
+    def __init__(self, folder: str | Path, known: BodyModel | None = None, arrays: BodyArrays | None = None) -> None:
+        """folder: where the SMPL-X files lie (and `smpl/` beside them). known: a body that need not be loaded again,
+        and the arrays of its file."""
         self.folder = Path(folder)
         self._smplx: dict[str, tuple[BodyModel, np.ndarray]] = {}  # by gender; with its relaxed hands (30, 3)
         self._smpl: dict[str, SmplBody] = {}
-        self._reference = reference
+        if known is not None and arrays is not None:
+            self._smplx[arrays.gender] = known, _relaxed_hands(arrays)
 
     def vertices(self, samples: Sequence[Sample]) -> np.ndarray:
         """SMPL-X meshes (B, V, 3) of samples with parameters."""
@@ -59,12 +61,8 @@ class TrueBodies:
                     f"the truth of this set is given as SMPL-X, and {self.folder} holds the body {arrays.name!r}: name "
                     "the folder with the SMPL-X files with --body"
                 )
-            relaxed = np.concatenate([arrays.left_hand_mean, arrays.right_hand_mean])
             # Rotations go in as matrices, hands complete: the body's own convention does not matter.
-            same = self._reference is not None and self._reference.gender == gender
-            body = self._reference if same else BodyModel(arrays)
-            assert body is not None
-            self._smplx[gender] = body, relaxed
+            self._smplx[gender] = BodyModel(arrays), _relaxed_hands(arrays)
         return self._smplx[gender]
 
     def body_14(self, samples: Sequence[Sample]) -> np.ndarray:
@@ -80,6 +78,10 @@ class TrueBodies:
                 self._smpl[sample.gender] = SmplBody.load(self.folder, sample.gender)
             joints.append(self._smpl[sample.gender].body_14(sample))
         return np.stack(joints)
+
+
+def _relaxed_hands(arrays: BodyArrays) -> np.ndarray:
+    return np.concatenate([arrays.left_hand_mean, arrays.right_hand_mean])
 
 
 def check_parameters(sample: Sample) -> None:
