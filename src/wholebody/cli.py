@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_slurm(commands)
     _add_evaluate(commands)
+    _add_reproduce(commands)
     return parser
 
 
@@ -192,6 +193,27 @@ def _add_checkpoint(commands: argparse._SubParsersAction) -> None:
     add = _command(group, "convert", convert_checkpoint, "from the published form to ours, or back")
     add("source", metavar="SRC", help="a published .pth.tar or a .safetensors of ours")
     add("target", metavar="DST", help="the other of the two; the suffix decides")
+    add = _command(group, "merge-hand", merge_hand_checkpoint, "put a hand network's weights into a whole one, epoch 0")
+    add("whole", metavar="WHOLE", help="the network that takes them")
+    add("hand", metavar="HAND", help="a network of hands alone, or a whole one of the same kind")
+    add("target", metavar="DST", help="file to write, of the same form (.pth.tar or .safetensors)")
+    add = _command(group, "reset-epoch", reset_checkpoint, "set a checkpoint's epoch back to 0")
+    add("source", metavar="SRC", help="a published .pth.tar or a .safetensors of ours")
+    add("target", metavar="DST", help="file to write, of the same form")
+
+
+def merge_hand_checkpoint(options: argparse.Namespace) -> int:
+    from wholebody.model.checkpoint_tools import merge_hand
+
+    print(merge_hand(options.whole, options.hand, options.target))
+    return OK
+
+
+def reset_checkpoint(options: argparse.Namespace) -> int:
+    from wholebody.model.checkpoint_tools import reset_epoch
+
+    print(reset_epoch(options.source, options.target))
+    return OK
 
 
 def convert_checkpoint(options: argparse.Namespace) -> int:
@@ -258,6 +280,70 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     add("sets", nargs="+", metavar="SET", help="NAME or NAME:SPLIT")
     add("--out", required=True, type=Path, metavar="DIR", help="folder for the tars and their indices")
     add("--size", type=int, default=256, metavar="MB", help="of a tar; default 256")
+    _add_preparation(group)
+
+
+def _add_preparation(group: argparse._SubParsersAction) -> None:
+    add = _command(group, "agora-json", agora_json, "AGORA's own tables to the annotations that are read")
+    add("root", type=Path, metavar="ROOT", help="the set's folder, dataset/AGORA")
+    add("--split", action="append", default=[], metavar="NAME", help="train or validation; default both")
+    add("--vertices", default="validation", choices=("validation", "all", "none"),
+        help="for whom to write true meshes, 0.6 MB a person; default validation")  # fmt: skip
+    add = _command(group, "agora-crops", agora_crops, "cut everybody out of AGORA's pictures of 3840x2160")
+    add("root", type=Path, metavar="ROOT", help="the set's folder, dataset/AGORA")
+    add("--split", action="append", default=[], metavar="NAME", help="train, validation or test; default all")
+    add("--height", type=int, default=512, metavar="PIXELS", help="of a crop; default 512")
+    add("--width", type=int, default=384, metavar="PIXELS", help="of a crop; default 384")
+    add("--workers", type=int, default=None, help="processes; default one per core")
+    add = _command(group, "ubody-frames", ubody_frames, "UBody's videos to the pictures that its annotations name")
+    add("root", type=Path, metavar="ROOT", help="the set's folder, dataset/UBody")
+    add("--scene", action="append", default=[], metavar="NAME", help="only this scene; may be repeated")
+    add("--workers", type=int, default=None, help="processes; default one per core")
+
+
+def agora_json(options: argparse.Namespace) -> int:
+    from wholebody.data.preparation import agora
+
+    summary = agora.agora_json(options.root, options.split or agora.TABLES, options.vertices)
+    print(f"{summary.pictures} pictures, {summary.people} people; annotations in {options.root / 'data'}")
+    _print_some(summary.without_parameters, "people without usable parameters")
+    _print_some(summary.misplaced, "people whose parameters lie elsewhere than the table says")
+    return OK
+
+
+def agora_crops(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from wholebody.data.preparation import agora
+
+    splits = options.split or ("train", "validation", "test")
+    with tqdm(unit="picture") as bar:
+        size = (options.height, options.width)
+        summary = agora.agora_crops(options.root, splits, size, options.workers or os.cpu_count() or 1, bar.update)
+    print(f"{summary.written} crops written, {summary.skipped} were there, {len(summary.problems)} pictures failed")
+    _print_some(summary.problems, "pictures failed")
+    return SOME_FAILED if summary.problems else OK
+
+
+def ubody_frames(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from wholebody.data.preparation import ubody
+
+    with tqdm(unit="video") as bar:
+        summary = ubody.ubody_frames(options.root, options.scene, options.workers or os.cpu_count() or 1, bar.update)
+    print(
+        f"{summary.frames} pictures of {summary.videos} videos written, {summary.skipped} videos were done before, "
+        f"{len(summary.problems)} failed"
+    )
+    _print_some(summary.problems, "videos failed")
+    return SOME_FAILED if summary.problems else OK
+
+
+def _print_some(problems: Sequence[str], what: str, most: int = 20) -> None:
+    if problems:
+        more = f"\n  and {len(problems) - most} more" if len(problems) > most else ""
+        print(f"{len(problems)} {what}:\n" + "\n".join(f"  {name}" for name in problems[:most]) + more, file=sys.stderr)
 
 
 def check_data(options: argparse.Namespace) -> int:
@@ -400,6 +486,28 @@ def evaluate(options: argparse.Namespace) -> int:
     names = ("testset", "root", "out", "body", "device", "batch_size", "limit", "every", "gallery")
     run(EvaluateConfig(models=tuple(options.models), **{name: getattr(options, name) for name in names}))
     return OK
+
+
+def _add_reproduce(commands: argparse._SubParsersAction) -> None:
+    add = _command(commands, "reproduce", reproduce, "the paper's table from published checkpoints, ours beside it")
+    add("--root", required=True, type=Path, metavar="DATASETS", help="holds EHF, AGORA, PW3D, UBody")
+    add("--checkpoints", required=True, type=Path, metavar="DIR", help="holds osx_l.pth.tar and the others")
+    add("--body", required=True, metavar="PATH", help="folder with the SMPL-X files, see docs/evaluation.md")
+    add("--out", type=Path, default=Path("output/reproduce"), metavar="DIR", help="default output/reproduce")
+    add("--only", nargs="+", default=(), metavar="SET", help="some of EHF, AGORA, PW3D, UBody, AGORA-test")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1; default auto")
+    add("--batch-size", type=int, metavar="N", help="people at a time")
+    add("--limit", type=int, metavar="N", help="only the first N people of each set")
+    add("--every", type=int, metavar="N", help="every Nth person only; default as published")
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    from wholebody.evaluation.reproduce import ReproduceConfig
+    from wholebody.evaluation.reproduce import reproduce as run
+
+    names = ("root", "checkpoints", "body", "out", "device", "batch_size", "limit", "every")
+    _, failed = run(ReproduceConfig(only=tuple(options.only), **{name: getattr(options, name) for name in names}))
+    return SOME_FAILED if failed else OK
 
 
 def _command(commands: argparse._SubParsersAction, name: str, function, text: str):

@@ -61,9 +61,9 @@ _ALL = (
         files={
             "train": ("data/AGORA_train.json", "data/1280x720|data/3840x2160"),
             "validation": ("data/AGORA_validation.json", "data/1280x720|data/3840x2160"),
-            "test": ("data/AGORA_test_bbox.json", "data/test|data/3840x2160"),
+            "test": ("data/AGORA_test_bbox.json", "data/1280x720/test|data/test|data/3840x2160"),
         },
-        pictures="people cropped from the 3840x2160 pictures: `wholebody data agora-crop`",
+        pictures="people cropped from the 3840x2160 pictures: `wholebody data agora-crops`",
         licence=_RESEARCH,
     ),
     ReaderInfo(
@@ -72,7 +72,7 @@ _ALL = (
         module="ehf",
         splits=("test",),
         source="register at https://smpl-x.is.tue.mpg.de for the pictures and meshes; " + _PARSED + "EHF.json",
-        files={"test": ("data/EHF.json", "data/*_img.jpg|data/*_img.png", "data/*_align.ply")},
+        files={"test": ("data/EHF.json", "data/*_img.jpg|data/*_img.png", "data/*_align.ply|data/*_align.obj")},
         licence=_RESEARCH,
     ),
     ReaderInfo(
@@ -185,7 +185,7 @@ _ALL = (
         module="humandata",
         splits=("train", "test"),
         source="https://github.com/open-mmlab/mmhuman3d and the SMPLer-X repository's data page",
-        files={"train": ("*.npz",), "test": ("*.npz",)},
+        files=dict.fromkeys(("train", "test"), ("*.npz|preprocessed_datasets/*.npz",)),
         licence="that of the set that each file was made from",
     ),
     ReaderInfo(
