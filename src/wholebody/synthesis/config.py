@@ -39,7 +39,8 @@ class SynthesisConfig:
     backgrounds: str | None = None
     """Folder of photos to use as backgrounds beside environment maps and clutter."""
     assets: str | None = None
-    """Folder of MakeHuman's clothes and hair (`clothes/*/*.mhclo`, `hair`, ...); None: as for motion; else painted."""
+    """Folder of MakeHuman's clothes and hair (`clothes/*/*.mhclo`, `hair`, ...); None: as for motion; "none", or where
+    there is nothing: painted clothes."""
     body: str | None = None
     """Another open body file in the compact form; None: the embedded one."""
     split: str = "train"
@@ -59,6 +60,11 @@ class SynthesisConfig:
             raise BadInput(f"pictures of {self.size_hw} (height, width) are too small: at least 16 pixels a side")
         if self.margin is not None and not 1 <= self.margin <= 4:
             raise BadInput(f"margin is {self.margin}: it must lie in 1..4")
+
+    @property
+    def wardrobe(self) -> str | None:
+        """The folder of clothes, if people are to wear any that are not painted."""
+        return None if self.assets == "none" else self.assets
 
     def resolved(self, layers: bool = False) -> SynthesisConfig:
         """The same with every default filled in: sizes, and the folders that were found."""

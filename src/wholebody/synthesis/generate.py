@@ -56,8 +56,8 @@ def run(
         for number in range(-(-count // SHARD))
         if not _is_complete(out, number, min(SHARD, count - number * SHARD), layers)
     ]
-    if jobs and config.assets:
-        wardrobe.load(config.assets)  # baked once, before the workers all want it
+    if jobs and config.wardrobe:
+        wardrobe.load(config.wardrobe)  # baked once, before the workers all want it
     if workers == 1 or len(jobs) < 2:
         done: Iterator[int] = map(_write_shard, jobs)
         for n in done:

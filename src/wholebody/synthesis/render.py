@@ -73,7 +73,7 @@ class Studio:
         self.poses = PoseLibrary.load(config.motion, config.split) if config.motion else None
         self.environments = load_environments(config.hdri, split=config.split)
         self.dresser = Dresser(compact, expand(compact, correctives=False), self.faces)
-        self.wardrobe = Wardrobe.load(config.assets, config.split) if config.assets else None
+        self.wardrobe = Wardrobe.load(config.wardrobe, config.split) if config.wardrobe else None
         self.texels = self.wardrobe.texels if self.wardrobe else np.zeros((1, 4), np.uint8)
 
     @cached_property

@@ -115,10 +115,10 @@ def choose(rng: Generator, wardrobe: Wardrobe, hair_tone: np.ndarray, painter) -
         put_on(pick("hat"), puff=0.004)
     elif above < 0.78:
         worn.append(_hair(rng, wardrobe, pick("hair"), hair_tone))
-    if rng.random() < 0.75:
+    if rng.random() < 0.75 and wardrobe.kinds["brows"]:
         tone = srgb_to_linear(np.clip(hair_tone * rng.uniform(0.35, 0.8), 0, 255) / 255)
         worn.append(_flat(rng, wardrobe, pick("brows"), tone))
-    if rng.random() < 0.8:
+    if rng.random() < 0.8 and wardrobe.kinds["lashes"]:
         worn.append(_flat(rng, wardrobe, pick("lashes"), np.full(3, rng.uniform(0.004, 0.02))))
     return worn
 
