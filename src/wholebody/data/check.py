@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wholebody.data.published_targets import MeshJoints
+from wholebody.data.mesh_joints import MeshJoints
 from wholebody.data.readers import READERS, ReaderInfo, reader
 from wholebody.data.readers.coco_format import found
 from wholebody.data.sample import Sample

@@ -21,8 +21,9 @@ from torch.utils.data import Dataset
 from wholebody.data.augment import CROP_HW, PUBLISHED, AugmentConfig, occlude, own_texture, photometric, random_crop
 from wholebody.data.decode import crop_picture, read_picture
 from wholebody.data.index import Index, index_path
+from wholebody.data.mesh_joints import MeshJoints
 from wholebody.data.mixing import Mixture, by_weight, equal_length, one_after_another
-from wholebody.data.published_targets import MeshJoints, published_targets
+from wholebody.data.published_targets import published_targets
 from wholebody.data.sample import Sample
 from wholebody.data.targets import crop_targets
 from wholebody.errors import BadInput

@@ -8,8 +8,7 @@ three, EHF's boxes: see the readers and the losses).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -63,8 +62,8 @@ def published_targets(
         sample: missing truth is masked in it, never zero that counts. Parameters of a body that the network does not
             learn have to be masked by the caller.
         crop_from_image: 2×3 affine map from picture pixels to crop pixels, with or without a mirror.
-        mesh_joints_cam: (137, 3) metres, camera frame: the joints of the fitted mesh, as `MeshJoints` gives them; None:
-            not known.
+        mesh_joints_cam: (137, 3) metres, camera frame: the joints of the fitted mesh, as `mesh_joints.MeshJoints` gives
+            them; None: not known.
         hand_mean: (30, 3) axis-angle, the relaxed hands of the body file, left then right. Needed where the sample's
             hands are measured from the flat hand: the network's are measured from the relaxed one. Without it such
             hands are masked.
@@ -226,55 +225,3 @@ def part_box_cells(box_xyxy: np.ndarray | None, crop_from_image: np.ndarray) -> 
     x0, y0, x1, y1 = box_xyxy
     corners = _Turn.of(crop_from_image).cells(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
     return np.stack([corners.min(0), corners.max(0)])
-
-
-@dataclass
-class MeshJoints:
-    """The joints of people's fitted meshes, `MeshJoints(path)(sample)`: bodies are loaded when first needed.
-
-    path: a folder of body files, a file, or "open"; see `BodyModel.load`. Safe to send to loader processes: each loads
-    its own bodies (a few hundred of a body's vertices stay in memory).
-    """
-
-    path: str | Path | None
-    _bodies: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_bodies": {}}
-
-    def body(self, gender: str) -> Any:
-        """The `BodyModel` of a gender, cut down to what its joints need."""
-        if gender not in self._bodies:
-            from wholebody.body.layer import BodyModel
-
-            self._bodies[gender] = BodyModel.load(self.path, gender).subset([0])
-        return self._bodies[gender]
-
-    def hand_mean(self, gender: str = "neutral") -> np.ndarray:
-        """(30, 3): see `published_targets`."""
-        return self.body(gender).hand_mean.double().numpy()
-
-    def __call__(self, sample: Sample) -> np.ndarray | None:
-        """(137, 3) metres, camera frame; None if the sample lacks the root, the shape or the camera of such a body."""
-        if not (sample.camera_valid and sample.shape_valid and sample.pose_valid[:22].any() and sample.pose_valid[0]):
-            return None
-        body = self.body(sample.gender)
-        if sample.body != body.name:
-            return None
-        import torch
-
-        pose = np.where(sample.pose_valid[:, None], sample.full_pose, 0.0)
-        pose[[SMPLX_JOINTS.index("left_eyeball"), SMPLX_JOINTS.index("right_eyeball")]] = 0  # as networks have them
-        if not sample.flat_hand:
-            pose[_HANDS_55] += self.hand_mean(sample.gender)
-        # Ankles and wrists that are not trusted still carry the fit's other joints: they are posed, then masked.
-        pose[:22] = sample.full_pose[:22]
-        with torch.inference_mode():
-            betas, expression = (
-                torch.as_tensor(np.asarray(values, np.float32))[None]
-                for values in (sample.betas, sample.expression * sample.expression_valid)
-            )
-            rest_pelvis = body.rest_pelvis(betas, expression)[0].double().numpy()
-            rotations = torch.as_tensor(axis_angle_to_matrix(pose), dtype=torch.float32)[None]
-            joints = body.joints_137(body.from_matrices(rotations, betas, expression).joints)[0].double().numpy()
-        return joints + sample.transl_cam(rest_pelvis)

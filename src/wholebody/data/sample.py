@@ -44,7 +44,7 @@ class Sample:
     """(3,) metres: the body layer's `transl` in the camera frame; see `extrinsic_rotation` and `transl_cam`."""
     joints_px: np.ndarray
     """(137, 2) pixels, in the order of `JOINTS_137`; may lie outside the picture. Joints as the set annotates them,
-    mapped by name; those of a fitted mesh follow from its parameters (`published_targets.mesh_joints`)."""
+    mapped by name; those of a fitted mesh follow from its parameters (`mesh_joints.MeshJoints`)."""
     joints_cam: np.ndarray
     """(137, 3) metres, camera frame."""
     joint_valid: np.ndarray
