@@ -1,0 +1,124 @@
+"""`wholebody reproduce`: the paper's table from the published checkpoints, ours beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wholebody.errors import AssetMissing, BadInput, WholebodyError
+from wholebody.evaluation.evaluate import SUBMISSION, EvaluateConfig, evaluate
+from wholebody.evaluation.paper import PAPER, ROWS, PaperRow
+from wholebody.evaluation.result import Result, label
+from wholebody.output.files import check_folder, write_bytes
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """What `wholebody reproduce` is asked for; the names are those of its options."""
+
+    root: Path
+    """Holds the test sets under the names that the published README gives them."""
+    checkpoints: Path
+    """Holds the published checkpoints under their own names."""
+    body: str
+    out: Path = Path("output/reproduce")
+    only: tuple[str, ...] = ()
+    """Test sets; none named: all."""
+    device: str = "auto"
+    batch_size: int | None = None
+    limit: int | None = None
+    every: int | None = None
+
+    def rows(self) -> list[PaperRow]:
+        unknown = set(self.only) - {row.testset for row in ROWS}
+        if unknown:
+            names = ", ".join(row.testset for row in ROWS)
+            raise BadInput(f"--only {', '.join(sorted(unknown))}: the paper's table has {names}")
+        return [row for row in ROWS if not self.only or row.testset in self.only]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure of the table. `ours` is NaN where it was not measured; `note` says why."""
+
+    testset: str
+    checkpoint: str
+    measure: str
+    paper: float
+    ours: float
+    people: int
+    note: str
+    source: str
+
+
+def reproduce(config: ReproduceConfig, say: Callable[[str], None] = print) -> tuple[list[Line], int]:
+    """Measure all that is there; the lines of the table and how many rows of the paper could not be measured.
+
+    A set or checkpoint that is missing is named in the table and does not stop the rest. Writes `table.md` and
+    `table.json`, and each evaluation's own report into a folder named after its set.
+    """
+    check_folder(config.out)
+    lines: list[Line] = []
+    failed = 0
+    for row in config.rows():
+        say(f"{row.testset} with {row.checkpoint}")
+        try:
+            result = evaluate(_evaluation(config, row))
+            note = "" if result else f"predictions written; the server measures {row.testset}: hand in predictions.zip"
+        except WholebodyError as error:
+            result, note, failed = None, f"not measured: {error}", failed + 1
+            say(f"  {note}")
+        lines += _lines(row, result, note)
+    write_bytes(config.out / "table.json", json.dumps([_as_dict(line) for line in lines], indent=1).encode())
+    path = write_bytes(config.out / "table.md", table(lines).encode())
+    say(table(lines))
+    say(str(path))
+    return lines, failed
+
+
+def _evaluation(config: ReproduceConfig, row: PaperRow) -> EvaluateConfig:
+    path = config.checkpoints / row.checkpoint
+    if not path.is_file():
+        raise AssetMissing(
+            f"there is no {row.checkpoint} in {config.checkpoints}; the published README links it (section 'Download "
+            "Pretrained Models')"
+        )
+    return EvaluateConfig(
+        models=(str(path),), testset=row.testset, root=config.root, out=config.out / row.testset, body=config.body,
+        device=config.device, batch_size=config.batch_size, limit=config.limit, every=config.every,
+    )  # fmt: skip
+
+
+def _lines(row: PaperRow, result: Result | None, note: str) -> list[Line]:
+    found = result.networks[0].summary(result.measures) if result else {}
+    lines = []
+    for measure, paper in row.figures.items():
+        summary = found.get(measure)
+        ours, people = (summary.mean, summary.count) if summary else (math.nan, 0)
+        name = measure if row.testset == SUBMISSION else label(measure)
+        lines.append(Line(row.testset, row.checkpoint, name, paper, ours, people, note, row.source))
+    return lines
+
+
+def table(lines: list[Line]) -> str:
+    """Markdown: the paper's figure, ours and the difference, in mm; then where each figure is from, and notes."""
+    text = ["| set | checkpoint | measure, mm | paper | ours | difference | people |", "|---|---|---|--:|--:|--:|--:|"]
+    for line in lines:
+        known = math.isfinite(line.ours)
+        ours, off = (f"{line.ours:.1f}", f"{line.ours - line.paper:+.1f}") if known else ("–", "–")
+        text.append(
+            f"| {line.testset} | {line.checkpoint} | {line.measure} | {line.paper:.1f} | {ours} | {off} | "
+            f"{line.people or '–'} |"
+        )
+    text += ["", f"Paper: {PAPER}."]
+    for testset in dict.fromkeys(line.testset for line in lines):
+        first = next(line for line in lines if line.testset == testset)
+        text.append(f"{testset}: {first.source}." + (f" {first.note}" if first.note else ""))
+    return "\n\n".join(["\n".join(text[: len(lines) + 2]), *text[len(lines) + 3 :]]) + "\n"
+
+
+def _as_dict(line: Line) -> dict:
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in vars(line).items()}
