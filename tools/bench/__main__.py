@@ -25,6 +25,7 @@ CACHE = Path(os.environ.get("WHOLEBODY_TEST_CACHE") or Path.home() / ".cache" / 
 
 def main(parts: list[str]) -> None:
     known = {"start": start, "small": small, "published": published, "memory": memory, "synthesis": synthesis}
+    known["evaluation"] = evaluation
     for name in parts or known:
         if name not in known:
             raise SystemExit(f"no part {name!r}; parts: {', '.join(known)}")
@@ -126,6 +127,18 @@ def _peak_of_predict(*options: str) -> float:
     )
     with tempfile.TemporaryDirectory() as folder:
         return int(_run(code, folder, *options).split("PEAK")[1]) / 1024
+
+
+def evaluation() -> None:
+    """Errors of meshes."""
+    from tools.bench.evaluation import compare
+
+    found = compare(_standin())
+    row("errors of a mesh: ours", found["ours_ms"], "ms")
+    row("errors of a mesh: published loop", found["published_ms"], "ms")
+    row("errors of a mesh: times as fast", found["ratio"], "x", "target >= 20")
+    row("the same, its regressors float32 as published", found["ratio_float32"], "x", "target >= 20")
+    print(f"  largest relative difference {found['difference']:.1e}, target <= 1e-6")
 
 
 def synthesis() -> None:
