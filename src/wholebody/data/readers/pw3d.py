@@ -6,7 +6,7 @@
     imageFiles/SEQUENCE/FILE_NAME  (or data/imageFiles/...)
 
 The bodies are SMPL's, of the actor's gender: their pose means the same in SMPL-X, their shape does not. The 14 joints
-that results on this set are given for are regressed from the SMPL mesh: `wholebody.body.smpl`.
+that results on this set are given for are regressed from the SMPL mesh: `wholebody.evaluation.smpl`.
 """
 
 from __future__ import annotations
