@@ -72,8 +72,40 @@ def test_what_is_not_known_is_masked_after_a_mirror_too(sample):
 
     valid = np.ones(137, bool)
     valid[JOINTS_137.index("L_Wrist")] = False
-    hidden = dataclasses.replace(sample, joint_valid=valid)
+    hidden = dataclasses.replace(sample, joint_valid=valid, part_valid=np.zeros(3, bool))
     target = crop_targets(hidden, crop_affine(fit_box(sample.box_xyxy), flip=True, out_hw=CROP)[0], CROP)
     assert target["joint_valid"][JOINTS_137.index("R_Wrist")] == 0
     assert target["joint_valid"].sum() == 136
     assert target["box_valid"][1] == 0  # the hand whose wrist is not known
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_boxes_that_a_set_annotates_stand_in_where_joints_are_not_known(sample, flip):
+    import dataclasses
+
+    affine = crop_affine(fit_box(sample.box_xyxy), flip=flip, out_hw=CROP)[0]
+    whole = crop_targets(sample, affine, CROP)
+    valid = np.ones(137, bool)
+    valid[[JOINTS_137.index(name) for name in ("L_Thumb_1", "Face_1")]] = False
+    less = crop_targets(dataclasses.replace(sample, joint_valid=valid), affine, CROP)
+    # A layer's part boxes have a tenth of margin on each side, so without it they are the tight ones.
+    np.testing.assert_allclose(less["boxes"], whole["boxes"], atol=0.05)
+    np.testing.assert_array_equal(less["box_valid"], whole["box_valid"])
+    none = dataclasses.replace(sample, joint_valid=valid, part_valid=np.array([False, True, True]))
+    expected = [1, 0, 1] if flip else [0, 1, 1]
+    np.testing.assert_array_equal(crop_targets(none, affine, CROP)["box_valid"], expected * whole["box_valid"])
+
+
+def test_what_is_known_in_the_picture_only_is_not_known_in_space(sample):
+    import dataclasses
+
+    flat = dataclasses.replace(sample, joint_cam_valid=np.zeros(137, bool), camera_valid=False)
+    target = crop_targets(flat, crop_affine(fit_box(sample.box_xyxy), out_hw=CROP)[0], CROP)
+    assert target["joint_valid"].all() and not target["joint_cam_valid"].any()
+    assert target["camera_valid"] == 0 and not target["focal_crop"].any()
+    no_pelvis = np.ones(137, bool)
+    no_pelvis[JOINTS_137.index("Pelvis")] = False  # places are about the pelvis
+    target = crop_targets(
+        dataclasses.replace(sample, joint_cam_valid=no_pelvis), crop_affine(fit_box(sample.box_xyxy))[0], CROP
+    )
+    assert not target["joint_cam_valid"].any()

@@ -13,6 +13,8 @@ from wholebody.data.sample import Sample
 
 BOX_PARTS = ("left_hand", "right_hand", "face")
 _HAND_AND_WRIST = {"left_hand": "L_Wrist", "right_hand": "R_Wrist"}
+_SEEN = 0.6  # of a part has to be in the crop
+_MARGIN = 1.2  # by which a sample's part boxes exceed their joints
 
 
 def crop_targets(sample: Sample, crop_from_image: np.ndarray, crop_hw: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -28,7 +30,8 @@ def crop_targets(sample: Sample, crop_from_image: np.ndarray, crop_hw: tuple[int
         rotation_valid (53,); betas (10,), expression (10,); joints_cam (137, 3): metres, camera frame, pelvis at the
         origin; joints_crop (137, 2): pixels of the crop; joint_valid (137,): known; joint_inside (137,): known and
         inside the crop; joint_cam_valid (137,): known in space, and so is the pelvis; boxes (3, 4): xyxy crop pixels
-        of BOX_PARTS, tight around the part's joints; box_valid (3,): the whole box lies in the crop; focal_crop (2,),
+        of BOX_PARTS, tight around the part's joints, or the sample's own boxes without their margin where a joint is
+        not known; box_valid (3,): most of the box lies in the crop; focal_crop (2,),
         principal_crop (2,): the camera that sees the turned joints in the crop, zeros where camera_valid () is 0;
         shape_valid (), expression_valid ().
     """
@@ -57,7 +60,11 @@ def crop_targets(sample: Sample, crop_from_image: np.ndarray, crop_hw: tuple[int
 
     height, width = crop_hw
     inside = known & (joints_crop >= 0).all(1) & (joints_crop[:, 0] < width) & (joints_crop[:, 1] < height)
-    boxes, box_valid = zip(*(_part_box(part, joints_crop, known, inside) for part in BOX_PARTS), strict=True)
+    parts = [_part_box(part, joints_crop, known, inside) for part in BOX_PARTS]
+    if not all(valid is not None for _, valid in parts):
+        annotated = _annotated_boxes(sample, crop_from_image, mirrored, crop_hw)
+        parts = [part if part[1] is not None else other for part, other in zip(parts, annotated, strict=True)]
+    boxes, box_valid = zip(*parts, strict=True)
     return {
         "rotations": rotations.astype(np.float32),
         "rotation_valid": rotation_valid.astype(np.float32),
@@ -78,12 +85,37 @@ def crop_targets(sample: Sample, crop_from_image: np.ndarray, crop_hw: tuple[int
     }
 
 
-def _part_box(part: str, joints_crop: np.ndarray, known: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, bool]:
+def _part_box(
+    part: str, joints_crop: np.ndarray, known: np.ndarray, inside: np.ndarray
+) -> tuple[np.ndarray, bool | None]:
+    """The tight box, and whether it can be seen; None if some of the part's joints are not known."""
     rows = np.arange(len(JOINTS_137))[PARTS_137[part]]
     if part in _HAND_AND_WRIST:
         rows = np.append(rows, JOINTS_137.index(_HAND_AND_WRIST[part]))
     if not known[rows].all():
-        return np.zeros(4), False
+        return np.zeros(4), None
     points = joints_crop[rows]
     # A box mostly outside the crop cannot be seen; its centre would be a guess.
-    return np.concatenate([points.min(0), points.max(0)]), bool(inside[rows].mean() > 0.6)
+    return np.concatenate([points.min(0), points.max(0)]), bool(inside[rows].mean() > _SEEN)
+
+
+def _annotated_boxes(
+    sample: Sample, crop_from_image: np.ndarray, mirrored: bool, crop_hw: tuple[int, int]
+) -> list[tuple[np.ndarray, bool]]:
+    """The sample's own part boxes in the crop, in the order of BOX_PARTS: sets annotate boxes of parts of which they
+    know some joints only (COCO's faces lack the jaw's and the head's)."""
+    found: list[tuple[np.ndarray, bool]] = []
+    limits = np.array([crop_hw[1], crop_hw[0]], np.float64)
+    for box, valid in zip(
+        (sample.left_hand_box, sample.right_hand_box, sample.face_box), sample.part_valid, strict=True
+    ):
+        if not valid:
+            found.append((np.zeros(4), False))
+            continue
+        middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / (2 * _MARGIN)
+        corners = middle + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        corners = corners @ crop_from_image[:, :2].T + crop_from_image[:, 2]
+        low, high = corners.min(0), corners.max(0)
+        covered = (np.minimum(high, limits) - np.maximum(low, 0)).clip(0).prod() / max((high - low).prod(), 1e-9)
+        found.append((np.concatenate([low, high]), bool(covered > _SEEN)))
+    return [found[k] for k in ((1, 0, 2) if mirrored else (0, 1, 2))]
