@@ -6,7 +6,7 @@ import pytest
 from wholebody.body.joints import SMPLX_JOINTS
 from wholebody.data.sample import axis_angle_to_matrix
 from wholebody.errors import BadInput
-from wholebody.synthesis import capture, postures
+from wholebody.synthesis import capture, penetration, postures, skeleton
 from wholebody.synthesis import people as p
 from wholebody.synthesis.config import SynthesisConfig
 
@@ -92,3 +92,54 @@ def test_clips_are_read_by_split(tmp_path):
         assert set(library.poses[:, 4, 0].round(1).tolist()) == marks
         assert sorted(np.concatenate(library.members).tolist()) == list(range(len(library.poses)))
         assert np.isclose(library.weights.sum(), 1)
+
+
+def test_procedures_make_what_they_are_named_after():
+    rng = np.random.default_rng(2)
+    start = postures.standing(rng, 150)
+
+    def points(kind):
+        pose = kind(rng, start)
+        assert np.isfinite(pose).all()
+        for side in ("left", "right"):
+            assert pose[:, J(f"{side}_knee"), 0].min() > -0.2 and pose[:, J(f"{side}_knee"), 0].max() < 2.8
+        return p.forward_kinematics(pose)
+
+    def drop(at, upper, lower):
+        return np.median(at[:, J(upper), 1] - at[:, J(lower), 1])
+
+    upright = p.forward_kinematics(start)
+    assert drop(upright, "left_hip", "left_knee") > 0.3
+    sitting = points(postures._sitting)
+    assert drop(sitting, "left_hip", "left_knee") < 0.15 and drop(sitting, "left_knee", "left_ankle") > 0.25
+    assert drop(points(postures._crouching), "pelvis", "left_ankle") < 0.75 * drop(upright, "pelvis", "left_ankle")
+    lying = points(postures._lying)
+    assert np.abs(lying[:, J("neck"), 1] - lying[:, J("pelvis"), 1]).max() < 0.4
+    bending = points(postures._bending)
+    assert np.median(bending[:, J("neck"), 2] - bending[:, J("pelvis"), 2]) > 0.25
+    legs = points(postures.legs)
+    assert legs.std(0)[J("left_ankle")].min() > 0.1
+
+
+def test_limbs_that_pass_through_are_found_on_both_sides_alike():
+    rng = np.random.default_rng(3)
+    free = np.zeros((4, 22, 3))
+    free[:, [J("left_hip"), J("right_hip")], 2] = [0.05, -0.05]
+    assert not penetration.penetrates(free).any()
+    through = postures.standing(rng, 30)
+    chest = np.tile([-0.17, -0.15, 0.0], (30, 1))  # the wrist in the middle of the chest
+    shoulder, elbow = postures.two_bones(rng, chest, 1)
+    through[:, J("left_shoulder")], through[:, J("left_elbow")] = shoulder, elbow
+    assert penetration.penetrates(through).mean() > 0.9
+    pose = postures.free_arms(rng, postures.legs(rng, postures.standing(rng, 300)))
+    found = penetration.penetrates(pose)
+    assert 0.05 < found.mean() < 0.6
+    mirrored = pose[:, skeleton.MIRROR_22] * skeleton.FLIP
+    assert (penetration.penetrates(mirrored) == found).mean() > 0.98  # the mean skeleton is rounded to 1 cm
+
+
+def test_people_are_redrawn_until_few_pass_through_themselves(studio):
+    drawn = p.sample_people(np.random.default_rng(4), 200, None, studio.hands, studio.population, 0.1)
+    pose = drawn.full_pose[:, :22].astype(np.float64)
+    pose[:, 0] = 0
+    assert penetration.penetrates(pose).mean() < 0.03
