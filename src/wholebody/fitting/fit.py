@@ -34,7 +34,7 @@ class FitConfig:
 
     noise: float = 0.02
     """Of a keypoint, as a fraction of the larger side of the person's box."""
-    robust: tuple[float, ...] = (20.0, 8.0, 4.0)
+    robust: tuple[float, ...] = (8.0, 4.0)
     """Keypoints further off than this many spreads count less and less (Geman-McClure). One round each: a first answer
     may be far off everywhere, so that only a later round can tell which keypoint is wrong."""
     pose_prior: float = 0.4
@@ -57,6 +57,8 @@ class FitConfig:
     """Other starts than the network's answer that are tried; the likeliest after a few steps goes on."""
     start_steps: int = 4
     """At most, from each of these."""
+    start_margin: float = 6.0
+    """How much likelier it must be than what the network's answer leads to (difference of negative log posteriors)."""
     least_confidence: float = 0.05
     """Keypoints below it are left out."""
 
@@ -137,11 +139,13 @@ class Fitter:
         model = self._linearise(start, start, evidence, widest)
         before = self._error(model.pixels, evidence)
         now, model = self._descend(start, model, start, evidence, widest, self.config.steps)
+        margin = torch.full_like(model.cost, self.config.start_margin)
         for other in self._other_starts(start, evidence):
             there = self._linearise(other, start, evidence, widest)
             other, there = self._descend(other, there, start, evidence, widest, self.config.start_steps)
-            better = there.cost < model.cost
+            better = there.cost < model.cost - margin
             now, model = _choose(better, other, now), _choose_linear(better, there, model)
+            margin = torch.where(better, 0.0, margin)  # between two others the likelier one
         for robust in rounds:
             model = self._linearise(now, start, evidence, robust)
             now, model = self._descend(now, model, start, evidence, robust, self.config.steps)
@@ -163,16 +167,16 @@ class Fitter:
         robust: float,
         steps: int,
     ) -> tuple[Bodies, _Linear]:
-        """Steps that each lower the cost, person by person, until nobody gains by any."""
+        """Steps that each lower the cost, until nobody gains by any; who is done stays, whoever is beside."""
         damping = torch.full_like(model.cost, 1e-2)
+        done = torch.zeros_like(model.cost, dtype=torch.bool)
         for _ in range(steps):
             trial = _move(now, _solve(model, damping))
             tried = self._linearise(trial, start, evidence, robust)
-            better = tried.cost < model.cost
+            better = (tried.cost < model.cost) & ~done
             gain = torch.where(better, model.cost - tried.cost, 0.0)
-            done = (gain < 1e-3 * (1 + model.cost)) & (better | (damping > 1e2))
-            now = _choose(better, trial, now)
-            model = _choose_linear(better, tried, model)
+            done |= (gain < 1e-3 * (1 + model.cost)) & (better | (damping > 1e2))
+            now, model = _choose(better, trial, now), _choose_linear(better, tried, model)
             damping = torch.where(better, damping * 0.3, damping * 8).clamp(1e-6, 1e6)
             if bool(done.all()):
                 break
