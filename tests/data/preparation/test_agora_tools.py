@@ -70,6 +70,26 @@ def test_only_what_a_table_needs_of_pandas_is_known(tmp_path, name):
         read_dataframe(tmp_path / "x.pkl")
 
 
+def test_a_pickle_leaves_no_mark_on_the_next(tmp_path):
+    """State for a class, instead of for an object of it, must not reach the class that other files use."""
+    marked = pandas_pickle._New(pandas_pickle._FRAME, {})
+    with open(tmp_path / "x.pkl", "wb") as file:
+        pickler = pandas_pickle._Pickler(file, 4)
+        pickler.write(pickle.PROTO + bytes([4]))
+        pickler.save(pandas_pickle._Name("builtins", "slice"))
+        pickler.save((None, {"value": 7}))
+        pickler.write(pickle.BUILD + pickle.POP)
+        pickler.save(marked)
+        pickler.write(pickle.STOP)
+    with pytest.raises(BadInput):
+        read_dataframe(tmp_path / "x.pkl")
+    (tmp_path / "y.pkl").write_bytes(pandas_pickle.dumps({"a": [1.0, 2.0]}))
+    assert read_dataframe(tmp_path / "y.pkl") == {"a": [1.0, 2.0]}
+    from wholebody.data.preparation import dataframe
+
+    assert dataframe._Slice.value != 7  # still the slot of its objects
+
+
 def test_other_pickles_and_half_ones(tmp_path):
     path = tmp_path / "x.pkl"
     path.write_bytes(pickle.dumps({"a": 1}))
@@ -163,6 +183,34 @@ def test_parameters_elsewhere_than_the_table_says(people, tmp_path):
     assert summary.misplaced == ["smplx_gt/trainset_forged/0_0.pkl"]
     (annotation,) = json.loads((tmp_path / "data" / "AGORA_train.json").read_text())["annotations"]
     assert "cam_param" not in annotation and annotation["smplx_param_path"]
+
+
+def test_joints_that_are_not_numbers(people, tmp_path):
+    """One joint is left out of the boxes and not known; somebody without any joint is left out by the reader."""
+    forge.forge_official(tmp_path / "data", people[:2], pictures=False)
+    path = tmp_path / "data" / "train_SMPLX" / "SMPLX" / "train_0_withjv.pkl"
+    table = read_dataframe(path)
+    first, second = (np.array(points) for points in table["gt_joints_2d"][0])
+    first[20], second[:] = np.nan, np.nan
+    plain = {name: [_plain(cell) for cell in cells] for name, cells in table.items()}
+    plain["gt_joints_2d"] = [[first, second]]
+    path.write_bytes(pandas_pickle.dumps(plain))
+    (tmp_path / "data" / "1280x720").mkdir()
+    agora_json(tmp_path, ["train"])
+    (sample,) = samples_of(tmp_path)
+    from wholebody.body.joints import JOINTS_137
+
+    assert not sample.joint_valid[JOINTS_137.index("L_Wrist")] and sample.joint_valid.sum() == 137 - 4 - 17 - 1
+    assert np.isfinite(sample.box_xyxy).all() and np.isfinite(sample.joints_px).all()
+
+
+def _plain(cell):
+    """A cell as numpy's and Python's own values: what was read may not be written again."""
+    if isinstance(cell, list):
+        return [_plain(value) for value in cell]
+    if isinstance(cell, np.ndarray):
+        return np.array(cell)
+    return cell.item() if isinstance(cell, np.generic) else cell
 
 
 def test_tables_that_are_missing_or_others(tmp_path):

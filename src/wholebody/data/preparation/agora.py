@@ -137,8 +137,11 @@ def _points(cells: dict[str, Any], column: str, person: int, size: int) -> np.nd
 
 
 def _box(points: np.ndarray) -> list[float]:
-    """x, y, width, height, a fifth larger than what the points take."""
-    x0, y0, x1, y1 = box_around(points)
+    """x, y, width, height, a fifth larger than what the points take; empty if none is a number."""
+    known = np.isfinite(points).all(1)
+    if not known.any():
+        return [0.0, 0.0, 0.0, 0.0]
+    x0, y0, x1, y1 = box_around(points, known)
     return [float(x0), float(y0), float(x1 - x0), float(y1 - y0)]
 
 

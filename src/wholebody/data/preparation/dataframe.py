@@ -94,6 +94,7 @@ class _FrameUnpickler(RestrictedUnpickler):
         # Made anew for every file, as the stand-ins of the base class are.
         self._frame = type("_Frame", (_Frame,), {})
         self._manager = type("_Manager", (_Manager,), {})
+        self._slice = type("_Slice", (_Slice,), {"__slots__": ()})
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("pandas", "pandas.core.frame") and name == "DataFrame":
@@ -107,7 +108,7 @@ class _FrameUnpickler(RestrictedUnpickler):
         if (module == "pandas" or module.startswith("pandas.core.indexes")) and name in _INDEXES:
             return _index_class
         if (module, name) in (("builtins", "slice"), ("__builtin__", "slice")):
-            return _Slice
+            return self._slice
         return super().find_class(module, name)
 
 
