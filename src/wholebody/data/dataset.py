@@ -23,10 +23,12 @@ from wholebody.data.decode import crop_picture, read_picture
 from wholebody.data.index import Index, index_path
 from wholebody.data.mesh_joints import MeshJoints
 from wholebody.data.mixing import Mixture, by_weight, equal_length, one_after_another
+from wholebody.data.orientation import upright_from_stored
 from wholebody.data.published_targets import published_targets
 from wholebody.data.sample import Sample
 from wholebody.data.targets import crop_targets
 from wholebody.errors import BadInput
+from wholebody.geometry.crop import compose_affine
 
 MIXES = ("equal", "all", "weights")
 TARGETS = ("crop", "published", "both")
@@ -156,6 +158,8 @@ class PeopleDataset(Dataset):
         crop_from_image = random_crop(sample.box_xyxy, sample.joints_px, rng, augment, sample.joint_valid)
         height, width = config.picture_hw
         to_picture = np.diag([width / CROP_HW[1], height / CROP_HW[0]]) @ crop_from_image
+        if sample.dataset == "Own" and (upright := upright_from_stored(data)) is not None:
+            to_picture = compose_affine(to_picture, upright)
         picture = crop_picture(data, to_picture, config.picture_hw, name, config.antialias)
         if augment.occlude_probability and rng.random() < augment.occlude_probability:
             picture = occlude(picture, own_texture(picture, rng), rng)

@@ -58,9 +58,16 @@ def tile(sample: Sample, root: Path, mesh_joints_cam: np.ndarray | None = None) 
     Raises BadInput if the picture cannot be read.
     """
     path = root / (sample.image_path or "")
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if path.is_file() else None
+    stored = 0 if sample.dataset == "Own" else cv2.IMREAD_IGNORE_ORIENTATION  # see `data.orientation`
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR | stored) if path.is_file() else None
     if picture is None:
         raise BadInput(f"{sample.dataset} {sample.id}: {path} is {'broken' if path.is_file() else 'missing'}")
+    if sample.image_hw is not None and picture.shape[:2] != sample.image_hw:
+        (height, width), (noted_height, noted_width) = picture.shape[:2], sample.image_hw
+        raise BadInput(
+            f"{sample.dataset} {sample.id}: {path} has {width}×{height} pixels, the annotations say "
+            f"{noted_width}×{noted_height}; they belong to another copy of the pictures"
+        )
     height, width = TILE_HW
     affine = crop_affine(fit_box(sample.box_xyxy, width / height), out_hw=TILE_HW)[0]
     canvas = np.ascontiguousarray(warp(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), affine, TILE_HW, antialias=True))
