@@ -97,8 +97,15 @@ def warp_smooth(picture: np.ndarray, affine: np.ndarray, out_hw: tuple[int, int]
         shrink /= factor
     variance = (shrink**2 - 2) / 12  # a crop's pixel has shrink²/12, of which bilinear sampling brings 1/6
     if variance > 0.03:
-        part = cv2.GaussianBlur(part, (0, 0), np.sqrt(variance))
+        part = _smooth(part, variance)
     return warp(part, affine, out_hw)
+
+
+def _smooth(picture: np.ndarray, variance: float) -> np.ndarray:
+    """Blurred by three taps of this variance (in pixels², below 0.6), along and across."""
+    outer = min(variance / 2, 0.3)
+    # OpenCV wants the sigma of the Gaussian whose three taps these are.
+    return cv2.GaussianBlur(picture, (3, 3), np.sqrt(-0.5 / np.log(outer / (1 - 2 * outer))))
 
 
 def _seen(
