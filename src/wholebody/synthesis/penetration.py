@@ -18,6 +18,8 @@ _LIMBS = {
     "left_foot": ("left_ankle", "left_foot", 0.04), "right_foot": ("right_ankle", "right_foot", 0.04),
 }  # fmt: skip
 
+_GIRTHS = ("belly", "chest", "thigh")
+
 
 def _pairs() -> list[tuple[str, str]]:
     out = []
@@ -37,8 +39,9 @@ def _pairs() -> list[tuple[str, str]]:
 _PAIRS = _pairs()
 
 
-def penetrates(pose: np.ndarray) -> np.ndarray:
-    """(B,) bool for poses (B,22,3): some limb lies in another, in the trunk or in the head."""
+def penetrates(pose: np.ndarray, girth: np.ndarray | None = None) -> np.ndarray:
+    """(B,) bool for poses (B,22,3): some limb lies in another, in the trunk or in the head. `girth` (B,3): how much
+    thicker than the mean person's belly, chest and thighs are, for the size of the body."""
     joints = forward_kinematics(pose)
     at = {name: joints[:, k] for name, k in J.items() if k < 22}
     at["crown"] = at["head"] + 0.12 * unit(at["head"] - at["neck"])
@@ -48,10 +51,13 @@ def penetrates(pose: np.ndarray) -> np.ndarray:
     bad = np.zeros(len(pose), bool)
     for one, other in _PAIRS:
         (a, b, radius), (c, d, more) = _LIMBS[one], _LIMBS[other]
+        wide: np.ndarray | float = 1.0
+        if girth is not None and other.split("_")[-1] in _GIRTHS:
+            wide = girth[:, _GIRTHS.index(other.split("_")[-1])]
         along = (at[a] + steps * (at[b] - at[a])).reshape(-1, 3)  # (5 B, 3)
         start, end = np.tile(at[c], (5, 1)), np.tile(at[d], (5, 1))
         near = to_segment(along, start, end).reshape(5, -1).min(0)
-        bad |= near < _LENIENT * (radius + more)
+        bad |= near < _LENIENT * (radius + more * wide)
     # Knees are not thighs' whole length: only their ends must keep apart.
     bad |= np.linalg.norm(at["left_knee"] - at["right_knee"], axis=1) < 0.085
     return bad

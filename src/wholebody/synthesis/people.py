@@ -46,9 +46,11 @@ def sample_people(
     child_fraction: float,
 ) -> People:
     """Draw `count` people."""
+    betas = population.shapes(rng, count, child_fraction)
+    girth = population.girth(betas)
     body = _body_poses(rng, count, poses)
     for _ in range(5):  # redraw those who pass through themselves
-        bad = np.flatnonzero(penetrates(body))
+        bad = np.flatnonzero(penetrates(body, girth))
         if not len(bad):
             break
         body[bad] = _body_poses(rng, len(bad), poses)
@@ -60,9 +62,7 @@ def sample_people(
     full[:, 40:55] = hands.sample(rng, count) * FLIP
     same = rng.random(count) < 0.25  # both hands often do the same
     full[same, 40:55] = full[same, 25:40] * FLIP + rng.normal(0, 0.04, (same.sum(), 15, 3))
-    return People(
-        full.astype(np.float32), population.shapes(rng, count, child_fraction), population.expressions(rng, count)
-    )
+    return People(full.astype(np.float32), betas, population.expressions(rng, count))
 
 
 # ---------------------------------------------------------------- shape and face
@@ -71,12 +71,19 @@ def sample_people(
 @dataclass(frozen=True)
 class Population:
     """What the body file knows of plausible people: `betas` (P,10) of drawn ones, their `age` (P,) in years, and what
-    facial actions (A, by name, in `actions`) are as expression coefficients `expression` (A,10)."""
+    facial actions (A, by name, in `actions`) are as expression coefficients `expression` (A,10). `depths` (4,11): the
+    depth of belly, chest and thigh and the length of the trunk, metres, of the mean shape and per coefficient."""
 
     betas: np.ndarray
     age: np.ndarray
     actions: tuple[str, ...]
     expression: np.ndarray
+    depths: np.ndarray
+
+    def girth(self, betas: np.ndarray) -> np.ndarray:
+        """(B,3) how much thicker belly, chest and thighs are than the mean person's, for the length of the trunk."""
+        measures = self.depths[:, 0] + betas @ self.depths[:, 1:].T
+        return (measures[:, :3] / measures[:, 3:] / (self.depths[:3, 0] / self.depths[3, 0])).clip(0.7, 2.0)
 
     def shapes(self, rng: Generator, count: int, child_fraction: float) -> np.ndarray:
         """(count,10): half near plausible people (genders and ages form clusters), half spread wider."""

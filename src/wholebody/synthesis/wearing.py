@@ -19,7 +19,7 @@ from wholebody.synthesis.wardrobe import Item
 
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 # Metres nearer to the camera than it is: the order in which things lie over each other.
-_BIAS = {"shoes": 0.003, "bottom": 0.007, "whole": 0.010, "top": 0.012, "hat": 0.014, "hair": 0.012, "brows": 0.004,
+_BIAS = {"shoes": 0.003, "bottom": 0.005, "whole": 0.007, "top": 0.008, "hat": 0.012, "hair": 0.008, "brows": 0.004,
          "lashes": 0.003, "teeth": 0.0}  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def choose(rng: Generator, wardrobe: Wardrobe, hair_tone: np.ndarray, painter) -
         long = np.abs(top.rest[:, 0]).max() > 0.5
         sleeve = rng.uniform(0.24, 0.5) if long and rng.random() < 0.35 else 2.0
         hem = rng.uniform(0.0, 0.12) if rng.random() < 0.08 and top.rest[:, 1].min() < 0 else -2.0
-        put_on(top, sleeve=sleeve, low=hem, puff=rng.uniform(0, 0.014), ruffle=rng.uniform(0, 0.007))
+        put_on(top, sleeve=sleeve, low=hem, puff=rng.uniform(0, 0.010), ruffle=rng.uniform(0, 0.006))
     if rng.random() < 0.72:
         put_on(pick("shoes"))
     above = rng.random()
