@@ -20,7 +20,7 @@ from wholebody.body.layer import BodyModel
 from wholebody.data.crops import CROP_HW, TrainingCrops
 from wholebody.data.dataset import PeopleDataset
 from wholebody.data.lifting import LiftingBatches
-from wholebody.data.published_targets import MeshJoints
+from wholebody.data.mesh_joints import MeshJoints
 from wholebody.geometry.rotation import rotation_6d_to_matrix
 from wholebody.model.config import published_config
 from wholebody.model.movenet import read_movenet_state
