@@ -193,7 +193,7 @@ _ALL = (
         title="your own pictures in COCO format",
         module="own",
         splits=("train", "val", "test"),
-        source="made by yourself: docs/own-data.md",
+        source="your own files, made as docs/own-data.md says",
         files={split: (f"annotations/{split}.json", "images") for split in ("train", "val", "test")},
         licence="yours",
     ),

@@ -35,7 +35,7 @@ def require(name: str, root: Path, split: str) -> None:
     if missing:
         todo = f", then: {info.pictures}" if info.pictures else ""
         raise BadInput(
-            f"{info.title} ({split}) is not complete in {root}: {', '.join(missing)} missing. Get it from {info.source}"
+            f"{info.title} ({split}) is not complete in {root}: {', '.join(missing)} missing. Get it: {info.source}"
             f"{todo}; `wholebody data check` shows what else is missing"
         )
 
