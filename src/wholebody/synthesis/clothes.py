@@ -299,7 +299,7 @@ def _cloth(rng: Generator, g: np.ndarray, patterned: float = 0.45) -> None:
     g[p.DUTY] = rng.uniform(0.15, 0.75)
     if pattern == p.FINE:
         _color(g, p.COLOR_B, colors[0] * rng.uniform(0.6, 1.5))
-    g[p.BUMP] = rng.uniform(0.03, 0.32)
+    g[p.BUMP] = rng.uniform(0.05, 0.42)
     g[p.SHINE] = rng.uniform(0, 0.06) if rng.random() < 0.85 else rng.uniform(0.1, 0.4)
 
 

@@ -234,10 +234,15 @@ def shade_person(points, faces, normals, rest, masks, lit, garments, skin, eye_c
                     n0, n1, n2, n3 = noise4(lattice, x0 * 24 + seed, y0 * 17, z0 * 24)
                     m0, m1, m2, m3 = noise4(lattice, x0 * 70 + seed, y0 * 50, z0 * 70)
                     fine = min(max(1.5 - footprint * 120, 0.0), 0.7)
-                    nx += bump * (n0 + fine * m0)
-                    ny += bump * (n1 + fine * m1)
-                    nz += bump * (n2 + fine * m2)
-                    fold = bump * (n3 + fine * m3) * np.float32(0.15)
+                    # Creases run across limbs and around the trunk.
+                    if abs(x0) > 0.2 and y0 > 0.25:
+                        c0, c1, c2, c3 = noise4(lattice, x0 * 38 + seed + n3, y0 * 9 + n2, z0 * 9)
+                    else:
+                        c0, c1, c2, c3 = noise4(lattice, x0 * 9 + seed + n2, y0 * 38 + n3, z0 * 9)
+                    nx += bump * (n0 + fine * m0 + np.float32(0.7) * c0)
+                    ny += bump * (n1 + fine * m1 + np.float32(0.7) * c1)
+                    nz += bump * (n2 + fine * m2 + np.float32(0.7) * c2)
+                    fold = bump * (n3 + fine * m3 + c3 - np.float32(0.3)) * np.float32(0.22)
                 length = 1 / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
                 nx, ny, nz = nx * length, ny * length, nz * length
                 facing = nx * sun_direction[0] + ny * sun_direction[1] + nz * sun_direction[2]
