@@ -110,3 +110,19 @@ def test_a_sheet_has_a_row_for_each_split(root):
     height, width = TILE_HW[0] + 34, TILE_HW[1]
     assert cv2.imread(str(sheet)).shape == (4 * height, 2 * width, 3)  # MSCOCO train, val; Own train, val
     assert not list(sheet.parent.glob("*.part"))
+
+
+def test_fitted_bodies_are_drawn_as_crosses_on_their_people(people, open_body, root):
+    from dataclasses import replace
+
+    from wholebody.data.mesh_joints import MeshJoints
+    from wholebody.geometry.crop import apply_affine, crop_affine, fit_box
+
+    sample = next(READERS["MSCOCO"].read(root / "MSCOCO", "train"))
+    sample = replace(sample, body="open", joint_valid=np.zeros(137, bool))  # no dots in the way
+    drawn = tile(sample, root / "MSCOCO", MeshJoints("open")(sample))
+    affine = crop_affine(fit_box(sample.box_xyxy, TILE_HW[1] / TILE_HW[0]), out_hw=TILE_HW)[0]
+    view = mscoco.views(people)[0]
+    for name in ("left_knee", "right_elbow", "left_ankle"):
+        x, y = apply_affine(view.px(name), affine).round().astype(int)
+        assert (drawn[y - 1 : y + 2, x - 1 : x + 2] == (255, 255, 60)).all(-1).any()

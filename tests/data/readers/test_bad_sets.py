@@ -129,6 +129,29 @@ def test_measured_joints_of_another_set_are_named(people, tmp_path):
     change(path, lambda content: content["2"]["1"].clear())
     with pytest.raises(BadInput, match="joint_3d.json lacks action/subaction/frame 2/1/10"):
         read("Human36M", tmp_path)
+    for wrong, message in (
+        ({"1": {"10": [[0.0, "x", 0.0]]}}, "'2/1/10'"),
+        ({"1": {"ten": []}}, "frame 2/1/ten is no number"),
+        ({"1": [1, 2]}, "2/1 is a list where frames should be"),
+    ):
+        change(path, lambda content, wrong=wrong: content.update({"2": wrong}))
+        with pytest.raises(BadInput, match=message):
+            read("Human36M", tmp_path)
+
+
+def test_a_picture_without_a_size_is_named(coco):
+    path = coco / "annotations" / "coco_wholebody_train_v1.0.json"
+    change(path, lambda content: content["images"][0].update(width="wide"))
+    with pytest.raises(BadInput, match="'width' of entry 1000 is 'wide', not a whole number"):
+        read("MSCOCO", coco)
+
+
+def test_parameters_of_another_kind_are_named(coco, people):
+    path = coco / "annotations" / "MSCOCO_train_SMPLX.json"
+    key = str(mscoco.annotation_id(people[0]))
+    change(path, lambda content: content[key].update(smplx_param=[1, 2, 3]))
+    with pytest.raises(BadInput, match=f"parameters of {key} are a list"):
+        read("MSCOCO", coco)
 
 
 class _Code:

@@ -108,8 +108,16 @@ def numbers(path: Path, mapping: Mapping[str, Any], key: str, *shape: int) -> np
     return array
 
 
+def integer(path: Path, mapping: Mapping[str, Any], key: str) -> int:
+    """An entry as a whole number; BadInput if it is something else."""
+    value = entry_of(path, mapping, key)
+    if isinstance(value, (int, float)) and int(value) == value:
+        return int(value)
+    raise BadInput(f"{path}: {key!r} of entry {mapping.get('id')} is {value!r}, not a whole number; fetch it again")
+
+
 def picture_hw(path: Path, image: Mapping[str, Any]) -> tuple[int, int]:
-    return int(entry_of(path, image, "height")), int(entry_of(path, image, "width"))
+    return integer(path, image, "height"), integer(path, image, "width")
 
 
 def cut_box(xywh: np.ndarray | Sequence[float], hw: tuple[int, int]) -> np.ndarray | None:
@@ -200,6 +208,8 @@ class Fits:
 
     def add(self, key: Any, param: Mapping[str, Any], camera: Mapping[str, Any] | None = None) -> None:
         """Take the parameters of person `key`; `camera` has `focal` and `princpt` where the file gives them."""
+        if not isinstance(param, Mapping) or not isinstance(camera or {}, Mapping):
+            raise BadInput(f"{self.path}: the parameters of {key} are a {type(param).__name__}; fetch the file again")
         values = {**param, **{k: (camera or {})[k] for k in ("focal", "princpt") if camera and k in camera}}
         missing = [name for name in self._NEEDED if name not in values]
         if missing:

@@ -49,16 +49,13 @@ def _subject(folder: Path, subject: int, split: str, every: int, damaged: str) -
 
     cameras = read_json(file("camera"))
     joints_path = file("joint_3d")
-    joints = {
-        key: np.asarray(value, np.float32) for key, value in by_frame(joints_path, depth=3) if int(key[-1]) % every == 0
-    }
+    joints = measured_joints(joints_path, every)
     fits = coco.Fits(file("SMPLX_NeuralAnnot"), damaged)
-    for key, param in by_frame(fits.path, depth=3):
-        if int(key[-1]) % every == 0:
-            fits.add(key, param)
+    for key, param in by_frame(fits.path, every):
+        fits.add(key, param)
     path = file("data")
     for annotation, image in coco.annotated_people(path):
-        if coco.entry_of(path, image, "frame_idx") % every:
+        if coco.integer(path, image, "frame_idx") % every:
             continue
         if split == "test" and coco.entry_of(path, image, "cam_idx") != _TEST_CAMERA:
             continue
@@ -134,19 +131,27 @@ def _named(sample: Sample, id: str, dataset: str, image_path: str) -> Sample:
     return replace(sample, id=id, dataset=dataset, image_path=image_path)
 
 
-def by_frame(path: Path, depth: int) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """(keys, value) of an object nested `depth` times: {action: {subaction: {frame: value}}}."""
+def measured_joints(path: Path, every: int) -> dict[tuple[str, ...], np.ndarray]:
+    """(N, 3) millimetres by (action, subaction, frame), or whatever the file's three keys are."""
+    return {
+        key: coco.numbers(path, {"/".join(key): value}, "/".join(key), -1, 3).astype(np.float32)
+        for key, value in by_frame(path, every)
+    }
 
-    def walk(value: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-        if len(keys) == depth:
-            yield keys, value
-            return
-        if not isinstance(value, dict):
-            raise BadInput(
-                f"{path}: {'/'.join(keys)} is a {type(value).__name__} where frames should be; fetch it again"
-            )
-        for key, inner in value.items():
-            yield from walk(inner, (*keys, key))
 
-    for key, value in items(path):
-        yield from walk(value, (key,))
+def by_frame(path: Path, every: int) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(keys, value) of an object nested thrice, {action: {subaction: {frame: value}}}, for frames that are a multiple
+    of `every`."""
+    for first, inner in items(path):
+        for second, frames in _object(path, inner, first).items():
+            for frame, value in _object(path, frames, f"{first}/{second}").items():
+                if not frame.isdigit():
+                    raise BadInput(f"{path}: the frame {first}/{second}/{frame} is no number; fetch the file again")
+                if int(frame) % every == 0:
+                    yield (first, second, frame), value
+
+
+def _object(path: Path, value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadInput(f"{path}: {where} is a {type(value).__name__} where frames should be; fetch the file again")
+    return value

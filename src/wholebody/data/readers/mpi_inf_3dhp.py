@@ -14,10 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from wholebody.data.readers import coco_format as coco
-from wholebody.data.readers.human36m import Camera, by_frame, measured_person
+from wholebody.data.readers.human36m import Camera, by_frame, measured_joints, measured_person
 from wholebody.data.readers.json_stream import read_json
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
@@ -37,12 +35,10 @@ def read(root: Path, split: str, every: int = EVERY, damaged: str = "error") -> 
     data = root / "data"
     path, cameras_path, joints_path = (data / f"MPI-INF-3DHP_{k}.json" for k in ("1k", "camera_1k", "joint_3d"))
     cameras = read_json(cameras_path)
-    joints = {
-        key: np.asarray(value, np.float32) for key, value in by_frame(joints_path, depth=3) if int(key[-1]) % every == 0
-    }
+    joints = measured_joints(joints_path, every)
     fits, body = _fits(data, every, damaged)
     for annotation, image in coco.annotated_people(path):
-        if coco.entry_of(path, image, "frame_idx") % every:
+        if coco.integer(path, image, "frame_idx") % every:
             continue
         subject, sequence, frame = (
             str(coco.entry_of(path, image, key)) for key in ("subject_idx", "seq_idx", "frame_idx")
@@ -72,9 +68,8 @@ def _fits(data: Path, every: int, damaged: str) -> tuple[coco.Fits, str]:
         if not path.exists():
             continue
         fits = coco.Fits(path, damaged)
-        for key, param in by_frame(path, depth=3):
-            if int(key[-1]) % every == 0:
-                fits.add(key, _smpl_as_smplx(path, param) if body == "smpl" else param)
+        for key, param in by_frame(path, every):
+            fits.add(key, _smpl_as_smplx(path, param) if body == "smpl" else param)
         return fits, body
     raise BadInput(f"no NeuralAnnot parameters in {data}")
 
