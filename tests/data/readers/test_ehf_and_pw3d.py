@@ -171,5 +171,5 @@ def test_wrong_keys(copy, change, message):
 
 @pytest.mark.parametrize(("name", "split"), [("EHF", "test"), ("PW3D", "train")])
 def test_sets_that_are_not_there(tmp_path, name, split):
-    with pytest.raises(BadInput, match="is not complete in .* Get it from"):
+    with pytest.raises(BadInput, match="is not complete in .*https:"):
         read(tmp_path, name, split)

@@ -98,6 +98,28 @@ def test_smpl_parameters(root, people):
         assert not sample.joint_valid.any() and not sample.camera_valid
 
 
+def test_more_people_than_are_held_at_a_time(root, monkeypatch):
+    whole = read(root, file="forged_train.npz", approximate=True)
+    monkeypatch.setattr(humandata, "ROWS", 2)
+    for one, other in zip(whole, read(root, file="forged_train.npz", approximate=True), strict=True):
+        np.testing.assert_array_equal(one.joints_px, other.joints_px)
+        np.testing.assert_array_equal(one.joints_cam, other.joints_cam)
+        np.testing.assert_array_equal(one.joint_valid, other.joint_valid)
+
+
+def test_keypoints_that_end_too_early(root, tmp_path):
+    """A file cut by a tool that mended its directory; and columns first, which are read at once."""
+    rewritten(root, tmp_path, keypoints2d_smplx=np.asfortranarray(np.zeros((6, 144, 3))),
+              keypoints2d_smplx_mask=np.arange(190) < 144)  # fmt: skip
+    assert not read(tmp_path)[0].joint_valid.any()
+    with zipfile.ZipFile(root / "forged_train.npz") as source, zipfile.ZipFile(tmp_path / "cut_train.npz", "w") as cut:
+        for name in source.namelist():
+            content = source.read(name)
+            cut.writestr(name, content[:-100] if name == "keypoints3d_smplx.npy" else content)
+    with pytest.raises(BadInput, match="'keypoints3d_smplx' ends too early"):
+        read(tmp_path, file="cut_train.npz")
+
+
 def test_files_belong_to_splits_by_name(root):
     assert {sample.id.split("/")[0] for sample in read(root)} == {"forged_train", "old_train"}
     assert {sample.id.split("/")[0] for sample in read(root, "test")} == {"pw3d_test"}

@@ -254,7 +254,7 @@ def _points(
         raise BadInput(f"{file} holds {len(points)} joints, not AGORA's {_NUM_JOINTS} of SMPL-X; make it again")
     result, known = np.zeros((137, size)), np.zeros(137, bool)
     chosen = points[_FROM_127]
-    finite: np.ndarray = np.isfinite(chosen).all(1)
+    finite = np.asarray(np.isfinite(chosen).all(1))
     result[_ROWS_OF_137], known[_ROWS_OF_137] = np.where(finite[:, None], chosen, 0), finite
     return result, known
 

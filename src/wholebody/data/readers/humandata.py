@@ -20,7 +20,7 @@ import numpy as np
 
 from wholebody.body.joints import FROM_144, JOINTS_137, JOINTS_144
 from wholebody.data.readers import coco_format as coco
-from wholebody.data.readers.npz import SafeNpz
+from wholebody.data.readers.npz import Rows, SafeNpz
 from wholebody.data.readers.pw3d import GENDERS
 from wholebody.data.sample import Sample, masked_sample
 from wholebody.errors import BadInput
@@ -28,6 +28,9 @@ from wholebody.errors import BadInput
 SPLITS = ("train", "test")
 HELD_OUT = ("test", "val", "valid", "validation")
 """A file with one of these words in its name belongs to the split `test`, all others to `train`."""
+
+ROWS = 1024
+"""Keypoints of so many people are held at a time; those of a million would take 8 GB."""
 
 KEYPOINTS_2D = ("keypoints2d", "keypoints2d_smplx", "keypoints2d_smpl", "keypoints2d_original")
 KEYPOINTS_3D = ("keypoints3d_cam", "keypoints3d", "keypoints3d_smplx", "keypoints3d_smpl", "keypoints3d_original")
@@ -109,10 +112,12 @@ def read(
     for path in _files(root, split, file):
         with SafeNpz(path) as archive:
             people = _Columns(path, archive, approximate, flat_hand, damaged)
-        for row in range(len(people.paths)):
-            sample = people.sample(row, images)
-            if sample is not None:
-                yield sample
+            for row in range(len(people.paths)):
+                if row % ROWS == 0:
+                    people.read_keypoints()
+                sample = people.sample(row, images)
+                if sample is not None:
+                    yield sample
 
 
 def _files(root: Path, split: str, file: str) -> list[Path]:
@@ -131,14 +136,34 @@ def _files(root: Path, split: str, file: str) -> list[Path]:
 
 @dataclass(frozen=True, eq=False)
 class _Points:
-    """Keypoints of all people: (N, 137, D) float32 and (N, 137) bool known."""
+    """Keypoints of some people: (N, 137, D) float32 and (N, 137) bool known."""
 
     values: np.ndarray
     known: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class _Keypoints:
+    """Keypoints in a file: their rows, and which column each of the 137 is, -1 for none, and its stand-in."""
+
+    rows: Rows
+    columns: np.ndarray
+    spare: np.ndarray
+    size: int
+
+    def take(self) -> _Points:
+        """The next `ROWS` people's."""
+        points = self.rows.take(ROWS)
+        first = _pick(points, self.columns, self.size)
+        if (self.spare < 0).all():
+            return first
+        second = _pick(points, self.spare, self.size)
+        use = ~first.known & second.known
+        return _Points(np.where(use[..., None], second.values, first.values), first.known | second.known)
+
+
 class _Columns:
-    """What a file holds, as arrays over its people."""
+    """What a file holds, as arrays over its people (of keypoints, some people's at a time)."""
 
     def __init__(self, path: Path, archive: SafeNpz, approximate: bool, flat_hand: bool | None, damaged: str):
         self.path, self._damaged, self._approximate = path, damaged, approximate
@@ -152,8 +177,10 @@ class _Columns:
             for key in ("lhand_bbox_xywh", "rhand_bbox_xywh", "face_bbox_xywh")
         ]
         self.meta, misc = self._dictionary(archive, "meta"), self._dictionary(archive, "misc")
-        self.points_2d = self._keypoints(archive, KEYPOINTS_2D, "keypoints2d_mask", 2)
-        self.points_3d = self._keypoints(archive, KEYPOINTS_3D, "keypoints3d_mask", 3)
+        self._keypoints_2d = self._keypoints(archive, KEYPOINTS_2D, "keypoints2d_mask", 2)
+        self._keypoints_3d = self._keypoints(archive, KEYPOINTS_3D, "keypoints3d_mask", 3)
+        self.points_2d: _Points | None = None
+        self.points_3d: _Points | None = None
         self.body = next((name for name in ("smplx", "smpl", "smplh") if name in archive), "")
         self.parameters = self._dictionary(archive, self.body) if self.body else {}
         self.heights, self.widths = (self._sizes(key) for key in ("height", "width"))
@@ -197,14 +224,19 @@ class _Columns:
             raise BadInput(f"{self.path}: {key!r} has shape {value.shape} for {count} people")
         return np.broadcast_to(value.reshape(-1), (count, 2))
 
-    def _keypoints(self, archive: SafeNpz, kinds: tuple[str, ...], common_mask: str, size: int) -> _Points | None:
+    def read_keypoints(self) -> None:
+        """Go on to the next `ROWS` people's keypoints."""
+        self.points_2d = self._keypoints_2d.take() if self._keypoints_2d else None
+        self.points_3d = self._keypoints_3d.take() if self._keypoints_3d else None
+
+    def _keypoints(self, archive: SafeNpz, kinds: tuple[str, ...], common_mask: str, size: int) -> _Keypoints | None:
         key = next((kind for kind in kinds if kind in archive), None)
         if key is None:
             return None
         masks = (f"{key}_mask", common_mask, "mask")
         mask = next((np.asarray(archive[name]).reshape(-1) > 0 for name in masks if name in archive), None)
-        points = np.asarray(archive[key])
-        if points.ndim != 3 or len(points) != len(self.paths) or points.shape[2] < size:
+        points = archive.rows(key)
+        if len(points.shape) != 3 or points.shape[0] != len(self.paths) or points.shape[2] < size:
             raise BadInput(f"{self.path}: {key!r} has shape {points.shape} for {len(self.paths)} people")
         count = points.shape[1] if mask is None else len(mask)
         names = {144: NAMES_144, 190: NAMES_190}.get(count)
@@ -219,12 +251,7 @@ class _Columns:
         elif mask is not None:
             columns = np.where(mask, columns, -1)
         rows, spare = rows_for_137(names, self._approximate)
-        first = _pick(points, columns[rows], size)
-        if (spare >= 0).any():
-            second = _pick(points, np.where(spare >= 0, columns[spare], -1), size)
-            use = ~first.known & second.known
-            return _Points(np.where(use[..., None], second.values, first.values), first.known | second.known)
-        return first
+        return _Keypoints(points, columns[rows], np.where(spare >= 0, columns[spare], -1), size)
 
     def sample(self, row: int, images: str) -> Sample | None:
         hw = None if self.heights is None or self.widths is None else (int(self.heights[row]), int(self.widths[row]))
@@ -236,11 +263,12 @@ class _Columns:
         name = self.paths[row]
         fields: dict[str, Any] = {}
         if self.points_2d is not None:
-            values, known = self.points_2d.values[row], self.points_2d.known[row]
+            values, known = self.points_2d.values[row % ROWS], self.points_2d.known[row % ROWS]
             inside = (values >= 0).all(1) & (values[:, 0] <= limit[1] - 1) & (values[:, 1] <= limit[0] - 1)
             fields |= {"joints_px": values, "joint_valid": known, "joint_visible": known & inside}
         if self.points_3d is not None:
-            fields |= {"joints_cam": self.points_3d.values[row], "joint_cam_valid": self.points_3d.known[row]}
+            values, known = self.points_3d.values[row % ROWS], self.points_3d.known[row % ROWS]
+            fields |= {"joints_cam": values, "joint_cam_valid": known}
         return masked_sample(
             f"{self.path.stem}/{row}",
             box,
