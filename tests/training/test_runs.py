@@ -7,8 +7,8 @@ import random
 import resource
 import signal
 import socket
+import sys
 import time
-from pathlib import Path
 
 import pytest
 import tiny
@@ -17,7 +17,7 @@ import torch
 from wholebody.errors import BadInput, OutputError
 from wholebody.training import loop
 from wholebody.training.config import read_config
-from wholebody.training.launch import NotFinite
+from wholebody.training.launch import NotFinite, Place, start_processes
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_a_step_left_out_changes_neither_weights_nor_statistics(made_up, recipe,
 
 def test_blocks_computed_again_or_compiled_learn_the_same(made_up, recipe, tmp_path):
     found = []
-    for overrides in ([], ["checkpoint_activations=true"], ["compile=aot_eager"]):
+    for overrides in ([], ["checkpoint_activations=true"], ["compile=eager"]):
         run = loop.start(read_config(recipe, overrides), tmp_path / str(len(found)))
         for batches, _ in zip(run.batches(), range(2), strict=False):
             run.learn(batches)
@@ -224,7 +224,6 @@ def test_another_configuration_is_no_sitting_of_this_run(made_up, recipe, whole_
 
 
 def test_weights_and_biases_hears_of_a_run(made_up, recipe, tmp_path, monkeypatch):
-    import sys
     import types
 
     heard = []
@@ -234,11 +233,70 @@ def test_weights_and_biases_hears_of_a_run(made_up, recipe, tmp_path, monkeypatc
     assert [step for step, _ in heard] == [1, 2, 3, 4] and "train/loss" in heard[0][1]
 
 
-def test_the_command_starts_one_process_per_device(recipe, tmp_path, capfd):
-    """What `--devices 2` starts finds its place; without data they stop, and so does the command, with status 2."""
-    from wholebody.cli import main
+def test_one_process_is_started_per_device_and_finds_its_place(tmp_path, monkeypatch):
+    say = "import os, pathlib, sys; v = os.environ; pathlib.Path(sys.argv[1], v['RANK']).write_text("
+    say += "' '.join(v[name] for name in ('WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR')))"
+    assert start_processes([sys.executable, "-c", say, str(tmp_path)], 2, 1) == 0
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["2 0 127.0.0.1", "2 1 127.0.0.1"]
+    with pytest.raises(BadInput, match="NODE_RANK"):
+        start_processes([], 2, 2)
+    monkeypatch.setenv("NODE_RANK", "1")
+    monkeypatch.setenv("MASTER_ADDR", "first")
+    monkeypatch.setenv("MASTER_PORT", "1234")
+    assert start_processes([sys.executable, "-c", say, str(tmp_path)], 2, 2) == 0
+    assert [(tmp_path / rank).read_text() for rank in "23"] == ["4 0 first", "4 1 first"]
 
-    assert main(["train", str(recipe), "--out", str(tmp_path / "run"), "--devices", "2"]) == 2
-    assert "nowhere" in capfd.readouterr().err
-    assert main(["train", str(recipe), "--out", str(Path(tmp_path)), "--devices", "2", "--nodes", "2"]) == 2
-    assert "NODE_RANK" in capfd.readouterr().err
+
+def test_when_one_process_fails_the_command_fails_as_it_did():
+    fail = "import os, sys, time; time.sleep(0.1); sys.exit(3 * (os.environ['RANK'] == '1'))"
+    assert start_processes([sys.executable, "-c", fail], 2, 1) == 3
+
+
+def test_a_signal_reaches_all_processes(tmp_path):
+    import threading
+
+    wait = "import os, pathlib, signal, sys, time\n"
+    wait += "signal.signal(signal.SIGUSR1, lambda n, _: sys.exit(128 + n))\n"
+    wait += "pathlib.Path(sys.argv[1], os.environ['RANK']).touch()\ntime.sleep(30)"
+
+    def send():
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert start_processes([sys.executable, "-c", wait, str(tmp_path)], 2, 1) == 128 + signal.SIGUSR1
+    sender.join()
+    assert {n: signal.getsignal(n) for n in before} == before
+
+
+def test_the_command_trains_in_as_many_processes_as_asked(recipe, tmp_path, monkeypatch):
+    from wholebody.cli import main
+    from wholebody.training import launch
+
+    asked = []
+    monkeypatch.setattr(launch, "start_processes", lambda *arguments: asked.append(arguments) or 0)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", str(recipe), "seed=3", "--devices", "2"]) == 0
+    (command, devices, nodes), *_ = asked
+    assert command[2:6] == ["wholebody.cli", "train", str(recipe), "seed=3"] and (devices, nodes) == (2, 1)
+    assert command[6] == "--out" and command[7].startswith("output/train_tiny_20")
+    monkeypatch.setattr(launch, "start_processes", lambda *_: 143)
+    assert main(["train", str(recipe), "--devices", "2"]) == 143
+    assert main(["train", str(recipe), "--devices", "0"]) == 2
+    assert main(["train", str(recipe), "nonsense=1", "--devices", "2"]) == 2
+
+
+@pytest.mark.parametrize(
+    "variables, place",
+    [
+        ({}, None),
+        ({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, Place(3, 8, 1)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, None),  # a batch script, not a step of srun
+        ({"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "2"}, Place(2, 4, 2)),
+    ],
+)
+def test_a_process_finds_its_place(variables, place):
+    assert Place.of_environment(variables) == place

@@ -182,14 +182,15 @@ def start_processes(command: Sequence[str], devices: int, nodes: int) -> int:
         for child in children:
             child.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        signal.signal(number, pass_on)
-    for local in range(devices):
-        place = {"RANK": str(first + local), "WORLD_SIZE": str(devices * nodes), "LOCAL_RANK": str(local)}
-        children.append(subprocess.Popen(command, env=variables | place))
+    before = {n: signal.signal(n, pass_on) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
     try:
+        for local in range(devices):
+            place = {"RANK": str(first + local), "WORLD_SIZE": str(devices * nodes), "LOCAL_RANK": str(local)}
+            children.append(subprocess.Popen(command, env=variables | place))
         return _wait(children)
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         for child in children:
             if child.poll() is None:
                 child.kill()
