@@ -181,6 +181,19 @@ def test_names_from_files_are_escaped_on_the_page():
     assert "<script" not in text and "&lt;script&gt;" in text and "<X>" not in text
 
 
+def test_histograms_hold_everybody_and_have_round_ticks():
+    assert page._ticks(109.3) == [0, 25, 50, 75, 100] and page._ticks(0.35) == pytest.approx([0, 0.1, 0.2, 0.3])
+    values = np.array([1.0, 2.0, 2.0, 500.0])  # far out, and still counted, in the last bin
+    svg = page.histogram([values], np.concatenate([values, np.full(996, 3.0)]))
+    path = re.search(r'<path d="M[^"]*"', svg)[0]
+    heights = np.array([float(y) for y in re.findall(r"L[\d.]+,([\d.]+)", path)])[
+        :-1:2
+    ]  # the last one closes the shape
+    shares = (heights.max() - heights) / (heights.max() - heights.min())
+    np.testing.assert_allclose(shares[[13, 26, -1]], [0.5, 1, 0.5], atol=0.01)
+    assert len(shares) == page.BINS and np.count_nonzero(shares) == 3
+
+
 def test_a_mean_is_over_those_who_have_it_and_its_interval_holds_it():
     summary = Summary.of([1.0, 2.0, 3.0, np.nan])
     assert summary.mean == 2 and summary.count == 3 and summary.low <= 2 <= summary.high

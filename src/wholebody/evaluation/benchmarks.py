@@ -56,6 +56,11 @@ class Benchmark:
         return sample.id.split("/")[0] if self.scenes else ""
 
 
+_UBODY = (
+    "Only vertices and joints whose truth lies inside the picture count; a hand or face outside is left out (as "
+    "published), never averaged in as NaN. Seen by the annotation's camera. Every 100th annotation, as published "
+    "(`--every 1` for all)."
+)
 _ALL = (
     Benchmark(
         "EHF", "EHF", "test", "EHF", (*MESH_MEASURES, *JOINT_MEASURES), "mesh",
@@ -75,14 +80,12 @@ _ALL = (
     ),
     Benchmark(
         "UBody", "UBody", "test", "UBody, intra-scene", (*MESH_MEASURES, *JOINT_MEASURES), "parameters",
-        "Only vertices and joints whose truth lies inside the picture count; a hand or face outside is left out (as "
-        "published), never averaged in as NaN. Seen by the annotation's camera. Every 100th annotation, as published "
-        "(`--every 1` for all).",
+        _UBODY,
         scenes=True, inside_only=True, every=100,
     ),
     Benchmark(
         "UBody-inter", "UBody", "inter_test", "UBody, inter-scene", (*MESH_MEASURES, *JOINT_MEASURES), "parameters",
-        "As UBody, on the scenes of the inter-scene list.", scenes=True, inside_only=True,
+        _UBODY, scenes=True, inside_only=True,
         every=100,
     ),
 )  # fmt: skip
@@ -162,10 +165,16 @@ def people(benchmark: Benchmark, root: Path, limit: int | None = None, every: in
     info = reader(benchmark.reader)
     thinned = benchmark.every > 1  # the reader knows how the published code counts
     stream = info.read(root, benchmark.split, **({"every": every} if thinned else {}))
-    usable: Iterator[Sample] = (sample for sample in stream if sample.mesh_path is not None or sample.body)
+    usable: Iterator[Sample] = (sample for sample in stream if _has_truth(benchmark, sample))
     if not thinned:
         usable = itertools.islice(usable, 0, None, every)
     yield from itertools.islice(usable, limit)
+
+
+def _has_truth(benchmark: Benchmark, sample: Sample) -> bool:
+    if benchmark.truth == "mesh":
+        return sample.mesh_path is not None
+    return sample.body == ("smpl" if benchmark.truth == "smpl" else "smplx")
 
 
 def measure(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,9 +28,13 @@ margin: 20px 0 8px; } p { max-width: 78ch; } .soft { color: var(--soft); }
 table { border-collapse: collapse; width: 100%; background: #fff; border: 1px solid var(--line); }
 .scroll { overflow-x: auto; } th, td { padding: 6px 12px; text-align: right; border-bottom: 1px solid var(--line);
 font-variant-numeric: tabular-nums; white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
-thead th { font-weight: 600; background: #f2f4f6; } td small { color: var(--soft); } td.best { font-weight: 650; }
+thead th { font-weight: 600; background: #f2f4f6; } td small { color: var(--soft); font-weight: 400; }
+td.best { font-weight: 650; }
 .grid { display: grid; gap: 16px; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); }
 .card, figure { background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: 10px 12px; margin: 0; }
+.card h3 { margin: 4px 0 6px; }
+.three { grid-template-columns: repeat(3, 1fr); }
+@media (max-width: 800px) { .three { grid-template-columns: 1fr; } }
 figure { padding: 0; overflow: hidden; } figure img { display: block; width: 100%; height: auto; }
 figcaption { padding: 8px 12px; font-size: 13px; overflow-wrap: anywhere; } svg { display: block; width: 100%;
 height: auto; } .key { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin-right: 6px; }
@@ -137,9 +143,9 @@ def histogram(values: Sequence[np.ndarray], everything: np.ndarray, size: tuple[
         return top + plot_h * (1 - share / tallest)
 
     drawn = [f'<line x1="{left}" y1="{y(0):.1f}" x2="{width - 6}" y2="{y(0):.1f}" stroke="#aab1bb"/>']
-    for tick in np.linspace(0, end, 5):
-        anchor = "end" if tick == end else "middle"
-        drawn.append(f'<text x="{x(tick):.1f}" y="{height - 8}" text-anchor="{anchor}">{tick:.3g}</text>')
+    for tick in _ticks(end):
+        anchor = "end" if x(tick) > width - 18 else "middle"
+        drawn.append(f'<text x="{x(tick):.1f}" y="{height - 8}" text-anchor="{anchor}">{tick:g}</text>')
     drawn.append(f'<text x="{left - 5}" y="{top + 9}" text-anchor="end">{tallest:.0%}</text>')
     for k, share in enumerate(shares):
         steps = "".join(f"L{x(edges[i]):.1f},{y(s):.1f}L{x(edges[i + 1]):.1f},{y(s):.1f}" for i, s in enumerate(share))
@@ -158,21 +164,32 @@ def histogram(values: Sequence[np.ndarray], everything: np.ndarray, size: tuple[
 
 
 def _gallery(network: Network, figures: Sequence[Figure]) -> list[str]:
-    own = [figure for figure in figures if figure.network == network.name]
-    parts = [f"<h3>{html.escape(network.name)}</h3>"] if own else []
-    for kind in KINDS:
-        drawn = []
-        for figure in (f for f in own if f.kind == kind):
+    """Columns of the best, the middle and the worst."""
+    columns = [[f for f in figures if f.network == network.name and f.kind == kind] for kind in KINDS]
+    drawn = []
+    for row in itertools.zip_longest(*columns):
+        for figure in row:
+            if figure is None:
+                drawn.append("<span></span>")
+                continue
             data = base64.b64encode(figure.jpeg).decode()
-            alt = html.escape(f"{kind}: {figure.id}", quote=True)
+            alt = html.escape(f"{figure.kind}: {figure.id}", quote=True)
             drawn.append(
                 f'<figure><img alt="{alt}" src="data:image/jpeg;base64,{data}">'
-                f"<figcaption><b>{kind}</b> {html.escape(figure.id)}<br>{html.escape(figure.caption)}</figcaption>"
-                "</figure>"
+                f"<figcaption><b>{figure.kind}</b> {html.escape(figure.id)}<br>{html.escape(figure.caption)}"
+                "</figcaption></figure>"
             )
-        if drawn:
-            parts.append(f'<div class="grid" style="margin-bottom:16px">{"".join(drawn)}</div>')
-    return parts
+    if not drawn:
+        return []
+    return [f"<h3>{html.escape(network.name)}</h3>", f'<div class="grid three">{"".join(drawn)}</div>']
+
+
+def _ticks(end: float) -> list[float]:
+    """Round numbers from 0 to `end`, at most six."""
+    rough = end / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * (1 - 1e-9))
+    return [step * k for k in range(int(end / step + 1e-9) + 1)]
 
 
 def _color(number: int) -> str:
