@@ -1,8 +1,10 @@
 """AGORA as forged comes out of the reader, from both sizes of pictures."""
 
 import json
+import os
 import pickle
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,11 +13,14 @@ from data.forge import agora as forge
 from data.forge.people import rotation
 
 from wholebody.body.joints import JOINTS_137
+from wholebody.body.unpickle import read_pickle
 from wholebody.data.readers import READERS, agora
 from wholebody.data.readers.meshes import true_mesh
 from wholebody.errors import BadInput
 from wholebody.geometry.crop import apply_affine, fit_box
 
+SHARED = Path(os.environ.get("WHOLEBODY_SHARED", Path(__file__).parents[4] / "shared"))
+PREDICTIONS = SHARED / "samples" / "agora_prediction_format"
 SMALL, CROPS = "1280x720", "3840x2160"
 FACE_IN_AGORA = [JOINTS_137.index(f"Face_{k}") for k in range(5, 56)]
 
@@ -235,3 +240,14 @@ def test_a_camera_in_the_annotations_makes_the_root_known(copy, people):
     np.testing.assert_allclose(rotation(sample.full_pose[0]), rotation(person.root_pose), atol=1e-5)
     rest_pelvis = person.joints_144_cam[0] - person.transl
     np.testing.assert_allclose(sample.transl_cam(rest_pelvis), person.transl, atol=1e-5)
+
+
+@pytest.mark.skipif(not PREDICTIONS.is_dir(), reason="no real samples on this machine")
+def test_real_pickles_of_the_benchmark_are_read_without_running_anything():
+    """What AGORA's makers pickle needs no more than the restricted unpickler knows."""
+    content = {path.stem: read_pickle(path) for path in PREDICTIONS.glob("*.pkl")}
+    assert len(content) == 4
+    parameters = content["smplx_param_rm_personId_0"]
+    assert np.asarray(parameters["params"]["body_pose"]).shape == (1, 21, 3, 3)
+    assert np.isfinite(np.asarray(parameters["joints"])).all() and parameters["pose2rot"] is False
+    assert np.asarray(content["smplx_verts_personId_0"]["verts"]).shape == (10475, 3)
