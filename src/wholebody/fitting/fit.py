@@ -110,7 +110,6 @@ class Fitter:
         self.body = KeypointBody(body, dtype)
         self.prior = prior or PosePrior.load(dtype=dtype)
         self.dtype = dtype
-        self.starts = Starts(self.body, self.prior)
         open_body = body.name == "open"
         eye = torch.eye(10, dtype=dtype)
         # The statistics are those of the open body; the published space is measured in spreads already.
@@ -118,6 +117,7 @@ class Fitter:
         self.shape_whiten = self.prior.shape_whiten if open_body else eye
         self.expression_mean = self.prior.expression_mean if open_body else torch.zeros(10, dtype=dtype)
         self.expression_whiten = self.prior.expression_whiten if open_body else eye
+        self.starts = Starts(self.body, self.prior, torch.cat([self.shape_mean, self.expression_mean]))
 
     def __call__(self, bodies: Bodies, keypoints_px: Tensor, confidence: Tensor, size_px: Tensor) -> Fitted:
         """Fit bodies to keypoints.

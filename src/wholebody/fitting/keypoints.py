@@ -39,7 +39,7 @@ def make_source(name: str) -> KeypointSource:
     if name == "movenet":
         return MoveNetKeypoints()
     if not Path(name).is_file():
-        raise BadInput(f"--refine {name}: no such file, and none of {', '.join(NAMES)}.")
+        raise BadInput(f"keypoints from {name}: no such file, and none of {', '.join(NAMES)}.")
     return KeypointFile(name)
 
 

@@ -24,7 +24,8 @@ _UNLIKELY = 0.15  # of the score, for a view that stands on its head
 class Starts:
     """`Starts(body, prior)(bodies, ...)` gives a few `Bodies` for each person."""
 
-    def __init__(self, body: KeypointBody, prior: PosePrior) -> None:
+    def __init__(self, body: KeypointBody, prior: PosePrior, coefficients: Tensor) -> None:
+        """coefficients: (20,) shape and expression of the population's middle."""
         count = len(prior.body.weight)
         like = prior.body.mean
         self.poses = like.new_zeros(count, 55, 3)
@@ -32,8 +33,7 @@ class Starts:
         self.poses[:, 25:40] = prior.hand.mean[prior.hand.weight.argmax()].unflatten(0, (15, 3))
         self.poses[:, 40:55] = self.poses[:, 25:40] * like.new_tensor([1, -1, -1])
         self.rotations = axis_angle_to_matrix(self.poses)
-        coefficients = torch.cat([prior.shape_mean, prior.expression_mean]).expand(count, -1)
-        points = body(self.rotations, coefficients).points
+        points = body(self.rotations, coefficients.expand(count, -1)).points
         self.points = points - points[:, [11, 12]].mean(1, keepdim=True)  # (K, 133, 3) about the hips
         yaw = torch.arange(_YAWS).to(like) * (2 * math.pi / _YAWS)
         zero = torch.zeros_like(yaw)

@@ -1,0 +1,187 @@
+"""`predict --refine` and `annotate`, with a network that always says the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from fake_network import FakeNetwork
+from PIL import Image
+
+from wholebody.cli import main
+from wholebody.data.readers import READERS
+from wholebody.errors import BadInput
+from wholebody.fitting import annotate as annotating
+from wholebody.fitting.annotate import AnnotateConfig, annotate
+from wholebody.fitting.fit import FitConfig
+from wholebody.fitting.people import Refiner
+from wholebody.predict import Predictor
+
+PICTURE = np.full((300, 240, 3), 90, np.uint8)
+BOX = [60.0, 30.0, 180.0, 270.0]
+
+
+@pytest.fixture(scope="module")
+def network():
+    return FakeNetwork()
+
+
+@pytest.fixture(scope="module")
+def person(network):
+    return Predictor(network)(PICTURE, [BOX])[0]
+
+
+@pytest.fixture(scope="module")
+def raised(network, person):
+    """Keypoints (133, 3) of the same person with the left arm up and a step to the right."""
+    pose = torch.zeros(1, 21, 3)
+    pose[0, 15, 2], pose[0, 17, 1] = 0.9, -0.6
+    out = network.body(
+        global_orient=torch.tensor([[np.pi, 0.0, 0.0]]), body_pose=pose, left_hand_pose=torch.zeros(1, 15, 3),
+        right_hand_pose=torch.zeros(1, 15, 3), jaw_pose=torch.zeros(1, 3), betas=torch.zeros(1, 10),
+        expression=torch.zeros(1, 10), transl=torch.from_numpy(person.cam_trans)[None] + torch.tensor([0.1, 0.0, 0.0]),
+    )  # fmt: skip
+    from wholebody.body.joints import COCO_WHOLEBODY_FROM_137
+    from wholebody.geometry.camera import project
+
+    seen = network.body.joints_137(out.joints)[0, list(COCO_WHOLEBODY_FROM_137)].numpy()
+    return np.concatenate([project(seen, person.focal_px, person.principal_px), np.ones((133, 1))], 1)
+
+
+def test_a_refined_person_is_one_body(network, person, raised):
+    """Moved towards the keypoints, and every field of it says the same."""
+    unknown = np.zeros((133, 3))
+    moved, left = Refiner(network.body, FitConfig(starts=0))([person, person], np.stack([raised, unknown]))
+    assert moved.moved and moved.error < 0.3 * moved.error_before and moved.keypoints == 133
+    assert not left.moved and left.person is person and np.isnan(left.error)
+    after = moved.person
+    np.testing.assert_array_equal(after.box_xyxy, person.box_xyxy)
+    names = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose", "betas", "expression")
+    parameters = {name: torch.from_numpy(getattr(after, name))[None] for name in names}
+    again = network.body(**parameters, transl=torch.from_numpy(after.cam_trans)[None])
+    np.testing.assert_allclose(again.vertices[0].numpy(), after.vertices_cam, atol=2e-4)
+    assert np.linalg.norm(after.keypoints_px - raised[:, :2], axis=1).mean() < 0.02 * 240
+    with pytest.raises(BadInput, match="133"):
+        Refiner(network.body, FitConfig(starts=0))([person], raised)
+
+
+@pytest.fixture
+def photos(tmp_path, raised, monkeypatch, network):
+    """Two pictures with one person each, keypoints of the first, and a network that is there at once."""
+    folder = tmp_path / "set" / "images"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("1.png", "sub/2.png"):
+        Image.fromarray(PICTURE).save(folder / name)
+    rows = [{"image_id": n, "category_id": 1, "bbox": [60, 30, 120, 240], "keypoints": raised.ravel().tolist()}
+            for n in ("1", "sub/2")]  # fmt: skip
+    (tmp_path / "keypoints.json").write_text(json.dumps(rows))
+    monkeypatch.setattr("wholebody.model.load.load_model", lambda *a, **k: network)
+    return folder
+
+
+def test_predict_refine(photos, tmp_path, raised, capsys):
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"1.png": [BOX], "2.png": [BOX]}))
+    common = [str(photos / "1.png"), "--boxes", str(boxes), "--save", "npz,json", "--device", "cpu"]
+    assert main(["predict", *common, "--out", str(tmp_path / "plain")]) == 0
+    refine = ["--refine", str(tmp_path / "keypoints.json")]
+    assert main(["predict", *common, "--out", str(tmp_path / "refined"), *refine]) == 0
+    assert "133 keypoints" in capsys.readouterr().out
+    errors = []
+    for run in ("plain", "refined"):
+        file = np.load(tmp_path / run / "1_person0.npz")
+        errors.append(np.linalg.norm(file["keypoints_px"] - raised[:, :2], axis=1).mean())
+        assert json.loads(str(file["conventions"])).get("refined_by") == (None if run == "plain" else "keypoints.json")
+    assert errors[1] < 0.5 * errors[0]
+    missing = ["--refine", str(tmp_path / "missing.json")]
+    assert main(["predict", *common, "--out", str(tmp_path / "no"), *missing]) == 2
+
+
+def test_annotate_writes_what_training_reads(photos, tmp_path, raised, network):
+    root = photos.parent
+    config = AnnotateConfig(root, keypoints=str(tmp_path / "keypoints.json"), device="cpu")
+    lines: list[str] = []
+    first = annotate(config, lines.append)
+    assert (first.pictures, first.before, first.people, first.with_parameters) == (2, 0, 2, 2) and len(lines) == 2
+    samples = list(READERS["Own"].read(root, "train"))
+    assert [s.image_path for s in samples] == ["images/1.png", "images/sub/2.png"]
+    sample = samples[0]
+    assert sample.body == "open" and sample.camera_valid and sample.pose_valid[:22].all()
+    assert sample.pose_valid[25:].all() and sample.expression_valid and sample.joint_valid[:25].sum() > 20
+    # The parameters, put back into the body, are seen where the labels are.
+    out = network.body(
+        global_orient=torch.from_numpy(sample.full_pose[None, 0]).float(),
+        body_pose=torch.from_numpy(sample.full_pose[None, 1:22]).float(),
+        left_hand_pose=torch.from_numpy(sample.full_pose[None, 25:40]).float(),
+        right_hand_pose=torch.from_numpy(sample.full_pose[None, 40:55]).float(),
+        jaw_pose=torch.from_numpy(sample.full_pose[None, 22]).float(),
+        betas=torch.from_numpy(sample.betas[None]).float(),
+        expression=torch.from_numpy(sample.expression[None]).float(),
+        transl=torch.from_numpy(sample.transl[None]).float(),
+    )  # fmt: skip
+    seen = network.body.joints_137(out.joints)[0].numpy()
+    pixels = seen[:, :2] / seen[:, 2:] * sample.focal_px + sample.principal_px
+    off = np.linalg.norm(pixels - sample.joints_px, axis=1)[sample.joint_valid]
+    assert np.median(off) < 0.02 * 240
+
+    written = json.loads((root / "annotations" / "train.json").read_text())
+    assert all(0.7 < row["quality"] <= 1 for row in written["annotations"])
+    with pytest.raises(BadInput, match="other options"):
+        annotate(AnnotateConfig(root, keypoints="movenet"))
+
+
+def test_annotate_goes_on_where_it_was(photos, tmp_path, monkeypatch):
+    root = photos.parent
+    config = AnnotateConfig(root, keypoints=str(tmp_path / "keypoints.json"), device="cpu", min_quality=1.0)
+    made = []
+    whole = annotating._Labeller.__call__
+
+    def stopped(self, picture):
+        if made:
+            raise KeyboardInterrupt
+        made.append(picture.name)
+        return whole(self, picture)
+
+    monkeypatch.setattr(annotating._Labeller, "__call__", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        annotate(config, lambda line: None)
+    assert not (root / "annotations" / "train.json").exists()
+    monkeypatch.setattr(annotating._Labeller, "__call__", whole)
+    (root / "images" / "broken.jpg").write_text("no picture")
+    result = annotate(config, lambda line: None)
+    assert (result.pictures, result.before, len(result.problems)) == (2, 1, 1)
+    assert result.with_parameters == 0 and result.people == 2  # nobody is that good
+    assert not [path for path in root.rglob("*.part")]
+
+
+def test_annotate_leaves_other_labels_alone(photos):
+    target = photos.parent / "annotations" / "val.json"
+    target.parent.mkdir()
+    target.write_text("{}")
+    with pytest.raises(BadInput, match="not made by"):
+        annotate(AnnotateConfig(photos.parent, keypoints="movenet", split="val"))
+    assert target.read_text() == "{}"
+    shutil.rmtree(photos)
+    with pytest.raises(BadInput, match="no folder `images`"):
+        annotate(AnnotateConfig(photos.parent))
+
+
+def test_quality_falls_with_each_fault(person):
+    from wholebody.fitting.people import Refined
+
+    good = Refined(person, True, 133, 0.1, 0.01, 1.0)
+    points = np.ones((133, 3))
+    legless = points.copy()
+    legless[11:17, 2] = 0
+    best = annotating.quality(good, points)
+    assert best > 0.9
+    for refined, keypoints in (
+        (Refined(person, True, 133, 0.1, 0.08, 1.0), points),
+        (Refined(person, True, 133, 0.1, 0.01, 6.0), points),
+        (good, legless),
+    ):
+        assert annotating.quality(refined, keypoints) < 0.6 * best
+    assert annotating.quality(Refined(person, False, 2, 0.1, 0.1, 1.0), points) == 0
