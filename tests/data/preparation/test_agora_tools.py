@@ -11,9 +11,12 @@ from data.forge import agora as forge
 from data.forge import pandas_pickle
 from data.forge.people import rotation
 
-from wholebody.data.preparation.agora import agora_crops, agora_json
+from wholebody.body.joints import FROM_144, JOINTS_137
+from wholebody.data.preparation import dataframe
+from wholebody.data.preparation.agora import agora_crops, agora_json, camera_from_scan
 from wholebody.data.preparation.dataframe import read_dataframe
 from wholebody.data.readers import READERS
+from wholebody.data.readers.agora import camera
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.geometry.crop import apply_affine
 
@@ -85,8 +88,6 @@ def test_a_pickle_leaves_no_mark_on_the_next(tmp_path):
         read_dataframe(tmp_path / "x.pkl")
     (tmp_path / "y.pkl").write_bytes(pandas_pickle.dumps({"a": [1.0, 2.0]}))
     assert read_dataframe(tmp_path / "y.pkl") == {"a": [1.0, 2.0]}
-    from wholebody.data.preparation import dataframe
-
     assert dataframe._Slice.value != 7  # still the slot of its objects
 
 
@@ -136,8 +137,6 @@ def test_the_tables_truth_comes_out_of_the_reader(made, people):
         known = sample.joint_valid
         assert known.sum() == 137 - 4 - 17
         everything = np.concatenate([entry["joints_2d"], np.zeros((17, 2))])
-        from wholebody.body.joints import FROM_144
-
         np.testing.assert_allclose(sample.joints_px[known], everything[list(FROM_144)][known] / 3, atol=1e-6)
         np.testing.assert_allclose(sample.joints_cam[known], person.joints_137_cam[known], atol=1e-6)
         np.testing.assert_allclose(sample.focal_px, forge.official_focal(entry["word"]) / 3)
@@ -198,8 +197,6 @@ def test_joints_that_are_not_numbers(people, tmp_path):
     (tmp_path / "data" / "1280x720").mkdir()
     agora_json(tmp_path, ["train"])
     (sample,) = samples_of(tmp_path)
-    from wholebody.body.joints import JOINTS_137
-
     assert not sample.joint_valid[JOINTS_137.index("L_Wrist")] and sample.joint_valid.sum() == 137 - 4 - 17 - 1
     assert np.isfinite(sample.box_xyxy).all() and np.isfinite(sample.joints_px).all()
 
@@ -227,6 +224,30 @@ def test_tables_that_are_missing_or_others(tmp_path):
         agora_json(tmp_path, vertices="some")
 
 
+# One point (0.3, 0.9, -0.2) of a scan's frame, in metres before each camera and in pixels, as the benchmark's own
+# projection (agora_evaluation) computed them.
+PROJECTED = [
+    ("ag_hdri_1.png", [1.313504, 0.68, 6.690545], [2967.053, 1622.059]),
+    ("ag_cam00_1.png", [-4.775833, 0.926207, 1.655762], [-3617.993, 2154.017]),
+    ("ag_cam01_1.png", [2.564705, 2.031771, -0.259131], [-17082.886, -13974.173]),
+    ("ag_cam02_1.png", [7.922459, -2.822902, 8.14941], [3786.53, 414.925]),
+    ("ag_cam03_1.png", [-5.322422, -4.12292, 10.401108], [937.504, 318.927]),
+    ("ag2_1.png", [1.313504, -1.074811, 6.638567], [2510.94, 596.447]),
+    ("ag_forest_1.png", [-1.417966, 2.18, 5.709847], [1178.3, 2220.299]),
+]
+
+
+@pytest.mark.parametrize(("name", "in_space", "in_picture"), PROJECTED)
+def test_cameras_are_the_benchmarks(name, in_space, in_picture):
+    cells = {"imgPath": name, "camX": 120.0, "camY": -80.0, "camZ": 150.0, "camYaw": 35.0, "X": [640.0], "Y": [110.0],
+             "Z": [12.0], "Yaw": [70.0]}  # fmt: skip
+    turn, shift = camera_from_scan(cells, 0)
+    point = turn @ [0.3, 0.9, -0.2] + shift
+    np.testing.assert_allclose(point, in_space, atol=1e-6)
+    focal, principal = camera(name)
+    np.testing.assert_allclose(point[:2] / point[2] * focal + principal, in_picture, rtol=1e-6, atol=1e-3)
+
+
 # Crops
 
 
@@ -250,8 +271,6 @@ def test_crops(made, people):
     used = [entry for entry in truth if entry["valid"]]
     samples = samples_of(root, resolution="3840x2160")
     assert len(samples) == len(used)
-    from wholebody.body.joints import FROM_144
-
     for sample, entry in zip(samples, used, strict=True):
         crop = cv2.imread(str(root / sample.image_path))
         assert crop.shape == (512, 384, 3)
