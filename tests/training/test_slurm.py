@@ -1,0 +1,119 @@
+"""Jobs for Slurm: what is asked for, and one real job where there is a Slurm (tools/start_slurm.sh starts one)."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+from wholebody.cli import main
+from wholebody.errors import BadInput
+from wholebody.training import slurm
+
+submitit = pytest.importorskip("submitit")
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def slurm_answers():
+    if shutil.which("sinfo") is None:
+        return False
+    return subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=20).returncode == 0
+
+
+@pytest.fixture
+def queued(monkeypatch):
+    """What would have been handed to sbatch: (parameters, arguments of each process)."""
+    jobs = []
+
+    class Executor:
+        def __init__(self, folder, cluster):
+            assert cluster == "slurm" and Path(folder).parts[-2:] == ("log", "slurm")
+
+        which = staticmethod(lambda: "slurm")
+
+        def update_parameters(self, **parameters):
+            self.parameters = parameters
+
+        def submit(self, function, arguments):
+            assert function is slurm.run_command
+            jobs.append((self.parameters, arguments))
+            return type("Job", (), {"job_id": "12"})
+
+    monkeypatch.setattr(submitit, "AutoExecutor", Executor)
+    return jobs
+
+
+def test_a_run_asks_for_a_process_per_gpu_and_to_be_requeued(queued, tmp_path, capsys, monkeypatch):
+    recipe = tiny.write_recipe(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = "--partition gpu --account lab --time 90 --gpus-per-node 4".split()
+    assert main(["slurm", "train", "first", "8", str(recipe), "seed=3", *options]) == 0
+    (asked, arguments), said = queued[0], capsys.readouterr().out.split()
+    assert said[:2] == ["job", "12"] and Path(said[2]).name.startswith("train_first_20")
+    assert arguments == ["train", str(recipe), "seed=3", 'name="first"', "--out", said[2]]
+    assert (asked["nodes"], asked["tasks_per_node"], asked["timeout_min"], asked["name"]) == (2, 4, 90, "first")
+    assert asked["slurm_additional_parameters"] == {
+        "partition": "gpu", "account": "lab", "gpus_per_node": 4, "signal": "USR1@120", "requeue": True,
+    }  # fmt: skip
+    assert main(["slurm", "train", "first", "8", str(recipe), "sed=3", *options]) == 2
+    assert "sed" in capsys.readouterr().err and len(queued) == 1
+
+
+def test_a_test_is_one_process_with_the_body_of_its_run(queued, tmp_path, capsys):
+    (tmp_path / "model_dump").mkdir()
+    (tmp_path / "model_dump" / "snapshot_13.safetensors").touch()
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "config.json").write_text('{"body": "human_model_files"}')
+    assert main(["slurm", "test", "second", "1", str(tmp_path), "13", "--testset", "AGORA", "--root", "dataset"]) == 0
+    asked, arguments = queued[0]
+    assert arguments[:4] == ["evaluate", str(tmp_path / "model_dump/snapshot_13.safetensors"), "--testset", "AGORA"]
+    assert arguments[4:9] == ["--root", "dataset", "--body", "human_model_files", "--out"]
+    assert Path(arguments[9]).name.startswith("test_second_20") and asked["tasks_per_node"] == 1
+    assert main(["slurm", "test", "second", "1", str(tmp_path), "14"]) == 2
+    assert "snapshots of this run: 13" in capsys.readouterr().err
+
+
+def test_recipes_are_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(TOOLS.parent)
+    assert slurm.find_recipe("setting1") == slurm.find_recipe("setting1.toml") == Path("configs/setting1.toml")
+    with pytest.raises(BadInput, match="setting9"):
+        slurm.find_recipe("setting9")
+
+
+def test_the_scripts_pass_their_arguments_on(tmp_path):
+    fake = tmp_path / "wholebody"
+    fake.write_text('#!/bin/sh\necho "$@"\n')
+    fake.chmod(0o755)
+    for action, arguments in (("train", "job 4 setting1"), ("test", "job 4 output/train_job 13")):
+        script = TOOLS / f"slurm_{action}.sh"
+        said = subprocess.run(
+            ["sh", script, *arguments.split()],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+        )
+        assert said.stdout.strip() == f"slurm {action} {arguments}", said.stderr
+        assert len(script.read_text().splitlines()) == 2
+
+
+@pytest.mark.skipif(not slurm_answers(), reason="no Slurm answers here; tools/start_slurm.sh starts one")
+def test_a_real_job_trains(layers, tmp_path):
+    recipe = tmp_path / "lift.toml"
+    recipe.write_text(
+        f'network = "t"\nsteps = 2\nbatch_size = 0\nlifting_batch_size = 2\nworkers = 0\n[data]\nlayers = "{layers}"\n'
+    )
+    out = tmp_path / "run"
+    submitted = subprocess.run(
+        [sys.executable, "-m", "wholebody.cli", "slurm", "train", "real", "1", str(recipe), "--gres", "none"]
+        + ["--time", "10", "--out", str(out)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    number, deadline = submitted.stdout.split()[1], time.monotonic() + 300
+    while subprocess.run(["squeue", "-h", "-j", number], capture_output=True, text=True).stdout.strip():
+        assert time.monotonic() < deadline, (out / "log" / "slurm").glob("*")
+        time.sleep(0.5)
+    said = "".join(path.read_text() for path in (out / "log" / "slurm").glob("*.err"))
+    assert (out / "model_dump" / "snapshot_2.safetensors").is_file(), said
