@@ -26,11 +26,19 @@ CACHE = Path(os.environ.get("WHOLEBODY_TEST_CACHE") or Path.home() / ".cache" / 
 def main(parts: list[str]) -> None:
     known = {"start": start, "small": small, "published": published, "memory": memory, "synthesis": synthesis}
     known["evaluation"] = evaluation
+    known["loader"] = loader
     for name in parts or known:
         if name not in known:
             raise SystemExit(f"no part {name!r}; parts: {', '.join(known)}")
         print(f"\n{name}")
         known[name]()
+
+
+def loader() -> None:
+    """Crops of encoded pictures beside the published way, and an index of a million people."""
+    from tools.bench.loader import main as measure
+
+    measure(row)
 
 
 def row(what: str, value: float, unit: str, target: str = "") -> None:
