@@ -10,6 +10,7 @@ from wholebody.synthesis import clothes, render
 from wholebody.synthesis.backgrounds import BackgroundBank
 from wholebody.synthesis.compose import compose
 from wholebody.synthesis.light import environment_from, sh_basis, view
+from wholebody.synthesis.rooms import room
 
 J = JOINTS_137.index
 
@@ -144,3 +145,18 @@ def test_backgrounds_are_the_same_for_the_same_seed(bare):
         x, y = (bank.sample(np.random.default_rng(9), 60, 50) for bank in (a, b))
         assert x.shape == (60, 50, 3) and x.dtype == np.uint8
         np.testing.assert_array_equal(x, y)
+
+
+def test_rooms_have_straight_edges_and_depend_on_the_seed_alone():
+    plain = np.random.default_rng(0).integers(40, 220, (6, 3))
+
+    def build(seed):
+        rng = np.random.default_rng(seed)
+        return room(rng, 96, lambda: np.full((96, 96, 3), plain[rng.integers(6)], np.uint8))
+
+    pictures = [build(s) for s in range(8)]
+    assert all(p.shape == (96, 96, 3) and p.dtype == np.uint8 for p in pictures)
+    np.testing.assert_array_equal(build(3), pictures[3])
+    assert len({p.tobytes() for p in pictures}) == 8
+    lines = [cv2.HoughLinesP(cv2.Canny(p, 30, 80), 1, np.pi / 180, 25, minLineLength=25) for p in pictures]
+    assert sum(found is not None for found in lines) >= 6

@@ -11,6 +11,7 @@ from numpy.random import Generator
 from wholebody.errors import BadInput
 from wholebody.synthesis.config import companion_folder
 from wholebody.synthesis.light import Environment, load_environments, tone_map, view
+from wholebody.synthesis.rooms import room
 
 _CUT = 352  # side of the pre-cut pieces, pixels
 
@@ -36,6 +37,10 @@ class BackgroundBank:
                 piece = _view_piece(rng, environments)
             elif kind < 0.6:
                 piece = _panorama_piece(rng, environments)
+            elif kind < 0.8:
+                piece = room(rng, _CUT, lambda: _any_surface(rng, surfaces))
+                if rng.random() < 0.3:
+                    piece = cv2.GaussianBlur(piece, (0, 0), rng.uniform(0.5, 3))
             else:
                 piece = clutter(rng, environments, surfaces)
             self.pieces.append(np.ascontiguousarray(piece))
@@ -111,9 +116,7 @@ def clutter(rng: Generator, environments: list[Environment], surfaces: list[np.n
     """Things with edges: walls and floors, boxes, poles, blobs, stripes, pieces of maps; some of the colour of skin."""
 
     def surface() -> np.ndarray:
-        chosen = surfaces[rng.integers(len(surfaces))]
-        chosen = chosen.transpose(1, 0, 2) if rng.random() < 0.5 else chosen
-        return cv2.convertScaleAbs(chosen, alpha=rng.uniform(0.5, 1.3), beta=rng.uniform(-20, 20))
+        return _any_surface(rng, surfaces)
 
     side = surfaces[0].shape[0]
     base = rng.random()
@@ -146,6 +149,12 @@ def clutter(rng: Generator, environments: list[Environment], surfaces: list[np.n
             alpha = mask[part].astype(np.uint16)[..., None] * int(rng.integers(150, 257)) >> 8
             picture[part] = (picture[part] * (255 - alpha) + surface()[part] * alpha) // 255
     return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 4)) if rng.random() < 0.5 else picture
+
+
+def _any_surface(rng: Generator, surfaces: list[np.ndarray]) -> np.ndarray:
+    chosen = surfaces[rng.integers(len(surfaces))]
+    chosen = chosen.transpose(1, 0, 2) if rng.random() < 0.5 else chosen
+    return cv2.convertScaleAbs(chosen, alpha=rng.uniform(0.5, 1.3), beta=rng.uniform(-20, 20))
 
 
 def _surface(rng: Generator, environments: list[Environment]) -> np.ndarray:
