@@ -221,7 +221,8 @@ def joint_errors_mm(vertices: Any, truth: Any, parts: MeshParts, joint_valid: An
     for name in names:
         found, true = parts.joints(vertices, name), parts.joints(truth, name)
         counted = None if joint_valid is None else torch.as_tensor(joint_valid(give_back(true)), device=true.device)
-        errors[name] = mean_distance_mm(_aligned(found, true), true, counted)
+        nowhere = torch.zeros_like(found[:, 0])
+        errors[name] = _part_errors(found, true, np.arange(found.shape[1]), nowhere, counted)[1]
     hands = torch.stack([errors.pop("left_hand"), errors.pop("right_hand")])
     errors = {"pa_mpjpe_hand": _mean_of_known(hands, skip=joint_valid is not None)} | {
         f"pa_mpjpe_{name}": value for name, value in errors.items()
