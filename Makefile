@@ -19,7 +19,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(BIN)/.installed-dev: $(BIN)/.installed
-	$(PIP) --editable '.[train,test,lint]'
+	$(PIP) --editable '.[train,slurm,test,lint]'
 	@touch $@
 
 demo: $(BIN)/.installed
