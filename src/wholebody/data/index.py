@@ -241,7 +241,7 @@ class Index:
         texts, records, row = self._place(number)
         sample = unpack(records[row], {name: column[row].as_py() for name, column in zip(TEXTS, texts, strict=True)})
         self._reads += 1
-        if self._reads % 16 == 0:  # a page that is touched brings its neighbours: 16 people can hold 14 MB
+        if self._reads % 16 == 0:  # a page that is touched brings its neighbours: 16 people can hold 25 MB
             self.forget()
         return sample
 
