@@ -191,7 +191,7 @@ def test_occlusion_and_truncation_are_options(root):
 def test_every_forged_set_is_indexed_and_loaded(forged_root, smplx_body, standin_dir, tmp_path):
     """From files in each set's own form to batches, by the command's own steps."""
     from wholebody.data.index import Index, run_index
-    from wholebody.data.published_targets import MeshJoints
+    from wholebody.data.mesh_joints import MeshJoints
 
     lines = list(run_index(forged_root / "dataset", out=tmp_path))
     written = sorted(path.stem.rpartition("-")[::2] for path in tmp_path.glob("*.arrow"))
