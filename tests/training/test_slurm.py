@@ -1,6 +1,7 @@
 """Jobs for Slurm: what is asked for, and one real job where there is a Slurm (tools/start_slurm.sh starts one)."""
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -97,6 +98,20 @@ def test_the_scripts_pass_their_arguments_on(tmp_path):
         )
         assert said.stdout.strip() == f"slurm {action} {arguments}", said.stderr
         assert len(script.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "number, state, again",
+    [("SIGUSR1", "RUNNING", True), ("SIGTERM", "RUNNING", True), ("SIGTERM", "COMPLETING", False)],
+)
+def test_a_job_that_was_cancelled_stays_so(tmp_path, monkeypatch, number, state, again):
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho "JobState={state} Reason=None"\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    assert ("is requeued" in slurm.requeue(getattr(signal, number))) == again
+    assert ("requeue 9" in (tmp_path / "asked").read_text().splitlines()) == again
 
 
 @pytest.mark.skipif(not slurm_answers(), reason="no Slurm answers here; tools/start_slurm.sh starts one")

@@ -272,7 +272,7 @@ class Run:
         """Say that a signal ended this sitting, and ask Slurm for another one."""
         import signal
 
-        asked = requeue() if self.group.main else ""
+        asked = requeue(self.stopped_by) if self.group.main else ""
         name = signal.Signals(self.stopped_by).name
         message = f"stopped by {name} after step {self.step} of {self.steps}; saved in {self.folder}. " + (
             asked or "The same command with this --out goes on."
