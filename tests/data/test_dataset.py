@@ -188,16 +188,17 @@ def test_occlusion_and_truncation_are_options(root):
     assert np.mean(inside[1]) < 0.97 * np.mean(inside[0])
 
 
-def test_every_forged_set_is_indexed_and_loaded(forged_root, smplx_body, standin_dir, tmp_path):
+def test_every_forged_set_is_indexed_and_loaded(forged_root, standin_arrays, standin_dir, tmp_path):
     """From files in each set's own form to batches, by the command's own steps."""
     from wholebody.data.index import Index, run_index
-    from wholebody.data.mesh_joints import MeshJoints
+    from wholebody.data.mesh_joints import JointPoser, MeshJoints
 
     lines = list(run_index(forged_root / "dataset", out=tmp_path))
     written = sorted(path.stem.rpartition("-")[::2] for path in tmp_path.glob("*.arrow"))
     assert len(lines) >= len(written) >= 10
     joints = MeshJoints(standin_dir)
-    small = smplx_body.subset([0])  # of one gender: reading the others takes seconds each
+    # One gender's for all, with the arrays already read: each file takes seconds.
+    small = JointPoser(standin_arrays("neutral"))
     joints._bodies = {gender: small for gender in ("neutral", "male", "female")}
     for name, split in written:
         one = SetConfig(name, split, index=str(tmp_path / f"{name}-{split}.arrow"))
