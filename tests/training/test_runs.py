@@ -63,7 +63,7 @@ def steps_of(folder):
 
 
 def wait_for_step(process, folder, step):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while max(steps_of(folder), default=0) < step:
         assert process.is_alive() and time.monotonic() < deadline, f"never reached step {step}"
         time.sleep(0.002)
