@@ -21,4 +21,4 @@ def studio(bare):
 
 @pytest.fixture(scope="session")
 def people(studio):
-    return list(studio.people(seed=3, first=0, count=40))
+    return list(studio.people(seed=6, first=0, count=40))
