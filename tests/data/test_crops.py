@@ -81,3 +81,16 @@ def test_lifted_poses_are_seen_where_their_joints_project(layers):
         assert ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)) > 0.8).all()
     determinants = one["rotations"].det()
     assert determinants.allclose(determinants.new_ones(()), atol=1e-4)
+    # What a network is made to believe of places is near the truth inside the crop, and unsure outside.
+    inside = one["joint_inside"][:, :25] > 0
+    told = (one["located"][..., :2] + 1) * one["located"].new_tensor([192, 256])
+    off = (told - points).norm(dim=-1) / CROP_HW[0]
+    assert 1e-3 < off[inside].median() < 0.05
+    assert one["located"][..., 2][inside].median() > 0.8 > one["located"][..., 2][~inside].median()
+
+
+def test_both_hands_of_a_lifted_pose_are_seen_as_right_hands(layers):
+    hands = LiftingBatches(layers, seed=0, crop_hw=CROP_HW).batch(0, 64)["hand_places"]
+    assert hands.shape == (64, 2, 20, 3)
+    assert ((hands[..., :2] > -0.3) & (hands[..., :2] < 1.3)).float().mean() > 0.99
+    assert 0.3 < hands[..., :2].mean() < 0.7 and hands.std() > 0.05

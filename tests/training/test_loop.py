@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wholebody.errors import BadInput
-from wholebody.training import loop
+from wholebody.training import loop, own
 from wholebody.training.config import config_from_table, config_to_table, read_config
 from wholebody.training.run import learning_rate
 from wholebody.training.state import AveragedWeights
@@ -88,7 +88,7 @@ def test_steps_on_one_batch_lower_its_loss(recipe, tmp_path):
     def loss():
         with torch.no_grad():
             prediction = loop.predict(run.model, batch["image"], None, "fp32")
-            return sum(loop.losses(run.model, run.learner.body, prediction, batch, config.losses).values())
+            return sum(own.losses(run.model, run.learner.body, prediction, batch, config.losses).values())
 
     before = loss()
     for _ in range(12):

@@ -62,6 +62,7 @@ def perfect(target, vertices):
         vertices=vertices,
         projected=target["joints_crop"],
         body_positions=cells(slice(0, 25), whole, CELLS.body, joints[:, :1, 2], 1.0),
+        body_logits=None,
         hand_positions=torch.stack(
             [
                 cells(left, roi[:, 0], CELLS.hands, joints[:, 12:13, 2], 0.15),

@@ -12,6 +12,7 @@ from typing import Any
 from wholebody.errors import BadInput
 from wholebody.model.decoder import DecoderConfig
 from wholebody.model.encoder import ViTConfig
+from wholebody.model.lifting import LiftingConfig
 from wholebody.model.roi import DeconvolutionPyramidConfig
 
 # Parts that can be exchanged: kind in a checkpoint -> (module, its config, the part).
@@ -59,6 +60,7 @@ class OSXConfig:
     hidden: int = 512  # of the linear heads
     box_channels: tuple[int, ...] = (256, 256, 256)
     position_unit: float = 1.0  # cells; positions are divided by it before the linear heads read them
+    lifting: LiftingConfig | None = None  # fine positions and lifting heads in place of the linear ones
     input_hw: tuple[int, int] = (512, 384)  # pixels of the crop; all boxes are in these
     camera_hw: tuple[int, int] = (256, 192)  # pixels that the virtual camera is in
     grid: tuple[int, int, int] = (16, 16, 12)  # depth, rows, columns of the body's position volumes: "cells"

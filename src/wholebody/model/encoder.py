@@ -29,6 +29,10 @@ class EncoderOutput(NamedTuple):
     feature_map: Tensor
     finer: tuple[Tensor, ...] = ()
 
+    def rows(self, which: slice) -> EncoderOutput:
+        """The same of some of the pictures."""
+        return EncoderOutput(self.tokens[which], self.feature_map[which], tuple(x[which] for x in self.finer))
+
 
 @dataclass(frozen=True)
 class ViTConfig:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wholebody.body.layer import BodyModel
@@ -26,6 +27,14 @@ from wholebody.model.heads import (
     HandHead,
     PositionHead,
     square_boxes,
+)
+from wholebody.model.lifting import (
+    FinePositions,
+    LiftingBodyHead,
+    LiftingConfig,
+    LiftingHandHead,
+    Palm,
+    turn_wrists,
 )
 from wholebody.model.roi import RoIFeatures
 
@@ -58,6 +67,7 @@ class Prediction:
     left_hand_box: Tensor  # B×4, detached, as the next two: the boxes that features were cropped from
     right_hand_box: Tensor  # B×4
     face_box: Tensor  # B×4
+    body_logits: Tensor | None = None  # B×25×(32 * 24 + 1): of finer cells, then "outside"; where there are such
     vertices_cam: Tensor | None = None  # B×V×3, camera translation added
     joints_cam: Tensor | None = None  # B×55×3: the joints of the body's tree, camera translation added
     joints_144_cam: Tensor | None = None  # B×144×3, camera translation added
@@ -88,8 +98,8 @@ class OSX(nn.Module):
         self,
         config: OSXConfig,
         encoder: nn.Module,
-        body_positions: PositionHead,
-        body_head: BodyHead,
+        body_positions: PositionHead | FinePositions,
+        body_head: BodyHead | LiftingBodyHead,
         box_head: BoxHead,
         hands: Hands,
         face: Face | FaceTokenHead,
@@ -121,13 +131,12 @@ class OSX(nn.Module):
 
     def regress_encoded(self, encoded: EncoderOutput, boxes: PartBoxes | None = None) -> Prediction:
         """As `regress`, of pictures that the encoder has seen already (in another precision, say)."""
-        volumes, body_cells, _ = self.body_positions(encoded.feature_map)
-        body_6d, betas, camera = self.body_head(encoded.tokens, body_cells.detach() / self.config.position_unit)
+        volumes, body_cells, logits, body_6d, betas, camera = self.regress_body(encoded)
         centers, sizes = self.box_head(encoded.feature_map, volumes.detach())
         part_boxes = self._part_boxes(centers.detach(), sizes.detach(), boxes)
         fractions = part_boxes / self._pixels(part_boxes)
 
-        hand_cells, hands_6d = self.hands(encoded, fractions[:, :2])
+        hand_cells, hands_6d, palm = self.hands(encoded, fractions[:, :2])
         if isinstance(self.face, Face):
             face_cells, expression, jaw_6d = self.face(encoded, fractions[:, 2:])
         else:
@@ -139,7 +148,12 @@ class OSX(nn.Module):
         rotations_6d = torch.cat((body_6d, hands_6d.flatten(1, 2), jaw_6d[:, None]), 1).to(full)
         betas, expression, camera = betas.to(full), expression.to(full), camera.to(full)
         rotations = rotation_6d_to_matrix(rotations_6d)
-        rotations = torch.cat((rotations[:, :22], _mirror(rotations[:, 22:37]), rotations[:, 37:]), 1)
+        body = rotations[:, :22]
+        if palm is not None:
+            turn = rotation_6d_to_matrix(palm.turn_6d.to(full))
+            turn = torch.stack((mirrored(turn[:, 0]), turn[:, 1]), 1)
+            body = turn_wrists(body, turn, palm.trust.to(full).sigmoid())
+        rotations = torch.cat((body, mirrored(rotations[:, 22:37]), rotations[:, 37:]), 1)
         pose = matrix_to_axis_angle(rotations)
         return Prediction(
             rotations=rotations,
@@ -161,7 +175,19 @@ class OSX(nn.Module):
             left_hand_box=part_boxes[:, 0],
             right_hand_box=part_boxes[:, 1],
             face_box=part_boxes[:, 2],
+            body_logits=logits,
         )
+
+    def regress_body(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor]:
+        """(position volumes, body_cells, body_logits, rotations B×22×6, betas, camera): the body without its parts."""
+        if isinstance(self.body_positions, FinePositions):
+            located = self.body_positions(encoded)
+            volumes = 4 * F.avg_pool2d(located.probabilities, 2)[:, :, None]
+            body = self.body_head(encoded.tokens, located)
+            return volumes, located.cells, located.logits, *body
+        volumes, cells, _ = self.body_positions(encoded.feature_map)
+        body = self.body_head(encoded.tokens, cells.detach() / self.config.position_unit)
+        return volumes, cells, None, *body
 
     def with_mesh(self, prediction: Prediction, body: BodyModel | None = None) -> Prediction:
         """The prediction with mesh and joints of this network's body, or of the one given (a vertex subset, say)."""
@@ -223,7 +249,14 @@ class OSX(nn.Module):
 class Hands(nn.Module):
     """Both hands of B people, as right hands: features of two boxes to joint positions and rotations."""
 
-    def __init__(self, config: PartConfig, features: RoIFeatures, hidden: int, position_unit: float) -> None:
+    def __init__(
+        self,
+        config: PartConfig,
+        features: RoIFeatures,
+        hidden: int,
+        position_unit: float,
+        lifting: LiftingConfig | None = None,
+    ) -> None:
         super().__init__()
         self.depth, self.side = config.depth, config.crops[config.position_level]
         self.level = config.position_level
@@ -233,16 +266,22 @@ class Hands(nn.Module):
         self.decoder = None
         if config.decoder is not None:
             self.decoder = KeypointDecoder(config.decoder, HAND_JOINTS, features.channels, config.crops)
-        self.head = HandHead(query, None if self.decoder is None else hidden)
+        self.head: HandHead | LiftingHandHead = HandHead(query, None if self.decoder is None else hidden)
+        if lifting is not None:
+            self.head = LiftingHandHead(query, hidden, lifting)
 
-    def forward(self, encoded: EncoderOutput, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """boxes B×2×4 as fractions of the crop, left then right: positions B×2×20×3 and 6D rotations B×2×15×6"""
+    def forward(self, encoded: EncoderOutput, boxes: Tensor) -> tuple[Tensor, Tensor, Palm | None]:
+        """boxes B×2×4 as fractions of the crop, left then right: positions B×2×20×3, 6D rotations B×2×15×6, and how the
+        palms are turned where the head says so (B×2×...)."""
         crops = self.features(encoded, boxes)
         _, cells, found = self.positions(crops[self.level])
         if self.decoder is not None:
             found = self.decoder(crops, cells.detach()[..., :2] / self.side, found)
-        rotations = self.head(found, cells.detach() / self.position_unit)
-        return cells.unflatten(0, (-1, 2)), rotations.unflatten(0, (-1, 2))
+        rotations, palm = self.head(found, cells.detach() / self.position_unit), None
+        if isinstance(self.head, LiftingHandHead):
+            rotations, palm = rotations
+            palm = Palm(*(x.unflatten(0, (-1, 2)) for x in palm))
+        return cells.unflatten(0, (-1, 2)), rotations.unflatten(0, (-1, 2)), palm
 
 
 class Face(nn.Module):
@@ -284,13 +323,19 @@ def build_osx(
     face: Face | FaceTokenHead = FaceTokenHead(width)
     if config.face is not None:
         face = Face(config.face, features(config.face, face_pyramid, (False,)), config.hidden, config.position_unit)
+    positions: PositionHead | FinePositions = PositionHead(width, BODY_JOINTS, config.grid[0])
+    body_head: BodyHead | LiftingBodyHead = BodyHead(width, config.hidden)
+    if config.lifting is not None:
+        positions = FinePositions(width, config.encoder.finer_width, config.lifting)
+        body_head = LiftingBodyHead(width, config.lifting)
+    hand_features = features(config.hands, hand_pyramid, (True, False))
     return OSX(
         config,
         encoder,  # type: ignore[arg-type]
-        PositionHead(width, BODY_JOINTS, config.grid[0]),
-        BodyHead(width, config.hidden),
-        BoxHead(width, config.grid[0], config.box_channels),
-        Hands(config.hands, features(config.hands, hand_pyramid, (True, False)), config.hidden, config.position_unit),
+        positions,
+        body_head,
+        BoxHead(width, 1 if config.lifting else config.grid[0], config.box_channels),
+        Hands(config.hands, hand_features, config.hidden, config.position_unit, config.lifting),
         face,
         body,
     )
@@ -307,7 +352,7 @@ def _body_rotations(prediction: Prediction, body: BodyModel) -> Tensor:
     return torch.cat((rotations[:, :22], rotations[:, 52:], eyes, hands), 1)
 
 
-def _mirror(rotations: Tensor) -> Tensor:
+def mirrored(rotations: Tensor) -> Tensor:
     """Rotations ...×3×3 as seen in a mirror across x = 0."""
     sign = rotations.new_tensor((-1.0, 1.0, 1.0))
     return rotations * sign[:, None] * sign

@@ -72,12 +72,18 @@ class TrainConfig:
     """So many batches are summed up in a step."""
     lifting_batch_size: int = 0
     """So many poses a step are lifted from key points without a picture, beside the pictures; 0: none."""
+    positions_only: bool = False
+    """Pictures that teach the body alone teach only where its joints are; how that is lifted is learnt from poses."""
+    lifting_layers: str | None = None
+    """Layers whose poses are lifted, their pictures unseen; None: those of `data`."""
+    body_only: int = 0
+    """So many pictures of a batch teach the body alone: hands, face and their boxes take most of a step's time."""
     learning_rate: float = 6e-4
     final_learning_rate: float = 6e-6
     warmup_steps: int = 300
     weight_decay: float = 0.02
     fan_in_scaling: bool = True
-    """Layers that read many more numbers than the network is wide learn slower in proportion. Published: no."""
+    """Layers that read more than 1,024 numbers learn slower in proportion. Published: no."""
     clip_norm: float = 1.0
     """Of the gradient; 0: it is not clipped."""
     ema_decay: float = 0.999

@@ -15,13 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from wholebody.body.joints import PARTS_137, ROTATIONS_53_FROM_55
 from wholebody.body.layer import BodyModel
 from wholebody.data.crops import CROP_HW, TrainingCrops
 from wholebody.data.dataset import PeopleDataset
 from wholebody.data.lifting import LiftingBatches
 from wholebody.data.mesh_joints import MeshJoints
-from wholebody.geometry.rotation import rotation_6d_to_matrix
 from wholebody.model.config import published_config
 from wholebody.model.movenet import read_movenet_state
 from wholebody.model.osx import OSX, PartBoxes, Prediction, build_osx
@@ -32,15 +30,7 @@ from wholebody.training.launch import ALONE, Group, Signals, new_folder, process
 from wholebody.training.log import Log
 from wholebody.training.network import check_start, load_encoder, prepare_encoder
 from wholebody.training.norms import share_statistics
-from wholebody.training.objectives import (
-    Cells,
-    LossWeights,
-    Outputs,
-    masked_mean,
-    objective,
-    relative_joints_loss,
-    rotation_loss,
-)
+from wholebody.training.own import lifting_losses, picture_losses
 from wholebody.training.published import draw_batch, published_terms
 from wholebody.training.run import Batch, Run, parameter_groups
 from wholebody.training.state import AveragedWeights, samples_per_step, set_random_state
@@ -94,7 +84,7 @@ def start(
     lifting = None
     if config.lifting_batch_size:
         assert config.data is not None
-        lifting = LiftingBatches(config.data.layers, config.seed + group.place.rank, CROP_HW)
+        lifting = LiftingBatches(config.lifting_layers or config.data.layers, config.seed + group.place.rank, CROP_HW)
 
     model = new_network(config).to(group.device)
     prepare_encoder(model, config)
@@ -103,7 +93,7 @@ def start(
     spread = np.linspace(0, body.num_vertices - 1, config.vertices).astype(int)
     learner = Learner(model, body.subset(np.unique(spread)).to(group.device), config)
     average = AveragedWeights(model, config.ema_decay) if config.ema_decay else None
-    width = model.config.encoder.width if config.fan_in_scaling else None
+    width = 1024 if config.fan_in_scaling else None
     groups = parameter_groups(model, config.weight_decay, width)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
@@ -113,7 +103,7 @@ def start(
     )
     random = run.take_up(recipe)
     if group.place.world > 1:
-        run.parallel = share_gradients(learner, group, some_unused=not config.batch_size)
+        run.parallel = share_gradients(learner, group, some_unused=config.body_only >= config.batch_size)
     if random is not None:
         set_random_state(random, group, config.seed, run.step)
     elif group.place.rank:
@@ -142,11 +132,9 @@ class Learner(nn.Module):
             prediction = predict(self.model, batch["image"], None, config.precision)
             terms |= published_terms(self.model, body, prediction, batch, config.published)
         elif batch:
-            boxes = true_boxes(batch["boxes"], batch["box_valid"], config.true_box_probability)
-            prediction = predict(self.model, batch["image"], boxes, config.precision)
-            terms |= losses(self.model, body, prediction, batch, config.losses)
+            terms |= picture_losses(self.model, body, batch, config)
         if poses:
-            terms |= lifting_losses(self.model, body, poses, config.losses, config.precision)
+            terms |= lifting_losses(self.model, body, poses, config.losses)
         return terms
 
     @torch.no_grad()
@@ -200,97 +188,3 @@ def predict(model: OSX, images: Tensor, boxes: PartBoxes | None, precision: str)
         pictures = pictures.div(255)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         return model.regress(pictures, boxes)
-
-
-def losses(
-    model: OSX, body: BodyModel, prediction: Prediction, batch: dict[str, Tensor], weights: LossWeights
-) -> dict[str, Tensor]:
-    """Every weighted term for a batch of `TrainingCrops`; `body` gives the vertices to compare."""
-    height, width = CROP_HW
-    depth, rows, columns = model.config.grid
-    cell = height / rows
-    p = prediction
-    mesh = body.from_matrices(_tree_rotations(p.rotations), p.betas, p.expression)
-    with torch.no_grad():
-        truth = body.from_matrices(_tree_rotations(batch["rotations"]), batch["betas"], batch["expression"])
-    joints = body.joints_137(mesh.joints)
-    hands, face = model.hands, model.face
-    return objective(
-        Outputs(
-            rotations=p.rotations,
-            betas=p.betas,
-            expression=p.expression,
-            joints=joints,
-            vertices=mesh.vertices,
-            projected=model.project(joints + p.cam_trans[:, None]) * cell,
-            body_positions=p.body_cells,
-            hand_positions=torch.stack([p.left_hand_box_cells, p.right_hand_box_cells], 1),
-            face_positions=p.face_box_cells,  # type: ignore[arg-type]
-            box_centres=p.box_centers_cells * cell,
-            box_sizes=p.box_sizes_cells * cell,
-            roi_boxes=torch.stack([p.left_hand_box, p.right_hand_box, p.face_box], 1),
-        ),
-        batch | {"joints_cam": body.joints_137(truth.joints)},
-        truth.vertices,
-        weights,
-        CROP_HW,
-        Cells(
-            body=(columns, rows, depth),
-            hands=(hands.side, hands.side, hands.depth),
-            face=(face.side, face.side, model.config.face.depth),  # type: ignore[union-attr, arg-type]
-        ),
-    )
-
-
-def lifting_losses(
-    model: OSX, body: BodyModel, poses: dict[str, Tensor], weights: LossWeights, precision: str
-) -> dict[str, Tensor]:
-    """The body's terms for a batch of `LiftingBatches`; hands and jaw, which key points do not show, are the true ones.
-
-    The body head also reads joint positions off the feature map. Without a picture it gets the true ones in the plane,
-    moved a little, and no depth.
-    """
-    height, width = CROP_HW
-    depth, rows, columns = model.config.grid
-    cells = poses["joints_crop"][:, PARTS_137["body"]] / poses["joints_crop"].new_tensor([width, height])
-    cells = cells.clamp(0, 1) + 0.015 * torch.randn_like(cells)
-    cells = torch.cat([cells * cells.new_tensor([columns, rows]), torch.full_like(cells[..., :1], depth / 2)], -1)
-    with torch.autocast(cells.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        tokens = model.encoder.lift(poses["keypoints"])  # type: ignore[operator]
-        body_6d, betas, camera = model.body_head(tokens, cells / model.config.position_unit)
-    found = rotation_6d_to_matrix(body_6d.float())
-    rotations = torch.cat([found, poses["rotations"][:, 22:]], 1)
-    mesh = body.from_matrices(_tree_rotations(rotations), betas.float(), poses["expression"])
-    with torch.no_grad():
-        truth = body.from_matrices(_tree_rotations(poses["rotations"]), poses["betas"], poses["expression"])
-    joints = body.joints_137(mesh.joints)
-    projected = model.project(joints + model._camera_translation(camera.float())[:, None]) * (height / rows)
-    valid = torch.ones_like(poses["joint_inside"])
-    part = PARTS_137["body"]
-    off = ((projected - poses["joints_crop"])[:, part] / height).abs().clamp_max(1.0)
-    shape = (mesh.vertices - mesh.joints[:, :1]) - (truth.vertices - truth.joints[:, :1])
-    w, turned = weights, poses["rotations"]
-    return {
-        "lift_root": w.root_rotation * rotation_loss(found[:, :1], turned[:, :1], valid[:, :1]),
-        "lift_body": w.body_rotation * rotation_loss(found[:, 1:], turned[:, 1:22], valid[:, 1:22]),
-        "lift_betas": w.betas * (betas - poses["betas"]).square().mean(),
-        "lift_joints": w.joints * relative_joints_loss(joints, poses["joints_cam"], part, 0, valid),
-        "lift_vertices": w.vertices * shape.abs().mean(),
-        "lift_projection": w.projection * masked_mean(off, 0.2 + 0.8 * poses["joint_inside"][:, part]),
-    }
-
-
-def true_boxes(boxes: Tensor, valid: Tensor, probability: float) -> PartBoxes:
-    """The true boxes as squares, moved and scaled a little, for a random part of the batch."""
-    scale = boxes.new_tensor([2.0, 2.0, 1.5])[:, None]
-    centre, size = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]).amax(-1, keepdim=True)
-    side = size * scale * (1 + 0.15 * (2 * torch.rand_like(size) - 1))
-    centre = centre + 0.08 * size * (2 * torch.rand_like(centre) - 1)
-    given = (torch.rand_like(valid) < probability) & (valid > 0)
-    return PartBoxes(torch.cat([centre - side / 2, centre + side / 2], -1), given)
-
-
-def _tree_rotations(rotations_53: Tensor) -> Tensor:
-    """B×53×3×3 → B×55×3×3 in the order of the body's tree; eyes look ahead."""
-    tree = torch.eye(3, device=rotations_53.device, dtype=rotations_53.dtype).repeat(len(rotations_53), 55, 1, 1)
-    return tree.index_copy(1, torch.tensor(ROTATIONS_53_FROM_55, device=rotations_53.device), rotations_53)

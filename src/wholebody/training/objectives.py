@@ -34,6 +34,7 @@ class LossWeights:
     hand_positions: float = 1.0
     face_positions: float = 1.0
     boxes: float = 2.0
+    heatmaps: float = 0.5
 
 
 HANDS = ("left_hand", "right_hand")
@@ -76,6 +77,23 @@ def position_loss(predicted: Tensor, target: Tensor, valid: Tensor, cells: tuple
     return masked_mean((predicted - target).abs() / size, valid * inside)
 
 
+def heatmap_loss(logits: Tensor, points: Tensor, inside: Tensor, valid: Tensor, crop_hw: tuple[int, int]) -> Tensor:
+    """Cross entropy of cells (B, N, rows * columns + 1) with a Gaussian of 0.8 cells about the point, or "outside"."""
+    height, width = crop_hw
+    rows = round(((logits.shape[-1] - 1) * height / width) ** 0.5)
+    columns = (logits.shape[-1] - 1) // rows
+    at = (points + 0.5) * points.new_tensor([columns / width, rows / height]) - 0.5
+
+    def along(where: Tensor, size: int) -> Tensor:
+        cells = torch.arange(size, device=where.device, dtype=where.dtype)
+        return (-((where[..., None] - cells) / 0.8).square() / 2).exp()
+
+    blob = (along(at[..., 1], rows)[..., :, None] * along(at[..., 0], columns)[..., None, :]).flatten(2)
+    blob = blob / blob.sum(-1, keepdim=True).clamp_min(1e-6) * inside[..., None]
+    target = torch.cat([blob, 1 - inside[..., None]], -1)
+    return masked_mean(-(target * logits.log_softmax(-1)).sum(-1), valid)
+
+
 @dataclass(frozen=True)
 class Cells:
     """Columns, rows and depth of the maps that positions are read from."""
@@ -96,6 +114,7 @@ class Outputs:
     vertices: Tensor  # B×V×3, the chosen vertices, same origin
     projected: Tensor  # B×137×2, crop pixels
     body_positions: Tensor  # B×25×3, cells of the crop
+    body_logits: Tensor | None  # B×25×(rows * columns + 1) of finer cells and "outside"; None: there are none
     hand_positions: Tensor  # B×2×20×3, cells of the hand's box, the left hand not mirrored
     face_positions: Tensor  # B×72×3, cells of the face's box
     box_centres: Tensor  # B×3×2, crop pixels
@@ -146,6 +165,11 @@ def objective(
         terms[f"{name}_hand_projection"] = w.hand_projection * masked_mean(off[:, part], inside[:, part])
     truth = _cell_targets(target, outputs.roi_boxes, crop_hw, cells)
     terms["positions"] = w.positions * position_loss(outputs.body_positions, *truth["body"], cells.body)
+    if outputs.body_logits is not None:
+        rows = slice(0, outputs.body_logits.shape[1])
+        terms["heatmaps"] = w.heatmaps * heatmap_loss(
+            outputs.body_logits, target["joints_crop"][:, rows], inside[:, rows], valid[:, rows], crop_hw
+        )
     terms["face_positions"] = w.face_positions * position_loss(outputs.face_positions, *truth["face"], cells.face)
     for side, hand in enumerate(HANDS):
         seen = _seen(target, side)[:, None]

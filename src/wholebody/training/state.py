@@ -19,6 +19,7 @@ STATE = "last.pt"
 _MAY_CHANGE = (
     "name", "heldout", "workers", "threads", "save_every", "snapshot_every", "log_every", "allowed_skips", "start_from",
     "encoder_from", "body", "checkpoint_activations", "compile", "wandb", "batch_size", "accumulate",
+    "lifting_layers",
 )  # fmt: skip
 
 
