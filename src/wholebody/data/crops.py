@@ -28,6 +28,8 @@ class CropDataConfig:
     layers: str
     hdri: str | None = None
     backgrounds: str | None = None
+    split: str = "train"
+    """Which environment maps the backgrounds come from: those of training, or "heldout"."""
     picture_hw: tuple[int, int] = (256, 192)
     augment: AugmentConfig = AugmentConfig()
 
@@ -39,7 +41,7 @@ class TrainingCrops(Dataset):
     def __init__(self, config: CropDataConfig, seed: int, length: int):
         self.config, self.seed, self.length = config, seed, length
         self.layers = LayerSet(Path(config.layers))
-        self.backgrounds = BackgroundBank(config.hdri, config.backgrounds, seed=0)
+        self.backgrounds = BackgroundBank(config.hdri, config.backgrounds, seed=0, split=config.split)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
     def __len__(self) -> int:

@@ -57,7 +57,7 @@ def measure_layers(
         of projected body joints inside the crop from their truth, in percent of the box's height. `..._whole`: of those
         people nine tenths of whose body joints lie inside the crop.
     """
-    data = TrainingCrops(CropDataConfig(layers, hdri, augment=PLAIN), seed=7, length=0)
+    data = TrainingCrops(CropDataConfig(layers, hdri, split="heldout", augment=PLAIN), seed=7, length=0)
     data.length = min(count or len(data.layers), len(data.layers))
     body = BodyModel.load(flat_hand_mean=True)
     parts = MeshParts.of(read_body_file(find_body(None)))
