@@ -58,7 +58,7 @@ def read_image(path: str | os.PathLike[str], notes: list[str] | None = None) -> 
 
 
 def decode_image(data: bytes, name: str, notes: list[str], upright: bool = True) -> np.ndarray:
-    """As `read_image`, from the bytes of a file; `name` is for messages. upright: as the EXIF tag says, not as stored."""
+    """As `read_image`, from the bytes of a file; `name` is for messages. upright: as the EXIF tag says."""
     if not data:
         raise BadInput(f"{name}: the file is empty (0 bytes). Copy or download it again.")
     try:

@@ -7,6 +7,7 @@ and neither the number of loader processes nor their order changes what is seen.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -34,6 +35,12 @@ class CropDataConfig:
     augment: AugmentConfig = AugmentConfig()
 
 
+@lru_cache(maxsize=2)
+def _bank(hdri: str | None, photos: str | None, split: str) -> BackgroundBank:
+    """Takes seconds to make, and nobody changes it: one for all sets of a process."""
+    return BackgroundBank(hdri, photos, seed=0, split=split)
+
+
 class TrainingCrops(Dataset):
     """`self[n]` is sample n: `image` (picture_h×picture_w×3 uint8 RGB), `box_height` (of the person's box, in pixels of
     the crop) and the targets of `crop_targets`."""
@@ -41,7 +48,7 @@ class TrainingCrops(Dataset):
     def __init__(self, config: CropDataConfig, seed: int, length: int):
         self.config, self.seed, self.length = config, seed, length
         self.layers = LayerSet(Path(config.layers))
-        self.backgrounds = BackgroundBank(config.hdri, config.backgrounds, seed=0, split=config.split)
+        self.backgrounds = _bank(config.hdri, config.backgrounds, config.split)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
     def __len__(self) -> int:

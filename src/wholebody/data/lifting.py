@@ -22,6 +22,7 @@ from wholebody.body.joints import (
 from wholebody.geometry.rotation import axis_angle_to_matrix
 from wholebody.synthesis.layers import LayerSet
 
+
 class LiftingBatches:
     """`batch(n, size)` is a function of (seed, n) alone. All tensors float32, on the CPU."""
 

@@ -33,7 +33,7 @@ def picture_losses(model: OSX, body: BodyModel, batch: dict[str, Tensor], config
     """Terms of a batch of `TrainingCrops`: its first `body_only` pictures teach the body alone, the others all."""
     count, alone = len(batch["image"]), config.body_only
     pictures = batch["image"].permute(0, 3, 1, 2).to(model.box_scales.dtype).div(255)
-    terms = {}
+    terms: dict[str, Tensor] = {}
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         encoded = model.encoder(pictures)
         if alone < count:
@@ -112,8 +112,8 @@ def place_losses(
     missed = position_loss(cells, place, batch["joint_valid"][:, part], (columns, rows, depth))
     terms = {"positions": weights.positions * missed}
     if logits is not None:
-        known = (batch[name][:, part] for name in ("joints_crop", "joint_inside", "joint_valid"))
-        terms["heatmaps"] = weights.heatmaps * heatmap_loss(logits, *known, CROP_HW)
+        points, inside, valid = (batch[name][:, part] for name in ("joints_crop", "joint_inside", "joint_valid"))
+        terms["heatmaps"] = weights.heatmaps * heatmap_loss(logits, points, inside, valid, CROP_HW)
     return terms
 
 
