@@ -274,6 +274,7 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     add("root", type=Path, metavar="ROOT", help="the folder with all sets; or with tars, with --tars")
     add("sets", nargs="*", metavar="SET", help="NAME or NAME:SPLIT; default all that are there")
     add("--out", type=Path, metavar="DIR", help="where indices are written; default ROOT/index")
+    add("--every", type=int, metavar="N", help="of UBody every Nth annotation (published: 10 for training); default 1")
     add("--tars", action="store_true", help="ROOT holds tars of `data shard` that came without their indices")
     add = _command(group, "shard", shard_data, "write indexed sets as WebDataset tars")
     add("root", type=Path, metavar="ROOT", help="the folder with all sets, indexed by `data index`")
@@ -365,7 +366,7 @@ def index_data(options: argparse.Namespace) -> int:
     if options.tars:
         print("\n".join(map(str, index_tars(options.root))))
         return OK
-    for line in run_index(options.root, options.sets, options.out):
+    for line in run_index(options.root, options.sets, options.out, options.every):
         print(line, flush=True)
     return OK
 

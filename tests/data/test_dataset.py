@@ -196,6 +196,11 @@ def test_every_forged_set_is_indexed_and_loaded(forged_root, standin_arrays, sta
     lines = list(run_index(forged_root / "dataset", out=tmp_path))
     written = sorted(path.stem.rpartition("-")[::2] for path in tmp_path.glob("*.arrow"))
     assert len(lines) >= len(written) >= 10
+    whole = len(Index(tmp_path / "UBody-train.arrow"))
+    (line,) = run_index(forged_root / "dataset", ["UBody:train"], tmp_path / "thin", every=2)
+    assert 0 < len(Index(tmp_path / "thin" / "UBody-train.arrow")) < whole
+    with pytest.raises(BadInput, match="for UBody alone"):
+        list(run_index(forged_root / "dataset", ["MPII"], every=10))
     joints = MeshJoints(standin_dir)
     # One gender's for all, with the arrays already read: each file takes seconds.
     small = JointPoser(standin_arrays("neutral"))

@@ -279,11 +279,17 @@ class Index:
         self._attach()
 
 
-def run_index(root: Path, sets: Sequence[str] = (), out: Path | None = None) -> Iterator[str]:
+def run_index(
+    root: Path, sets: Sequence[str] = (), out: Path | None = None, every: int | None = None
+) -> Iterator[str]:
     """The command: index the named sets, or all whose folder is in `root`; one line for each split.
 
-    A set is `NAME` or `NAME:SPLIT`. Raises BadInput if a named one cannot be read, or if nothing is there.
+    A set is `NAME` or `NAME:SPLIT`. `every`: of UBody only each so-manieth annotation (published: 10 to train on).
+    Raises BadInput if a named set cannot be read, or if nothing is there.
     """
+    if every is not None and (every < 1 or [name.partition(":")[0] for name in sets] != ["UBody"]):
+        raise BadInput(f"--every {every} is for UBody alone, at least 1: data index ROOT UBody:train --every 10")
+    options = {} if every is None else {"every": every}
     named = [name.partition(":") for name in sets]
     chosen = [(reader(name), split) for name, _, split in named] if named else [(i, "") for i in READERS.values()]
     found = False
@@ -299,7 +305,7 @@ def run_index(root: Path, sets: Sequence[str] = (), out: Path | None = None) -> 
                 continue
             begin = time.perf_counter()
             target = index_path(root, info.name, split) if out is None else out / f"{info.name}-{split}.arrow"
-            path = build_index(info.name, folder, split, target)
+            path = build_index(info.name, folder, split, target, **options)
             count, seconds = len(Index(path)), time.perf_counter() - begin
             size = path.stat().st_size / 1e6
             yield f"{info.name} {split}: {count:,} people in {seconds:.1f} s -> {path} ({size:.1f} MB)"
