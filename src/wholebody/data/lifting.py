@@ -1,7 +1,7 @@
-"""Key points without pictures: true poses, seen from anywhere by a detector that errs as the trunk's does.
+"""Poses without pictures: true ones, seen from anywhere, their joints found as roughly as the network finds them.
 
-A picture costs many times what its key points cost. What can be learnt from these alone, lifting them to 3D, is
-learnt from batches of this, beside the pictures.
+A picture costs many times what its joints cost. What can be learnt from these alone, lifting them to 3D, is learnt
+from batches of this, beside the pictures.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ class LiftingBatches:
         self.seed, self.crop_hw = seed, crop_hw
 
     def batch(self, number: int, size: int) -> dict[str, Tensor]:
-        """`keypoints` (size, 17, 6) as the encoder's `keypoints` gives them, and the targets of `crop_targets` that a
-        body needs: rotations, betas, expression, joints_cam, joints_crop, joint_inside."""
+        """`located` (size, 25, 4) as `LiftingBodyHead.lift` takes them, `hand_places` (size, 2, 20, 3) for the hands,
+        and the targets of `crop_targets` that a body needs: rotations, betas, expression, joints_cam, joints_crop,
+        joint_inside."""
         rng = np.random.default_rng((self.seed, 2, number))
         pick = torch.from_numpy(rng.integers(len(self.poses), size=size))
         rotations, joints = axis_angle_to_matrix(self.poses[pick]), self.joints[pick]
