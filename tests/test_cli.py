@@ -280,3 +280,15 @@ def test_the_examples_of_the_conventions_hold(checkpoint, tmp_path, monkeypatch)
     np.testing.assert_allclose(space["again"].numpy(), space["vertices_cam"], atol=1e-4)
     nearest = [np.abs(space["pixels"] - point).sum(1).min() for point in space["person"]["keypoints_px"][23:91]]
     assert np.median(nearest) < 3  # face landmarks lie on the skin
+
+
+def test_settings_may_follow_options(tmp_path, capsys):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("steps = 1\n")
+    assert main(["train", str(recipe), "--out", str(tmp_path / "run"), "stepz=3"]) == 2
+    assert "stepz" in capsys.readouterr().err
+    for wrong in (["--stepz=3"], ["three"]):
+        with pytest.raises(SystemExit):
+            main(["train", str(recipe), "--out", str(tmp_path / "run"), *wrong])
+    with pytest.raises(SystemExit):
+        main(["info", "t", "--steps=3"])

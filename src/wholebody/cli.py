@@ -17,7 +17,13 @@ OK, SOME_FAILED, USAGE = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 all done, 1 some inputs failed (reported at the end), 2 the command cannot be carried out."""
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes a list of words in one place only; settings of a recipe may also follow the options.
+    if rest and not (hasattr(options, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
     try:
         return options.command(options)
     except WholebodyError as error:
