@@ -166,9 +166,7 @@ def initialise_linear(module: nn.Module, *rotations: nn.Linear) -> None:
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=0.01)
             nn.init.zeros_(part.bias)
-    with torch.no_grad():
-        for part in rotations:
-            part.bias.copy_(torch.tensor((1.0, 0.0, 0.0, 1.0, 0.0, 0.0)).repeat(len(part.bias) // 6))
+    start_at_rest(*rotations)
 
 
 def start_at_rest(*layers: nn.Linear) -> None:
