@@ -127,11 +127,12 @@ torch.save({"epoch": 13, "network": network, "optimizer": {"state": moments, "pa
 
 
 def _peak_of_predict(*options: str) -> float:
-    """Largest resident memory, MB, of a process that predicts on one photo."""
+    """Largest resident memory, MB, of a process that predicts on one photo (Linux)."""
+    # Not `ru_maxrss`: a new process begins with that of the one that started it.
     code = (
-        "import sys, resource, wholebody.cli as c\n"
+        "import sys, wholebody.cli as c\n"
         f"status = c.main(['predict', {str(ROOT / 'demo' / 'astronaut.jpg')!r}, '--out', *sys.argv[1:]])\n"
-        "print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)"
+        "print('PEAK', open('/proc/self/status').read().split('VmHWM:')[1].split()[0]); sys.exit(status)"
     )
     with tempfile.TemporaryDirectory() as folder:
         return int(_run(code, folder, *options).split("PEAK")[1]) / 1024
@@ -144,8 +145,9 @@ def evaluation() -> None:
     found = compare(_standin())
     row("errors of a mesh: ours", found["ours_ms"], "ms")
     row("errors of a mesh: published loop", found["published_ms"], "ms")
-    row("errors of a mesh: times as fast", found["ratio"], "x", "target >= 20")
-    row("the same, its regressors float32 as published", found["ratio_float32"], "x", "target >= 20")
+    row("errors of a mesh: times as fast, best of three calls", found["ratio"], "x", "target >= 20")
+    row("the first of three calls, its meshes in slow memory", found["ratio_first"], "x")
+    row("the best of three, regressors float32 as published", found["ratio_float32"], "x", "target >= 20")
     print(f"  largest relative difference {found['difference']:.1e}, target <= 1e-6")
 
 
