@@ -289,8 +289,7 @@ def parameter_groups(model: nn.Module, weight_decay: float, width: int | None) -
     """Optimiser groups: matrices decay, biases, norms and embeddings do not; `scale` multiplies the learning rate.
 
     Adam moves every weight by about the learning rate, so a layer's output moves by that times its fan-in. Layers that
-    read many more numbers than the network is wide (the heads read all joints at once) learn slower in proportion,
-    unless `width` is None.
+    read more than `width` numbers (heads that read all joints at once) learn slower in proportion, unless it is None.
     """
     groups: dict[float, list[Tensor]] = {}
     plain = []
