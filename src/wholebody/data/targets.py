@@ -13,6 +13,7 @@ from wholebody.data.sample import Sample
 
 BOX_PARTS = ("left_hand", "right_hand", "face")
 _HAND_AND_WRIST = {"left_hand": "L_Wrist", "right_hand": "R_Wrist"}
+_SWAP, _SWAP_53 = flip_permutation(JOINTS_137), flip_permutation(ROTATIONS_53)  # once: looked up by name, they are slow
 _SEEN = 0.6  # of a part has to be in the crop
 _MARGIN = 1.2  # by which a sample's part boxes exceed their joints
 
@@ -43,11 +44,10 @@ def crop_targets(sample: Sample, crop_from_image: np.ndarray, crop_hw: tuple[int
     known, known_cam = sample.joint_valid.astype(bool), sample.joint_cam_known
     known_cam = known_cam & known_cam[JOINTS_137.index("Pelvis")]
     if mirrored:
-        swap, swap_rotations = flip_permutation(JOINTS_137), flip_permutation(ROTATIONS_53)
-        joints_crop, joints_cam, known = joints_crop[swap], joints_cam[swap] * [-1, 1, 1], known[swap]
-        known_cam = known_cam[swap]
+        joints_crop, joints_cam, known = joints_crop[_SWAP], joints_cam[_SWAP] * [-1, 1, 1], known[_SWAP]
+        known_cam = known_cam[_SWAP]
         mirror = np.diag([-1.0, 1.0, 1.0])
-        rotations, rotation_valid = mirror @ rotations[swap_rotations] @ mirror, rotation_valid[swap_rotations]
+        rotations, rotation_valid = mirror @ rotations[_SWAP_53] @ mirror, rotation_valid[_SWAP_53]
         linear = linear @ mirror[:2, :2]
     angle = np.arctan2(linear[1, 0], linear[0, 0])
     about_z = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
