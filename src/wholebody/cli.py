@@ -240,7 +240,10 @@ def _add_synth(commands: argparse._SubParsersAction) -> None:
     add("--assets", metavar="DIR", help="MakeHuman's clothes and hair; default painted clothes if none are found")
     add("--backgrounds", metavar="DIR", help="pictures to put behind them")
     add("--split", default="train", choices=("train", "heldout", "all"), help="whose motion; default train")
+    add("--recombine", type=float, default=0.0, metavar="SHARE",
+        help="of people, whose limbs come from different recorded poses; default 0")
     add("--layers", action="store_true", help="people alone with alpha, to be put before backgrounds while training")
+    add("--poses", action="store_true", help="no pictures: people's joints and parameters, to learn lifting from")
 
 
 def synth(options: argparse.Namespace) -> int:
@@ -250,8 +253,14 @@ def synth(options: argparse.Namespace) -> int:
 
     config = SynthesisConfig(
         motion=options.motion, hdri=options.hdri, assets=options.assets, backgrounds=options.backgrounds,
-        split=options.split,
+        split=options.split, recombined_fraction=options.recombine,
     )  # fmt: skip
+    if options.poses:
+        from wholebody.synthesis import poses
+
+        with tqdm(total=options.count, unit="person") as bar:
+            print(poses.run(options.out, options.count, options.seed, config, bar.update))
+        return OK
     with tqdm(total=options.count, unit="person") as bar:
         out = run(
             options.out,

@@ -143,3 +143,22 @@ def test_people_are_redrawn_until_few_pass_through_themselves(studio):
     pose = drawn.full_pose[:, :22].astype(np.float64)
     pose[:, 0] = 0
     assert penetration.penetrates(pose, studio.population.girth(drawn.betas)).mean() < 0.03
+
+
+def test_recombined_limbs_are_somebodys_and_the_rest_stays():
+    rng = np.random.default_rng(5)
+    captured = rng.normal(0, 0.3, (40, 22, 3))
+    library = capture.PoseLibrary(captured, [np.arange(40)], np.ones(1))
+    before = np.zeros((500, 22, 3))
+    pose = before.copy()
+    p._recombine(rng, pose, library, 0.5)
+    known = np.concatenate([captured, captured[:, skeleton.MIRROR_22] * skeleton.FLIP])
+    given = set()
+    for limb in p._LIMBS:
+        moved = np.flatnonzero((pose[:, limb] != 0).any((1, 2)))
+        assert 0.25 < len(moved) / 500 < 0.45  # 0.5 × 0.7
+        off = np.abs(pose[moved][:, None, limb] - known[None, :, limb]).max((2, 3))
+        assert off.min(1).max() == 0  # whole limbs, of one frame or its mirror image
+        given |= set(limb)
+    rest = [joint for joint in range(22) if joint not in given]
+    assert rest == [0] and (pose[:, rest] == 0).all()  # how the body is tilted stays with its legs' procedure

@@ -20,14 +20,14 @@ from wholebody.body.joints import (
     flip_permutation,
 )
 from wholebody.geometry.rotation import axis_angle_to_matrix
-from wholebody.synthesis.layers import LayerSet
+from wholebody.synthesis.poses import read_people
 
 
 class LiftingBatches:
     """`batch(n, size)` is a function of (seed, n) alone. All tensors float32, on the CPU."""
 
     def __init__(self, layers: str | Path, seed: int, crop_hw: tuple[int, int]):
-        truth = LayerSet(layers).samples()
+        truth = read_people(layers)
         rows = list(ROTATIONS_53_FROM_55)
         self.poses = torch.as_tensor(truth["full_pose"][:, rows], dtype=torch.float32)
         self.betas = torch.as_tensor(truth["betas"], dtype=torch.float32)
@@ -95,7 +95,7 @@ class LiftingBatches:
         height, width = self.crop_hw
         shape = tuple(points.shape[:2])
         half = torch.tensor([width / 2, height / 2])
-        sigma = 0.010 * np.exp(rng.normal(0, 0.6, (shape[0], 1)) + rng.normal(0, 0.75, shape)).clip(0.2, 12)
+        sigma = 0.008 * np.exp(rng.normal(0, 0.6, (shape[0], 1)) + rng.normal(0, 0.75, shape)).clip(0.2, 12)
         mixed = torch.zeros(shape)
         for limb in (_LEGS, _ARMS):
             chosen = torch.from_numpy((rng.random(shape[0]) < 0.12) * rng.beta(1, 1.5, shape[0])).float()
@@ -145,9 +145,9 @@ _ARMS = [i for i, name in enumerate(_BODY) if any(part in name for part in ("Elb
 
 
 def _views(rng: np.random.Generator, size: int) -> Tensor:
-    """Rotations (size, 3, 3) of the scene: any yaw, a little pitch, the roll of a tilted picture."""
+    """Rotations (size, 3, 3) of the scene: any yaw, mostly a little pitch, the roll of a tilted picture."""
     yaw = rng.uniform(-np.pi, np.pi, size)
-    pitch = rng.normal(0, 0.15, size)
+    pitch = rng.normal(0, np.where(rng.random(size) < 0.15, 0.5, 0.15))
     roll = np.where(rng.random(size) < 0.5, rng.normal(0, 0.3, size).clip(-0.9, 0.9), 0.0)
     zero = np.zeros(size)
     about = [np.stack(v, 1) for v in ((zero, zero, roll), (pitch, zero, zero), (zero, yaw, zero))]

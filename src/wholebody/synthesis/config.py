@@ -46,6 +46,8 @@ class SynthesisConfig:
     split: str = "train"
     """Which motion subjects, garments and environment maps: "train", "heldout" (never in "train") or "all"."""
     child_fraction: float = 0.08
+    recombined_fraction: float = 0.0
+    """People whose arms, legs and trunk come from different frames of the motion clips, before anything else."""
     closeup_fraction: float = 0.35
     """People framed from the knees, the hips, the waist or the chest up."""
     occluder_fraction: float = 0.2

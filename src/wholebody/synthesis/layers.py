@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -116,10 +116,15 @@ def write_truth(path: Path, samples: Sequence[Sample], **more: np.ndarray) -> No
     """The truth of several samples, stacked, in one .npz that appears complete or not at all."""
     arrays = {name: np.stack([np.asarray(getattr(s, name)) for s in samples]) for name in _ARRAYS}
     arrays["id"], arrays["body"] = np.array([s.id for s in samples]), np.array([s.body for s in samples])
+    write_arrays(path, np.savez_compressed, arrays | more)
+
+
+def write_arrays(path: Path, save: Callable[..., None], arrays: dict[str, np.ndarray]) -> None:
+    """`save` (`np.savez` or `np.savez_compressed`) to a neighbour of `path` that takes its place once complete."""
     part = path.with_name(path.name + ".part")
     try:
         with open(part, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays, **more)
+            save(file, allow_pickle=False, **arrays)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """Who is in the picture: shapes, poses, hands and faces of a batch of people, drawn from a seed.
 
-Body poses come from motion clips where there are any (`capture`), mirrored, mixed between upper and lower body; and
-from procedures for what capture lacks (`postures`); all are perturbed, and redrawn when limbs pass through each other
-(`penetration`). All rotations are axis-angle, parent-relative, from the T-pose (y up).
+Body poses come from motion clips where there are any (`capture`), mirrored, mixed between upper and lower body, or limb
+by limb; and from procedures for what capture lacks (`postures`); all are perturbed, and redrawn when limbs pass through
+each other (`penetration`). All rotations are axis-angle, parent-relative, from the T-pose (y up).
 """
 
 from __future__ import annotations
@@ -44,16 +44,17 @@ def sample_people(
     hands: HandSpace,
     population: Population,
     child_fraction: float,
+    recombined_fraction: float = 0.0,
 ) -> People:
     """Draw `count` people."""
     betas = population.shapes(rng, count, child_fraction)
     girth = population.girth(betas)
-    body = _body_poses(rng, count, poses)
+    body = _body_poses(rng, count, poses, recombined_fraction)
     for _ in range(5):  # redraw those who pass through themselves
         bad = np.flatnonzero(penetrates(body, girth))
         if not len(bad):
             break
-        body[bad] = _body_poses(rng, len(bad), poses)
+        body[bad] = _body_poses(rng, len(bad), poses, recombined_fraction)
     body = _turn(rng, body)
     full = np.zeros((count, 55, 3))
     full[:, :22] = body
@@ -136,7 +137,16 @@ def _gaze(rng: Generator, count: int) -> np.ndarray:
 # ---------------------------------------------------------------- bodies
 
 
-def _body_poses(rng: Generator, count: int, library: PoseLibrary | None) -> np.ndarray:
+_LIMBS = [
+    [J[f"{side}_{name}"] for name in names]
+    for names in (("collar", "shoulder", "elbow", "wrist"), ("hip", "knee", "ankle", "foot"))
+    for side in ("left", "right")
+] + [[J[name] for name in ("spine1", "spine2", "spine3", "neck", "head")]]
+
+
+def _body_poses(
+    rng: Generator, count: int, library: PoseLibrary | None, recombined_fraction: float = 0.0
+) -> np.ndarray:
     """(count,22,3), heading removed."""
     if library is None:
         pose = postures.standing(rng, count)
@@ -146,6 +156,8 @@ def _body_poses(rng: Generator, count: int, library: PoseLibrary | None) -> np.n
         other = library.sample(rng, count)
         mixed = np.flatnonzero(rng.random(count) < 0.25)
         pose[mixed[:, None], LOWER] = other[mixed[:, None], LOWER]
+        if recombined_fraction:
+            _recombine(rng, pose, library, recombined_fraction)
         mirrored = rng.random(count) < 0.5
         pose[mirrored] = pose[mirrored][:, MIRROR_22] * FLIP
         stand = np.flatnonzero(rng.random(count) < 0.12)
@@ -159,6 +171,21 @@ def _body_poses(rng: Generator, count: int, library: PoseLibrary | None) -> np.n
     free = np.flatnonzero((arms >= share_reach) & (arms < share_reach + share_free))
     pose[free] = postures.free_arms(rng, pose[free])
     return postures.perturbed(rng, pose)
+
+
+def _recombine(rng: Generator, pose: np.ndarray, library: PoseLibrary, fraction: float) -> None:
+    """Give a fraction of the poses (B,22,3) limbs and trunks of others, each of another frame, in place.
+
+    Few people were captured, and each moves in a way of their own: what limbs do together in the next person's dance
+    is in no frame. A network that has seen any limb beside any other is not taken by surprise.
+    """
+    rows = np.flatnonzero(rng.random(len(pose)) < fraction)
+    for limb in _LIMBS:
+        chosen = rows[rng.random(len(rows)) < 0.7]
+        other = library.sample(rng, len(chosen))
+        mirrored = rng.random(len(chosen)) < 0.5
+        other[mirrored] = other[mirrored][:, MIRROR_22] * FLIP
+        pose[chosen[:, None], limb] = other[:, limb]
 
 
 def _turn(rng: Generator, pose: np.ndarray) -> np.ndarray:

@@ -104,7 +104,10 @@ class Studio:
         import torch
 
         rng = np.random.default_rng((seed, batch, 0))
-        people = sample_people(rng, BATCH, self.poses, self.hands, self.population, self.config.child_fraction)
+        people = sample_people(
+            rng, BATCH, self.poses, self.hands, self.population, self.config.child_fraction,
+            self.config.recombined_fraction,
+        )  # fmt: skip
         cam_from_world = camera.sample_orientations(rng, BATCH)
         rotations = axis_angle_to_matrix(people.full_pose)
         rotations[:, 0] = cam_from_world @ rotations[:, 0]
