@@ -11,7 +11,8 @@ from conftest_fitting import Standing, bodies_of, keypoints_of, vertices_of
 from wholebody.errors import BadInput
 from wholebody.evaluation.metrics import pa_mpvpe_mm
 from wholebody.fitting.fit import FitConfig, Fitter, _move
-from wholebody.fitting.measure import measure, report
+from wholebody.fitting.measure import _trust, measure, report
+from wholebody.fitting.people import quality
 from wholebody.geometry.rotation import axis_angle_to_matrix
 
 SIZE = torch.full((4,), 350.0)
@@ -125,3 +126,17 @@ def test_refining_noisy_keypoints_mends_the_3d(layers):
     assert again["pa_mpvpe_all"] != other["pa_mpvpe_all"]
     with pytest.raises(BadInput, match="keypoints"):
         measure(Standing(), layers, keypoints="toes")
+
+
+def test_quality_falls_with_each_reason_for_doubt():
+    assert quality(0.0, 1.0, 0.0) == 1
+    for better, worse in (((0.01, 1, 1), (0.03, 1, 1)), ((0.01, 1, 1), (0.01, 0.6, 1)), ((0.01, 1, 1), (0.01, 1, 4))):
+        assert 0 < quality(*worse) < quality(*better) < 1
+    assert quality(0.01, 0.0, 1) == 0
+
+
+def test_trust_tells_errors_of_labels_from_those_of_the_others():
+    found = _trust(torch.tensor([0.9, 0.6, 0.2, 0.1]), torch.tensor([50.0, 70.0, 90.0, 110.0]))
+    assert found["quality_rank_correlation"] == pytest.approx(-1)
+    assert (found["trusted_share"], found["pa_mpvpe_trusted"], found["pa_mpvpe_doubted"]) == (0.5, 60, 100)
+    assert "pa_mpvpe_doubted" not in _trust(torch.tensor([0.9, 0.6]), torch.tensor([50.0, 70.0]))

@@ -22,7 +22,7 @@ from wholebody.body.joints import COCO_WHOLEBODY
 from wholebody.detect import Detections, make_detector
 from wholebody.errors import BadInput, OutputError, WholebodyError
 from wholebody.fitting.keypoints import KeypointFile, KeypointSource, make_source
-from wholebody.fitting.people import LEAST_KEYPOINTS, Refined, Refiner
+from wholebody.fitting.people import LEAST_KEYPOINTS, MIN_QUALITY, TRUNK_AND_LIMBS, Refined, Refiner, quality
 from wholebody.image import Source, find_sources, read_image
 from wholebody.output.files import write_bytes
 
@@ -30,7 +30,6 @@ SPLITS = ("train", "val", "test")
 _LISTS = (("keypoints", 0, 17), ("foot_kpts", 17, 23), ("face_kpts", 23, 91), ("lefthand_kpts", 91, 112),
           ("righthand_kpts", 112, 133))  # fmt: skip
 _PARTS = (("lefthand", 91, 112), ("righthand", 112, 133), ("face", 23, 91))
-_TRUNK_AND_LIMBS = slice(5, 17)
 _SURE = 0.3  # confidence from which a keypoint becomes a label
 
 
@@ -45,7 +44,7 @@ class AnnotateConfig:
     model: str = "t"
     body: str | None = None
     device: str = "auto"
-    min_quality: float = 0.5
+    min_quality: float = MIN_QUALITY
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -144,7 +143,7 @@ class _Labeller:
         annotation: dict[str, Any] = {
             "category_id": 1, "iscrowd": 0, "bbox": _rounded([x0, y0, x1 - x0, y1 - y0]),
             "area": round((x1 - x0) * (y1 - y0), 1), "num_keypoints": int(sure[:17].sum()),
-            "score": round(float(person.score), 4), "quality": round(quality(refined, keypoints), 4),
+            "score": round(float(person.score), 4), "quality": round(_quality(refined, keypoints), 4),
             "keypoint_error": round(refined.error, 5), "implausible": round(refined.implausible, 3),
         }  # fmt: skip
         for name, first, last in _LISTS:
@@ -167,17 +166,10 @@ class _Labeller:
         return {"annotation": annotation, "parameters": {"smplx_param": param, "cam_param": camera}}
 
 
-def quality(refined: Refined, keypoints: np.ndarray) -> float:
-    """How far a fit can be trusted, 0 to 1: it meets its keypoints, the body's are known, and the pose is possible.
-
-    keypoints: (133, 3), those that it was fitted to.
-    """
-    if not refined.moved:
-        return 0.0
-    meets = 1 / (1 + (refined.error / 0.05) ** 2)
-    known = float((keypoints[_TRUNK_AND_LIMBS, 2] >= _SURE).mean())
-    possible = 1 / (1 + (refined.implausible / 3) ** 4)
-    return float(meets * known * possible)
+def _quality(refined: Refined, keypoints: np.ndarray) -> float:
+    """Of a person fitted to keypoints (133, 3); 0 for one that stayed as predicted."""
+    known = float((keypoints[TRUNK_AND_LIMBS, 2] >= _SURE).mean())
+    return quality(refined.error, known, refined.implausible) if refined.moved else 0.0
 
 
 def _write(config: AnnotateConfig, rows: list[dict[str, Any]]) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from wholebody.errors import BadInput
 from wholebody.evaluation.metrics import MeshParts, mesh_errors_mm
 from wholebody.evaluation.synthetic import PLAIN
 from wholebody.fitting.fit import Bodies, FitConfig, Fitter
+from wholebody.fitting.people import MIN_QUALITY, TRUNK_AND_LIMBS, quality
 from wholebody.geometry.camera import crop_camera_to_image
 from wholebody.model.osx import OSX
 
@@ -50,6 +51,8 @@ def measure(
     Returns:
         `mpvpe_*`, `pa_mpvpe_*` in mm as `mesh_errors_mm` has them; `keypoints_percent`: mean distance of the 133 inside
         the crop from their true places, percent of the larger side; `seconds`: processor time of the fit a person.
+        Of the quality that `annotate` gives: its rank correlation with PA-MPVPE, the share of people who have enough to
+        become labels, and PA-MPVPE of these (`_trusted`) and of the others (`_doubted`).
     """
     if keypoints not in KEYPOINT_SETS:
         raise BadInput(f"keypoints is {keypoints!r}: choose one of {', '.join(KEYPOINT_SETS)}")
@@ -58,6 +61,7 @@ def measure(
     body = BodyModel.load(flat_hand_mean=True)
     fitter, parts = Fitter(body, config), MeshParts.of(read_body_file(find_body(None)))
     found: dict[str, list[Tensor]] = {}
+    qualities: list[Tensor] = []
     seconds, first = 0.0, 0
     for batch in DataLoader(data, batch_size):
         with torch.inference_mode():
@@ -80,6 +84,11 @@ def measure(
         fitted = fitter(bodies, given, confidence, size)
         seconds += time.process_time() - start
 
+        implausible = fitter.implausibility(fitted.bodies)
+        known = confidence[:, TRUNK_AND_LIMBS].mean(1)
+        figures = zip(fitted.error.tolist(), known.tolist(), implausible.tolist(), strict=True)
+        qualities.append(torch.tensor([quality(*each) for each in figures]))
+
         after = fitted.bodies.to(torch.float32)
         refined = _vertices(body, after.rotations, after.betas, after.expression)
         untouched = _vertices(body, bodies.rotations, bodies.betas, bodies.expression)
@@ -91,7 +100,20 @@ def measure(
             for name, value in errors.items():
                 found.setdefault(f"{name}{suffix}", []).append(value)
     result = {name: float(torch.cat(values).mean()) for name, values in sorted(found.items())}
-    return result | {"seconds": seconds / data.length, "people": float(data.length)}
+    trust = _trust(torch.cat(qualities), torch.cat(found["pa_mpvpe_all"]))
+    return result | trust | {"seconds": seconds / data.length, "people": float(data.length)}
+
+
+def _trust(qualities: Tensor, errors: Tensor) -> dict[str, float]:
+    """What the quality that `annotate` writes says of the error in 3D: ranks, and means from 0.5 on and below."""
+    ranks = torch.stack([qualities, errors]).argsort(1).argsort(1).double()
+    trusted = qualities >= MIN_QUALITY
+    means = {"trusted": errors[trusted], "doubted": errors[~trusted]}
+    return {
+        "quality_rank_correlation": float(torch.corrcoef(ranks)[0, 1]),
+        "trusted_share": float(trusted.double().mean()),
+        **{f"pa_mpvpe_{name}": float(values.mean()) for name, values in means.items() if len(values)},
+    }
 
 
 def report(errors: dict[str, float]) -> str:
@@ -100,6 +122,9 @@ def report(errors: dict[str, float]) -> str:
     for name in (name for name in errors if f"{name}_before" in errors):
         before, after = errors[f"{name}_before"], errors[name]
         lines.append(f"  {name:<28}{before:13.1f}{after:12.1f}{after / before:8.2f}")
+    trusted, doubted = (errors.get(f"pa_mpvpe_{name}", float("nan")) for name in ("trusted", "doubted"))
+    lines.append(f"  good as labels  {errors['trusted_share']:.0%}, PA-MPVPE {trusted:.1f}; others {doubted:.1f}")
+    lines.append(f"  rank correlation of quality and PA-MPVPE  {errors['quality_rank_correlation']:.2f}")
     lines.append(f"  processor seconds a person  {errors['seconds']:.3f}")
     return "\n".join(lines)
 

@@ -18,6 +18,8 @@ from wholebody.geometry.camera import project
 from wholebody.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from wholebody.predict import Person
 
+TRUNK_AND_LIMBS = slice(5, 17)  # of the 133: shoulders to ankles
+MIN_QUALITY = 0.5  # from which a fit becomes a label, unless asked otherwise
 LEAST_KEYPOINTS = 6  # fewer say less about a body than the network does
 
 
@@ -31,6 +33,14 @@ class Refined:
     error_before: float  # confidence-weighted mean distance, fraction of the larger side of the box; NaN without any
     error: float
     implausible: float  # of the pose, in the prior's units: under 1 usual, over 3 hardly ever seen
+
+
+def quality(error: float, known: float, implausible: float) -> float:
+    """How far a fit can be trusted, 0 to 1: it meets its keypoints, the body's are known, and the pose is possible.
+
+    error, implausible: as in `Refined`. known: share of the keypoints from shoulders to ankles that are given.
+    """
+    return known / (1 + (error / 0.05) ** 2) / (1 + (implausible / 3) ** 4)
 
 
 class Refiner:
