@@ -98,3 +98,23 @@ def test_a_folder_without_truth_is_named(tmp_path):
 def test_an_unknown_test_set_is_named():
     with pytest.raises(BadInput, match="'EHF': choose one of synthetic, real"):
         run("t", "EHF")
+
+
+def test_a_trunk_made_fast_in_single_precision_is_measured_in_single_precision():
+    from wholebody.evaluation.synthetic import _regress
+    from wholebody.model.movenet import load_movenet
+    from wholebody.model.osx import build_osx
+    from wholebody.model.small import SMALL
+    from wholebody.model.trunk import fuse_frozen
+
+    torch.manual_seed(0)
+    model = build_osx(SMALL).eval()
+    load_movenet(model.encoder.trunk)
+    torch.nn.init.normal_(model.body_head.pose.weight, std=0.05)  # at the start all people stand alike
+    images = torch.randint(0, 256, (2, 256, 192, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        plain = _regress(model, images)
+        fuse_frozen(model.encoder.trunk, torch.float32)
+        fused = _regress(model, images)
+    assert (plain.rotations[0] - plain.rotations[1]).abs().max() > 1e-2
+    torch.testing.assert_close(fused.rotations, plain.rotations, atol=1e-3, rtol=0)  # bfloat16 would be off by 1e-2

@@ -21,8 +21,10 @@ from wholebody.model import checkpoint
 from wholebody.model.checkpoint import Conventions
 from wholebody.model.config import config_from_dict, config_to_dict, published_config
 from wholebody.model.load import load_model
+from wholebody.model.movenet import load_movenet
 from wholebody.model.osx import build_osx
 from wholebody.model.published_names import OLDER, to_ours, to_published
+from wholebody.model.small import SMALL
 
 OPEN = Conventions(body="open", flat_hand_mean=True)
 
@@ -96,6 +98,36 @@ def test_weights_in_half_precision_are_widened(model, tmp_path):
     restored, _ = checkpoint.load(path)
     assert {p.dtype for p in restored.parameters()} == {torch.float32}
     torch.testing.assert_close(restored.body_head.root.weight, model.body_head.root.weight, rtol=1e-3, atol=1e-6)
+
+
+def test_the_frozen_trunk_of_the_detector_is_not_stored_again(tmp_path):
+    model = build_osx(SMALL).eval()
+    path = tmp_path / "t.safetensors"
+    checkpoint.save(model, path, OPEN)  # random numbers in the trunk: all are stored
+    assert set(load_file(path)) == set(model.state_dict())
+    load_movenet(model.encoder.trunk)
+    halves = {k: t.half() if t.is_floating_point() else t for k, t in model.state_dict().items()}
+    for tensors in (None, halves):
+        checkpoint.save(model, path, OPEN, tensors=tensors)
+        stored = {name for name in load_file(path) if name.startswith("encoder.trunk.")}
+        assert stored == {name for name in model.state_dict() if name.startswith("encoder.trunk.tuned.")}
+        restored, info = checkpoint.load(path)
+        frozen = {name: t for name, t in model.state_dict().items() if name.startswith("encoder.trunk.")}
+        for name, tensor in frozen.items():
+            if name not in stored:  # to the last bit, even where the rest was kept in half precision
+                torch.testing.assert_close(restored.state_dict()[name], tensor, rtol=0, atol=0)
+        assert info.parameters == sum(t.numel() for t in model.state_dict().values())
+        assert checkpoint.describe(path) == info
+
+
+def test_a_checkpoint_that_goes_with_another_movenet_is_refused(tmp_path):
+    model = build_osx(SMALL)
+    load_movenet(model.encoder.trunk)
+    path = tmp_path / "t.safetensors"
+    checkpoint.save(model, path, OPEN)
+    rewrite(path, frozen_trunk="0" * 64)
+    with pytest.raises(BadInput, match="goes with the MoveNet file of SHA-256 0000"):
+        checkpoint.load(path)
 
 
 def test_the_body_is_not_in_a_checkpoint(model, tmp_path, smplx_body):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from wholebody.errors import BadInput
 from wholebody.model.depthwise import depthwise_conv2d
-from wholebody.model.movenet import read_movenet_state
+from wholebody.model.movenet import load_movenet, read_movenet_state
 from wholebody.model.trunk import (
     COCO_17,
     ConvUnit,
@@ -109,7 +109,14 @@ def test_maps_have_their_strides(small: MobileNetTrunk, images: torch.Tensor):
     assert maps.keypoint_offsets.shape == maps.keypoint_regression.shape == (2, 34, 16, 24)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+BFLOAT16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16"
+)
+
+
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float32, 1e-5), pytest.param(torch.bfloat16, 0.05, marks=BFLOAT16)]
+)
 def test_fusing_changes_the_speed_only(
     small: MobileNetTrunk, images: torch.Tensor, dtype: torch.dtype, tolerance: float
 ):
@@ -124,16 +131,44 @@ def test_fusing_changes_the_speed_only(
     assert all(torch.equal(value, before[key]) for key, value in small.state_dict().items())
 
 
-def test_only_the_last_stages_learn(small: MobileNetTrunk, images: torch.Tensor):
-    freeze(small, trainable_stages=1)
-    fuse_frozen(small, torch.float32)
-    maps = small(images)
-    assert maps.stride32.requires_grad and not maps.stride16.requires_grad and not maps.keypoint_heatmaps.requires_grad
-    maps.stride32.square().mean().backward()
-    learning = {name for name, parameter in small.named_parameters() if parameter.grad is not None}
-    assert learning and all(name.startswith("stages.5.") for name in learning)
-    with pytest.raises(BadInput, match="trainable_stages is 7"):
-        freeze(small, trainable_stages=7)
+def test_only_the_tuned_copy_of_the_last_stages_learns(images: torch.Tensor):
+    torch.manual_seed(0)
+    trunk = MobileNetTrunk(SMALL, tuned_stages=2)
+    freeze(trunk)
+    fuse_frozen(trunk, torch.float32)
+    before = trunk(images)
+    assert before.stride32.requires_grad and before.stride16.requires_grad
+    assert not before.stride8.requires_grad and not before.keypoint_heatmaps.requires_grad
+    (before.stride32.square().mean() + before.stride16.square().mean()).backward()
+    learning = {name for name, parameter in trunk.named_parameters() if parameter.grad is not None}
+    assert learning == {name for name, _ in trunk.named_parameters() if name.startswith("tuned.")}
+    with torch.no_grad():
+        for parameter in trunk.tuned.parameters():
+            parameter += 0.1
+    after = trunk(images)
+    assert not torch.allclose(after.stride32, before.stride32)
+    torch.testing.assert_close(after.keypoint_heatmaps, before.keypoint_heatmaps)  # the evidence stays as it was
+    with pytest.raises(BadInput, match="tuned_stages is 6; the trunk has 6 stages"):
+        MobileNetTrunk(SMALL, tuned_stages=6)
+
+
+def test_tuned_stages_start_as_what_they_are_tuned_from(images: torch.Tensor):
+    plain, tuned = MobileNetTrunk().eval(), MobileNetTrunk(tuned_stages=3).eval()
+    load_movenet(plain)
+    load_movenet(tuned)
+    with torch.no_grad():
+        for one, other in zip(tuned(images), plain(images), strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_evidence_leaves_out_what_says_how_large_people_are(small: MobileNetTrunk, images: torch.Tensor):
+    with torch.no_grad():
+        evidence, maps = small.evidence(images), small(images)
+    for name in MobileNetMaps._fields:
+        if name.startswith("box_"):
+            assert getattr(evidence, name).shape[1] == 0
+        else:
+            torch.testing.assert_close(getattr(evidence, name), getattr(maps, name), rtol=0, atol=0)
 
 
 def test_folding_keeps_the_efficientnet():

@@ -1,5 +1,8 @@
 """Sets on disk: the same files for the same seed, complete or absent."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,8 +15,6 @@ def files(folder):
 
 
 def test_the_same_seed_gives_the_same_files_whatever_the_number_of_workers(tmp_path, bare, monkeypatch):
-    from dataclasses import replace
-
     small = replace(bare, size_hw=(48, 36))
     count = generate.SHARD + 4
     for name, workers in (("one", 1), ("two", 2)):
@@ -43,6 +44,16 @@ def test_a_stopped_run_goes_on_and_another_recipe_is_refused(tmp_path, bare):
     assert seen == [6] and (tmp_path / "layers-00000.bin").read_bytes() == first["layers-00000.bin"]
     with pytest.raises(OutputError, match="other settings"):
         run(tmp_path, 6, seed=2, workers=1, config=bare, layers=True)
+    recipe = tmp_path / "recipe.json"
+    older = json.loads(recipe.read_text())
+    del older["config"]["recombined_fraction"]  # a setting that came later
+    recipe.write_text(json.dumps(older))
+    run(tmp_path, 6, seed=1, workers=1, config=bare, layers=True)
+    with pytest.raises(OutputError, match="other settings"):
+        run(tmp_path, 6, seed=1, workers=1, config=replace(bare, recombined_fraction=0.5), layers=True)
+    recipe.write_text("[]")
+    with pytest.raises(OutputError, match="other settings"):
+        run(tmp_path, 6, seed=1, workers=1, config=bare, layers=True)
 
 
 def test_layers_come_back_as_they_were_written(tmp_path, people):

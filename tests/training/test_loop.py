@@ -8,7 +8,7 @@ import torch
 from wholebody.errors import BadInput
 from wholebody.training import loop, own
 from wholebody.training.config import config_from_table, config_to_table, read_config
-from wholebody.training.run import learning_rate
+from wholebody.training.run import learning_rate, parameter_groups
 from wholebody.training.state import AveragedWeights
 
 RECIPE = """
@@ -103,6 +103,18 @@ def test_frozen_parts_stay_as_they_were(whole_run):
     found = weights(whole_run)
     for name, value in read_movenet_state().items():
         torch.testing.assert_close(found[f"encoder.trunk.{name}"], value.float(), rtol=0, atol=0)
+
+
+def test_the_tuned_trunk_learns_slower_than_what_follows_it(recipe):
+    model = loop.new_network(read_config(recipe))
+    groups = parameter_groups(model, 0.02, 1024, trunk_rate=0.25)
+    scales = {id(parameter): group["scale"] for group in groups for parameter in group["params"]}
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert scales.keys() == {id(p) for p in learning.values()}  # each once, and the frozen ones not at all
+    for name, parameter in learning.items():
+        fan_in = parameter.numel() // parameter.shape[0] if parameter.ndim > 1 else 1
+        share = min(1.0, 1024 / fan_in) * (0.25 if name.startswith("encoder.trunk.tuned.") else 1.0)
+        assert scales[id(parameter)] == pytest.approx(share), name
 
 
 def test_the_learning_rate_warms_up_and_ends_low(recipe):

@@ -12,7 +12,7 @@ from wholebody.errors import AssetMissing, BadInput
 if TYPE_CHECKING:
     from wholebody.evaluation.result import Network, Result
 
-HELDOUT_COUNT, HELDOUT_SEED = 1000, 7
+HELDOUT_COUNT, HELDOUT_SEED = 2000, 7
 """The held-out synthetic set, with `split="heldout"` and otherwise the default `SynthesisConfig`."""
 
 OPEN_SETS = ("synthetic", "real")

@@ -123,9 +123,10 @@ def constant_errors(truth: Tensor, parts: MeshParts) -> dict[str, float]:
 
 def _regress(model: OSX, images: Tensor):
     device = next(model.parameters()).device
-    # A trunk that was made fast for training speaks bfloat16; the rest of the network follows it.
-    fused = any(getattr(part, "fused", None) is not None for part in model.modules())
-    with torch.autocast(device.type, torch.bfloat16, enabled=fused):
+    # A trunk that was made fast for training may speak bfloat16; the rest of the network follows it.
+    fused = (getattr(part, "fused", None) for part in model.modules())
+    half = any(weights is not None and weights[0].dtype == torch.bfloat16 for weights in fused)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
         return model.regress(images.to(device).permute(0, 3, 1, 2).float().div(255))
 
 

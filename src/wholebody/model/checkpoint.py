@@ -1,7 +1,8 @@
 """Checkpoints: our own form, which carries its config and conventions, and the published one.
 
-Ours is a safetensors file; its metadata holds the config, the body conventions and the licence as JSON. Both forms
-are mapped into memory, not read: only what is used costs memory, so a published file's optimiser costs none.
+Ours is a safetensors file; its metadata holds the config, the body conventions and the licence as JSON. Of size `t`
+it leaves out the frozen trunk, whose numbers come with the embedded person detector. Both forms are mapped into
+memory, not read: only what is used costs memory, so a published file's optimiser costs none.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wholebody.errors import BadInput, OutputError
-from wholebody.model import published_names
+from wholebody.model import movenet, published_names
 from wholebody.model.config import OSXConfig, config_from_dict, config_to_dict
 from wholebody.model.osx import OSX, build_osx
 
@@ -120,7 +121,8 @@ def describe(path: str | Path) -> CheckpointInfo:
     if not is_published(path):
         with _open_ours(path) as (file, info):
             numbers = sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())
-            return dataclasses.replace(info, parameters=numbers)
+            frozen = sum(tensor.numel() for tensor in _left_out(path, file.metadata()).values())
+            return dataclasses.replace(info, parameters=numbers + frozen)
     tensors, config, epoch = _read_published(path)
     with torch.device("meta"):
         wanted = build_osx(config).state_dict()
@@ -162,9 +164,9 @@ def write_whole(path: str | Path, write: Callable[[str], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.fchmod(handle, 0o666 & ~_umask())
         os.close(handle)
         write(part)
+        os.chmod(part, 0o666 & ~_umask())  # afterwards: safetensors makes a file of its own, for its owner alone
         os.replace(part, path)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise OutputError(f"cannot write {path}: {error}. Free some space there or choose another place.") from error
@@ -203,7 +205,31 @@ def _write_ours(
         "extra": json.dumps(dict(extra)),
     }
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    frozen = _frozen_trunk() if any(name.startswith(_TRUNK) for name in plain) else {}
+    if frozen and all(name in plain and torch.equal(plain[name].half(), frozen[name].half()) for name in frozen):
+        plain = {name: tensor for name, tensor in plain.items() if name not in frozen}
+        metadata["frozen_trunk"] = movenet.SHA256
     write_whole(path, lambda part: save_file(plain, part, metadata))
+
+
+_TRUNK = "encoder.trunk."
+
+
+def _frozen_trunk() -> dict[str, Tensor]:
+    return {_TRUNK + name: tensor for name, tensor in movenet.read_movenet_state().items()}
+
+
+def _left_out(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors of the frozen trunk, where a checkpoint says that it left them out."""
+    made_with = metadata.get("frozen_trunk")
+    if made_with is None:
+        return {}
+    if made_with != movenet.SHA256:
+        raise BadInput(
+            f"{path} goes with the MoveNet file of SHA-256 {made_with}, and this version embeds {movenet.SHA256}; "
+            "use the version of wholebody that the checkpoint was made with"
+        )
+    return _frozen_trunk()
 
 
 class _open_ours:
@@ -247,7 +273,8 @@ def _read_metadata(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
 
 def _load_ours(path: Path) -> tuple[OSX, CheckpointInfo]:
     with _open_ours(path) as (file, info):
-        tensors = {name: _at_least_single(file.get_tensor(name)) for name in file.keys()}
+        tensors = _left_out(path, file.metadata()) | {name: file.get_tensor(name) for name in file.keys()}
+    tensors = {name: _at_least_single(tensor) for name, tensor in tensors.items()}
     numbers = sum(tensor.numel() for tensor in tensors.values())
     return _assemble(info.config, tensors, path), dataclasses.replace(info, parameters=numbers)
 

@@ -29,8 +29,8 @@ class HybridEncoderConfig:
     finer_width: int = 96
     """Channels of the maps at strides 4 and 8, which hands and face are read from."""
     input_hw: tuple[int, int] = (256, 192)
-    trainable_stages: int = 0
-    """How many of the trunk's last stages learn; the rest keeps what it learnt from real photos."""
+    tuned_stages: int = 0
+    """How many of the trunk's last stages are there twice, one of them learning: see `MobileNetTrunk`."""
 
 
 class HybridEncoder(nn.Module):
@@ -42,8 +42,8 @@ class HybridEncoder(nn.Module):
     def __init__(self, config: HybridEncoderConfig, trunk: MobileNetTrunk | None = None):
         super().__init__()
         self.config = config
-        self.trunk = trunk if trunk is not None else MobileNetTrunk(MobileNetTrunkConfig())
-        freeze(self.trunk, config.trainable_stages)
+        self.trunk = trunk if trunk is not None else MobileNetTrunk(MobileNetTrunkConfig(), config.tuned_stages)
+        freeze(self.trunk)
         c, f, stages, neck = config.width, config.finer_width, self.trunk.config.stages, self.trunk.config.neck_channels
         points = self.trunk.config.keypoints
         height, width = config.input_hw[0] // 16, config.input_hw[1] // 16
@@ -78,7 +78,7 @@ class HybridEncoder(nn.Module):
                 f"pictures of {tuple(images.shape[-2:])} pixels; this network takes {(2 * height, 2 * width)}"
                 f" or {(height, width)} (height, width)"
             )
-        maps = self.trunk(images.contiguous(memory_format=torch.channels_last))
+        maps = self.trunk.evidence(images.contiguous(memory_format=torch.channels_last))
         if not torch.is_autocast_enabled(images.device.type):
             # A trunk made fast by `fuse_frozen` speaks bfloat16; what follows has weights of its own precision.
             maps = MobileNetMaps(*(x.to(self.position.dtype) for x in maps))

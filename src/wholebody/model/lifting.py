@@ -46,13 +46,18 @@ class Located(NamedTuple):
 
 
 class FinePositions(nn.Module):
-    """The body's joints on a map of half the feature map's stride, or outside it; depth as a value for each cell."""
+    """The body's joints on a map of half the feature map's stride, or outside it; depth as a value for each cell.
+
+    Read from the feature map, which knows the whole person, and from the maps at strides 8 and 4, which know where
+    exactly: a limb's foreshortening, and so its depth, is a matter of pixels.
+    """
 
     def __init__(self, width: int, finer: int, config: LiftingConfig) -> None:
         super().__init__()
         c = config.map_width
         self.coarse = nn.Conv2d(width, c, 1)
         self.fine = nn.Conv2d(finer, c, 1)
+        self.finest = nn.Conv2d(4 * finer, c, 1)
         self.mix = nn.Sequential(
             nn.GroupNorm(8, c), nn.GELU(), nn.Conv2d(c, c, 3, padding=1),
             nn.GroupNorm(8, c), nn.GELU(), nn.Conv2d(c, c, 3, padding=1),
@@ -66,10 +71,12 @@ class FinePositions(nn.Module):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         nn.init.zeros_(self.more.weight)
+        nn.init.zeros_(self.finest.weight)
 
     def forward(self, encoded: EncoderOutput) -> Located:
         coarse = F.interpolate(self.coarse(encoded.feature_map), scale_factor=2.0, mode="bilinear", align_corners=False)
-        features = self.mix(coarse + self.fine(encoded.finer[1]))
+        finer4, finer8 = encoded.finer
+        features = self.mix(coarse + self.fine(finer8) + self.finest(F.pixel_unshuffle(finer4, 2)))
         features = features + self.more(features)
         precise = torch.promote_types(features.dtype, torch.float32)
         logits = self.cells(features).to(precise)

@@ -10,7 +10,7 @@ from wholebody.model import checkpoint
 from wholebody.model.osx import OSX
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
-EMBEDDED = {"t": "osx_t.safetensors"}
+EMBEDDED = {"t": "osx_t.safetensors", "osx_t": "osx_t.safetensors"}
 
 
 def load_model(path_or_name: str | Path = "t", body: BodyModel | str | Path | None = None) -> OSX:

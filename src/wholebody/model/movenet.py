@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wholebody.errors import BadInput
-from wholebody.model.trunk import MobileNetTrunkConfig
+from wholebody.model.trunk import MobileNetTrunk, MobileNetTrunkConfig
 
 SHA256 = "d4489f89e6bd6777a8b9a1a16189832131f84ff90d82fae729e670b84d7948dd"
 
@@ -58,6 +58,16 @@ def read_movenet_state(path: Path | None = None) -> dict[str, Tensor]:
     state["image_mean"] = np.reshape((mean + one / scale) / 255, (1, 3, 1, 1)).astype(np.float32)
     state["image_scale"] = np.reshape(scale * 255, (1, 1, 1, 1)).astype(np.float32)
     return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in state.items()}
+
+
+def load_movenet(trunk: MobileNetTrunk) -> None:
+    """Give a trunk MoveNet's weights; its tuned stages start as copies of the frozen ones."""
+    state = read_movenet_state()
+    first = len(trunk.stages) - len(trunk.tuned)
+    for number in range(len(trunk.tuned)):
+        frozen, tuned = f"stages.{first + number}.", f"tuned.{number}."
+        state |= {name.replace(frozen, tuned): value for name, value in state.items() if name.startswith(frozen)}
+    trunk.load_state_dict(state)
 
 
 def module_names_in_graph_order() -> Iterator[str]:

@@ -9,7 +9,8 @@ Both take RGB in [0, 1] and bring their own normalisation. Weights come from
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -217,18 +218,25 @@ class Pyramid(nn.Module):
 
 
 class MobileNetTrunk(nn.Module):
-    """MoveNet MultiPose without its decoding of people: RGB crops in [0, 1] to features and key-point evidence."""
+    """MoveNet MultiPose without its decoding of people: RGB crops in [0, 1] to features and key-point evidence.
+
+    Its last `tuned_stages` stages are there twice: as published for the evidence, which real photos taught, and in a
+    second copy that learns, for the features at strides 16 and 32.
+    """
 
     image_mean: Tensor
     image_scale: Tensor
 
-    def __init__(self, config: MobileNetTrunkConfig | None = None) -> None:
+    def __init__(self, config: MobileNetTrunkConfig | None = None, tuned_stages: int = 0) -> None:
         super().__init__()
         self.config = config = config or MobileNetTrunkConfig()
+        if not 0 <= tuned_stages < len(config.stages):
+            raise BadInput(f"tuned_stages is {tuned_stages}; the trunk has {len(config.stages)} stages")
         self.register_buffer("image_mean", torch.zeros(1, 3, 1, 1), persistent=True)  # filled from the weights
         self.register_buffer("image_scale", torch.ones(1, 1, 1, 1), persistent=True)
         self.stem = ConvUnit(3, config.stem_channels, 3, 2)
         self.stages = _build_stages(config.stem_channels, config.stages, folded=True)
+        self.tuned = deepcopy(self.stages[len(self.stages) - tuned_stages :])
         self.last = ConvUnit(config.stages[-1].channels, config.last_channels)
         at4, at8, at16 = (config.stages[index].channels for index in config.neck_inputs)
         self.neck = Pyramid((at4, at8, at16, config.last_channels), config.neck_channels)
@@ -248,6 +256,13 @@ class MobileNetTrunk(nn.Module):
 
     def forward(self, images: Tensor) -> MobileNetMaps:
         """images B×3×H×W, RGB in [0, 1], H and W multiples of 32."""
+        return self._maps(images, tuple(self.heads))
+
+    def evidence(self, images: Tensor) -> MobileNetMaps:
+        """As `forward`, without the maps that say how large people are (empty ones in their place)."""
+        return self._maps(images, ("keypoint_heatmaps", "keypoint_offsets", "keypoint_regression", "center"))
+
+    def _maps(self, images: Tensor, heads: Sequence[str]) -> MobileNetMaps:
         _check_images(images, 32)
         x = self.stem((images - self.image_mean).mul_(self.image_scale))
         outputs = []
@@ -256,8 +271,11 @@ class MobileNetTrunk(nn.Module):
             outputs.append(x)
         neck_inputs = (outputs[index] for index in self.config.neck_inputs)
         neck4, neck8, neck16 = self.neck(*neck_inputs, self.last(x))
+        first = len(outputs) - len(self.tuned)
+        for index, stage in enumerate(self.tuned, first):
+            outputs[index] = stage(outputs[index - 1])
         features = _deepest_by_stride(self.config.stages, outputs)
-        head_maps = [self.heads[name](neck4) for name in MobileNetMaps._fields[len(features) + 3 :]]
+        head_maps = [self.heads[name](neck4) if name in heads else neck4[:, :0] for name in self.heads]
         return MobileNetMaps._make([*features, neck16, neck8, neck4, *head_maps])
 
 
@@ -281,17 +299,14 @@ class EfficientNetLite0Trunk(nn.Module):
         return EfficientNetMaps(*_deepest_by_stride(self.config.stages, outputs))
 
 
-def freeze(trunk: MobileNetTrunk | EfficientNetLite0Trunk, trainable_stages: int = 0) -> None:
-    """Stop gradients everywhere but in the last `trainable_stages` stages.
+def freeze(trunk: MobileNetTrunk | EfficientNetLite0Trunk) -> None:
+    """Stop gradients everywhere but in a `MobileNetTrunk`'s tuned stages.
 
-    With `MobileNetTrunk` what follows the stages (pyramid and heads) stays frozen too: it is evidence, not features.
     Frozen BatchNorm (an unfolded EfficientNet) must also be kept in `eval()`.
     """
-    if not 0 <= trainable_stages <= len(trunk.stages):
-        raise BadInput(f"trainable_stages is {trainable_stages}; the trunk has {len(trunk.stages)} stages")
     trunk.requires_grad_(False)
-    for stage in list(trunk.stages)[len(trunk.stages) - trainable_stages :]:
-        stage.requires_grad_(True)
+    if isinstance(trunk, MobileNetTrunk):
+        trunk.tuned.requires_grad_(True)
 
 
 def fuse_frozen(trunk: MobileNetTrunk | EfficientNetLite0Trunk, dtype: torch.dtype | None = None) -> None:

@@ -177,9 +177,18 @@ def _is_complete(out: Path, number: int, count: int, layers: bool) -> bool:
 
 
 def _check_same_recipe(out: Path, config: SynthesisConfig, seed: int, layers: bool) -> None:
-    """A folder holds one recipe: a different one would silently mix."""
+    """A folder holds one recipe: a different one would silently mix. Settings that are newer than a set are at their
+    defaults in it."""
     recipe = json.dumps({"config": asdict(config), "seed": seed, "layers": layers}, indent=1, default=str)
     path = out / "recipe.json"
-    if path.exists() and path.read_text() != recipe:
-        raise OutputError(f"{out} holds a set made with other settings (see {path}): choose another --out, or empty it")
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())
+            found["config"] = json.loads(json.dumps(asdict(SynthesisConfig()))) | found["config"]
+        except (ValueError, KeyError, TypeError):
+            found = None
+        if found != json.loads(recipe):
+            raise OutputError(
+                f"{out} holds a set made with other settings (see {path}): choose another --out, or empty it"
+            )
     path.write_text(recipe)

@@ -57,7 +57,7 @@ class TrainConfig:
     included."""
     published: PublishedConfig = PublishedConfig()
     start_from: str | None = None
-    """A checkpoint, ours or a published one, whose weights the run starts from."""
+    """A checkpoint, ours or a published one, or an embedded name ("t"), whose weights the run starts from."""
     encoder_from: str | None = None
     """A pre-trained encoder (`osx_vit_l.pth`, `osx_vit_b.pth`) for a published size that starts from no checkpoint;
     `{network}` in it stands for the size."""
@@ -84,6 +84,8 @@ class TrainConfig:
     weight_decay: float = 0.02
     fan_in_scaling: bool = True
     """Layers that read more than 1,024 numbers learn slower in proportion. Published: no."""
+    trunk_rate: float = 0.15
+    """Learning rate of the pre-trained trunk's tuned stages, as a share of the others'. Size `t` alone has such."""
     clip_norm: float = 1.0
     """Of the gradient; 0: it is not clipped."""
     ema_decay: float = 0.999

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ from wholebody.data.dataset import PeopleDataset
 from wholebody.data.lifting import LiftingBatches
 from wholebody.data.mesh_joints import MeshJoints
 from wholebody.model.config import published_config
-from wholebody.model.movenet import read_movenet_state
+from wholebody.model.load import EMBEDDED, find_weights
+from wholebody.model.movenet import load_movenet
 from wholebody.model.osx import OSX, PartBoxes, Prediction, build_osx
 from wholebody.model.small import SMALL
 from wholebody.model.trunk import fuse_frozen
@@ -76,6 +78,7 @@ def start(
     """The parts of a run put together: a new one, or the one in `folder` as it was saved last."""
     if config.threads:
         torch.set_num_threads(config.threads)
+        cv2.setNumThreads(config.threads)  # without loader processes, pictures are made in this one
     torch.manual_seed(config.seed)
     body = BodyModel.load(config.body, flat_hand_mean=config.objective == "own")
     data, epoch_length = open_data(config)
@@ -94,7 +97,7 @@ def start(
     learner = Learner(model, body.subset(np.unique(spread)).to(group.device), config)
     average = AveragedWeights(model, config.ema_decay) if config.ema_decay else None
     width = 1024 if config.fan_in_scaling else None
-    groups = parameter_groups(model, config.weight_decay, width)
+    groups = parameter_groups(model, config.weight_decay, width, config.trunk_rate)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
     log = Log(folder, steps, samples + config.lifting_batch_size * group.place.world, config, group)
@@ -164,11 +167,12 @@ def new_network(config: TrainConfig) -> OSX:
     from wholebody.model.checkpoint import load
 
     if config.start_from:
-        model, info = load(config.start_from.format(network=config.network))
+        start = config.start_from.format(network=config.network)
+        model, info = load(find_weights(start) if start in EMBEDDED else start)
         check_start(config, info)
     elif config.network == "t":
         model = build_osx(SMALL)
-        model.encoder.trunk.load_state_dict(read_movenet_state())  # type: ignore[union-attr]
+        load_movenet(model.encoder.trunk)  # type: ignore[arg-type]
     else:
         model = build_osx(published_config(config.network, config.variant))
         if config.encoder_from:
@@ -176,8 +180,8 @@ def new_network(config: TrainConfig) -> OSX:
     if config.network != "t":
         return model
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if config.precision == "bf16":
-        fuse_frozen(model.encoder.trunk)  # type: ignore[arg-type]
+    if not torch.cuda.is_available():
+        fuse_frozen(model.encoder.trunk, torch.float32 if config.precision == "fp32" else None)  # type: ignore[arg-type]
     return model
 
 

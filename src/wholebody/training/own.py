@@ -135,27 +135,34 @@ def lifting_losses(model: OSX, body: BodyModel, poses: dict[str, Tensor], weight
 def body_losses(
     model: OSX, body: BodyModel, found: Sequence[Tensor], truth: dict[str, Tensor], weights: LossWeights
 ) -> dict[str, Tensor]:
-    """What the body's rotations (6D), betas and camera miss; hands and jaw, not compared here, are the true ones."""
+    """What the body's rotations (6D), betas and camera miss; hands and jaw, not compared here, are the true ones.
+
+    How large somebody is cannot be told from one crop. So poses are compared in bodies of the true shape: else what is
+    wrong with the size would hide, joint by joint, what is wrong with the pose.
+    """
     body_6d, betas, camera = (x.float() for x in found)
     height, rows = CROP_HW[0], model.config.grid[1]
     turned = rotation_6d_to_matrix(body_6d)
     rotations = torch.cat([turned, truth["rotations"][:, 22:]], 1)
-    mesh = body.from_matrices(_tree_rotations(rotations), betas, truth["expression"])
+    tree = _tree_rotations(rotations)
+    posed = body.from_matrices(tree, truth["betas"], truth["expression"])
+    shaped = body.from_matrices(tree, betas, truth["expression"])
     with torch.no_grad():
         true = body.from_matrices(_tree_rotations(truth["rotations"]), truth["betas"], truth["expression"])
-    joints, true_joints = body.joints_137(mesh.joints), body.joints_137(true.joints)
-    projected = model.project(joints + model._camera_translation(camera)[:, None]) * (height / rows)
+    joints, true_joints = body.joints_137(posed.joints), body.joints_137(true.joints)
+    seen = body.joints_137(shaped.joints) + model._camera_translation(camera)[:, None]
+    projected = model.project(seen) * (height / rows)
     valid = torch.ones_like(truth["joint_inside"])
     part = PARTS_137["body"]
     off = ((projected - truth["joints_crop"])[:, part] / height).abs().clamp_max(1.0)
-    shape = (mesh.vertices - mesh.joints[:, :1]) - (true.vertices - true.joints[:, :1])
+    off_vertices = (posed.vertices - posed.joints[:, :1]) - (true.vertices - true.joints[:, :1])
     w, target = weights, truth["rotations"]
     return {
         "root": w.root_rotation * rotation_loss(turned[:, :1], target[:, :1], valid[:, :1]),
         "body": w.body_rotation * rotation_loss(turned[:, 1:], target[:, 1:22], valid[:, 1:22]),
         "betas": w.betas * (betas - truth["betas"]).square().mean(),
         "joints": w.joints * relative_joints_loss(joints, true_joints, part, 0, valid),
-        "vertices": w.vertices * shape.abs().mean(),
+        "vertices": w.vertices * off_vertices.abs().mean(),
         "projection": w.projection * masked_mean(off, 0.2 + 0.8 * truth["joint_inside"][:, part]),
     }
 

@@ -285,24 +285,25 @@ class Run:
         self.log.close()
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, width: int | None) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, width: int | None, trunk_rate: float = 1.0
+) -> list[dict[str, Any]]:
     """Optimiser groups: matrices decay, biases, norms and embeddings do not; `scale` multiplies the learning rate.
 
     Adam moves every weight by about the learning rate, so a layer's output moves by that times its fan-in. Layers that
     read more than `width` numbers (heads that read all joints at once) learn slower in proportion, unless it is None.
+    `trunk_rate` is the scale of what a pre-trained trunk lets learn.
     """
-    groups: dict[float, list[Tensor]] = {}
-    plain = []
-    for parameter in model.parameters():
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if parameter.ndim <= 1:
-            plain.append(parameter)
-        else:
-            fan_in = parameter.numel() // parameter.shape[0]
-            groups.setdefault(min(1.0, width / fan_in) if width else 1.0, []).append(parameter)
-    decayed = [{"params": found, "weight_decay": weight_decay, "scale": scale} for scale, found in groups.items()]
-    return [*decayed, {"params": plain, "weight_decay": 0.0, "scale": 1.0}]
+        matrix = parameter.ndim > 1
+        scale = min(1.0, width / (parameter.numel() // parameter.shape[0])) if matrix and width else 1.0
+        if name.startswith("encoder.trunk."):
+            scale *= trunk_rate
+        groups.setdefault((scale, weight_decay if matrix else 0.0), []).append(parameter)
+    return [{"params": found, "weight_decay": decay, "scale": scale} for (scale, decay), found in groups.items()]
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
