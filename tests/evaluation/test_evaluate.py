@@ -100,21 +100,21 @@ def test_an_unknown_test_set_is_named():
         run("t", "EHF")
 
 
-def test_a_trunk_made_fast_in_single_precision_is_measured_in_single_precision():
+@pytest.mark.parametrize("dtype, half", [(None, False), (torch.float32, False), (torch.bfloat16, True)])
+def test_a_network_is_measured_in_the_precision_that_its_trunk_was_made_fast_in(dtype, half):
     from wholebody.evaluation.synthetic import _regress
-    from wholebody.model.movenet import load_movenet
-    from wholebody.model.osx import build_osx
-    from wholebody.model.small import SMALL
-    from wholebody.model.trunk import fuse_frozen
+    from wholebody.model.trunk import ConvUnit
 
-    torch.manual_seed(0)
-    model = build_osx(SMALL).eval()
-    load_movenet(model.encoder.trunk)
-    torch.nn.init.normal_(model.body_head.pose.weight, std=0.05)  # at the start all people stand alike
-    images = torch.randint(0, 256, (2, 256, 192, 3), dtype=torch.uint8)
-    with torch.inference_mode():
-        plain = _regress(model, images)
-        fuse_frozen(model.encoder.trunk, torch.float32)
-        fused = _regress(model, images)
-    assert (plain.rotations[0] - plain.rotations[1]).abs().max() > 1e-2
-    torch.testing.assert_close(fused.rotations, plain.rotations, atol=1e-3, rtol=0)  # bfloat16 would be off by 1e-2
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unit = ConvUnit(3, 4)
+
+        def regress(self, images):
+            assert images.shape == (2, 3, 8, 6) and images.max() <= 1
+            return torch.is_autocast_enabled("cpu")
+
+    network = Network()
+    if dtype is not None:
+        network.unit.fuse(dtype)
+    assert _regress(network, torch.full((2, 8, 6, 3), 255, dtype=torch.uint8)) == half

@@ -176,12 +176,12 @@ def test_quality_falls_with_each_fault(person):
     points = np.ones((133, 3))
     legless = points.copy()
     legless[11:17, 2] = 0
-    best = annotating.quality(good, points)
+    best = annotating._quality(good, points)
     assert best > 0.9
     for refined, keypoints in (
         (Refined(person, True, 133, 0.1, 0.08, 1.0), points),
         (Refined(person, True, 133, 0.1, 0.01, 6.0), points),
         (good, legless),
     ):
-        assert annotating.quality(refined, keypoints) < 0.6 * best
-    assert annotating.quality(Refined(person, False, 2, 0.1, 0.1, 1.0), points) == 0
+        assert annotating._quality(refined, keypoints) < 0.6 * best
+    assert annotating._quality(Refined(person, False, 2, 0.1, 0.1, 1.0), points) == 0

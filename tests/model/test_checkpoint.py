@@ -374,7 +374,7 @@ def test_loaded_model_predicts_a_mesh_and_behaves_as_a_module(model, tmp_path, s
 
 @pytest.mark.parametrize("name", ["x", "nowhere.safetensors", "/nowhere/b.pth.tar"])
 def test_unknown_models_are_explained(name):
-    with pytest.raises(BadInput, match=r"neither an embedded name \(t\) nor a checkpoint file"):
+    with pytest.raises(BadInput, match=r"neither an embedded name \(t, osx_t\) nor a checkpoint file"):
         load_model(name)
 
 
