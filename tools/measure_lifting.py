@@ -34,12 +34,13 @@ from wholebody.training.run import parameter_groups
 class Learner:
     """A body head of one size and what it has learnt so far."""
 
-    def __init__(self, width: int, blocks: int, minutes: float) -> None:
+    def __init__(self, body: BodyModel, width: int, blocks: int, minutes: float) -> None:
         torch.manual_seed(0)
         assert SMALL.lifting is not None
         lifting = replace(SMALL.lifting, width=width, blocks=blocks)
         self.model: OSX = build_osx(replace(SMALL, lifting=lifting))
         self.lifter = self.model.body_head
+        self.lifter.skeleton.measure(body)  # type: ignore[union-attr, operator]
         self.numbers = sum(p.numel() for name, p in self.lifter.named_parameters() if "evidence" not in name)
         self.optimizer = torch.optim.AdamW(parameter_groups(self.lifter, 0.02, 1024), lr=1e-3)
         self.minutes, self.seconds, self.poses = minutes, 0.0, 0
@@ -70,7 +71,7 @@ def true_places(batch: dict[str, Tensor]) -> Tensor:
 @torch.inference_mode()
 def error(learner: Learner, body: BodyModel, batch: dict[str, Tensor], places: Tensor) -> float:
     """PA-MPVPE in mm; hands and jaw are the true ones."""
-    body_6d, betas, _ = learner.lifter.lift(places)  # type: ignore[operator]
+    body_6d, betas, _ = learner.lifter.lift(places)[-1]  # type: ignore[operator]
     rotations = torch.cat([rotation_6d_to_matrix(body_6d), batch["rotations"][:, 22:]], 1)
     found = body.from_matrices(_tree_rotations(rotations), betas, batch["expression"]).vertices
     truth = body.from_matrices(_tree_rotations(batch["rotations"]), batch["betas"], batch["expression"]).vertices
@@ -90,7 +91,7 @@ def main() -> None:
     poses = LiftingBatches(options.poses, 0, CROP_HW)
     heldout = LiftingBatches(options.heldout, 1, CROP_HW).batch(0, 2000)
     places = true_places(heldout)
-    learners = {width: Learner(width, options.blocks, options.minutes) for width in options.widths}
+    learners = {width: Learner(body, width, options.blocks, options.minutes) for width in options.widths}
     print("width   M numbers       poses   from found places   from true places (mm)")
     step, shown = 0, dict.fromkeys(learners, 0.0)
     while waiting := [w for w, one in learners.items() if one.seconds < 60 * options.minutes]:

@@ -1,8 +1,11 @@
 """Fine positions and the heads that lift them: what they promise at the start, and that both ends agree on pixels."""
 
+import copy
+
 import pytest
 import torch
 
+from wholebody.body.layer import BodyModel
 from wholebody.geometry.rotation import rotation_6d_to_matrix
 from wholebody.model.lifting import LiftingConfig, LiftingHandHead, turn_wrists, wrist_turns
 from wholebody.model.osx import build_osx, mirrored
@@ -85,9 +88,31 @@ def test_places_alone_and_with_silent_evidence_say_the_same(model):
     evidence = torch.randn(3, model.body_head.lifter.evidence.in_features)
     with torch.no_grad():
         model.body_head.lifter.evidence.bias.zero_()
-        pairs = zip(model.body_head.lift(located), model.body_head.lift(located, evidence), strict=True)
-        for alone, beside in pairs:
-            torch.testing.assert_close(alone, beside)
+        alone, beside = model.body_head.lift(located)[-1], model.body_head.lift(located, evidence)[-1]
+        torch.testing.assert_close(alone, beside)
+
+
+def test_what_an_estimate_misses_changes_the_next(model):
+    """Two estimates seen at other places than the joints were found at: the answer differs once feedback has a say."""
+    head = copy.deepcopy(model.body_head)
+    head.skeleton.measure(BodyModel.load(flat_hand_mean=True))
+    located = torch.rand(3, 25, 4)
+    with torch.no_grad():
+        before = head.lift(located)
+        assert len(before) == SMALL.lifting.blocks
+        for layer in (head.pose, *head.feedback):
+            torch.nn.init.normal_(layer.weight, std=0.1)
+        answers = [head.lift(located)[-1].rotations_6d]
+        head.camera.bias[0] = 0.2  # metres to the side, for the estimates that are seen
+        answers.append(head.lift(located)[-1].rotations_6d)
+    assert (answers[0] - answers[1]).abs().max() > 1e-3
+
+
+def test_a_joint_that_lies_outside_the_crop_misses_nothing(model):
+    located = torch.cat([torch.rand(2, 25, 2), torch.zeros(2, 25, 1), torch.rand(2, 25, 1)], 2)
+    with torch.no_grad():
+        missed = model.body_head._missed(located, model.body_head.lift(located)[0]).unflatten(1, (25, 9))
+    assert (missed[..., 2:6] == 0).all()
 
 
 def test_hands_learn_through_places_and_features():

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from wholebody.model.encoder import EncoderOutput
 from wholebody.model.heads import soft_argmax, square_boxes
 from wholebody.model.roi import (
+    CropContext,
     Deconvolution,
     DeconvolutionPyramid,
     DeconvolutionPyramidConfig,
@@ -142,3 +143,40 @@ def test_crops_carry_gradients():
         return features.eval()(EncoderOutput(torch.empty(0), x), boxes)[1]
 
     assert torch.autograd.gradcheck(run, torch.randn(2, 4, 4, 3, dtype=torch.float64, requires_grad=True))
+
+
+class Maps(torch.nn.Module):
+    """A pyramid that gives the maps it is built with."""
+
+    def __init__(self, *maps):
+        super().__init__()
+        self.maps, self.channels = maps, tuple(m.shape[1] for m in maps)
+
+    def forward(self, encoded):
+        return self.maps
+
+
+def test_aligned_crops_see_a_place_where_it_is_mirrored_or_not():
+    """On maps whose cells say where their middles are, cells of a crop say where theirs are, at every stride alike."""
+    maps = []
+    for columns, rows in ((24, 32), (12, 16)):
+        x = (torch.arange(columns) + 0.5) / columns
+        y = (torch.arange(rows) + 0.5) / rows
+        maps.append(torch.stack([x.expand(rows, columns), y[:, None].expand(rows, columns)])[None])
+    box = torch.tensor([[[0.3, 0.25, 0.7, 0.75]] * 2])
+    features = RoIFeatures(Maps(*maps), (8, 4), (True, False), aligned=True)
+    for crop in features(None, box):
+        middles = (torch.arange(crop.shape[-1]) + 0.5) / crop.shape[-1]
+        x, y = 0.3 + 0.4 * middles, 0.25 + 0.5 * middles
+        torch.testing.assert_close(crop[1], torch.stack(torch.meshgrid(x, y, indexing="xy")))
+        torch.testing.assert_close(crop[0].flip(-1), crop[1])
+
+
+def test_a_cell_of_the_finest_crop_learns_of_its_surroundings_and_of_coarser_crops():
+    torch.manual_seed(0)
+    context = CropContext((16, 16, 8))
+    crops = [torch.randn(1, c, s, s, requires_grad=True) for c, s in ((16, 16), (16, 8), (8, 4))]
+    context(crops)[0, :, 8, 8].sum().backward()
+    seen = [crop.grad.abs().sum((0, 1)) > 0 for crop in crops]
+    assert seen[0][5:12, 5:12].all() and all(level.any() for level in seen)
+    assert context([crop.detach() for crop in crops]).shape == (1, 16, 16, 16)

@@ -8,6 +8,7 @@ from wholebody.training.objectives import (
     LossWeights,
     Outputs,
     depth_cells,
+    map_loss,
     masked_mean,
     objective,
     position_loss,
@@ -141,3 +142,16 @@ def test_relative_joints_need_their_root():
     assert relative_joints_loss(joints, other, slice(25, 45), 12, valid) > 0
     valid[:, 12] = 0
     assert relative_joints_loss(joints, other, slice(25, 45), 12, valid) == 0
+
+
+def test_a_map_of_a_part_is_best_about_the_place_and_ignores_places_outside():
+    places = torch.tensor([[[3.5, 10.5], [20.0, 1.0]]])
+    maps = torch.full((1, 2, 16, 16), 1e-6)
+    maps[0, 0, 10, 3] = 1.0
+    here = map_loss(maps, places, torch.ones(1, 2))
+    for row, column in ((10, 4), (9, 3), (3, 10)):
+        there = torch.full((1, 2, 16, 16), 1e-6)
+        there[0, 0, row, column] = 1.0
+        assert map_loss(there, places, torch.ones(1, 2)) > here + 1
+    maps[0, 1, 5, 5] = 1.0  # whatever the second says, its place is not on the map
+    torch.testing.assert_close(map_loss(maps, places, torch.ones(1, 2)), here)

@@ -8,7 +8,6 @@ feet, finger tips and face landmarks are read off the skin.
 from __future__ import annotations
 
 import copy
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from wholebody.body.assets import (
     read_body_file,
 )
 from wholebody.body.joints import FROM_144, PARENTS, SMPLX_JOINTS
+from wholebody.body.tree import BODY_TREE
 from wholebody.errors import BadInput
 from wholebody.geometry.rotation import axis_angle_to_matrix
 
@@ -64,7 +64,6 @@ class BodyModel(nn.Module):
     contour: Tensor
     contour_barycentric: Tensor
     from_144: Tensor
-    tree_order: Tensor
 
     def __init__(self, arrays: BodyArrays, flat_hand_mean: bool = False, dtype: torch.dtype = torch.float32):
         super().__init__()
@@ -101,8 +100,6 @@ class BodyModel(nn.Module):
         self._constant("contour", arrays.faces[arrays.contour_faces])  # (79, 17, 3)
         self._constant("contour_barycentric", arrays.contour_barycentric, dtype)
         self._constant("from_144", np.array(FROM_144))
-        self._levels, order = _tree_levels()
-        self._constant("tree_order", order)
         self._prepare_correctives()
 
     def _constant(self, name: str, value: np.ndarray, dtype: torch.dtype = torch.int64) -> None:
@@ -228,7 +225,7 @@ class BodyModel(nn.Module):
 
     def _pose(self, rotations: Tensor, coefficients: Tensor, transl: Tensor | None) -> BodyOutput:
         rest_joints = self.rest_joints + (coefficients @ self.joint_directions).unflatten(-1, (55, 3))
-        turns, places = self._pose_tree(rotations, rest_joints)
+        turns, places = BODY_TREE.pose(rotations, rest_joints)
         rest_vertices = self._rest_vertices(coefficients, rotations)
         vertices = self._skin(rest_vertices, turns, places - _apply(turns, rest_joints))
         joints = torch.cat([places, self._points_on_skin(vertices, turns[:, _NECK])], 1)
@@ -245,17 +242,6 @@ class BodyModel(nn.Module):
     def joints_137(self, joints_144: Tensor) -> Tensor:
         """The 137 joints (..., 137, 3) of the published set (`joints.JOINTS_137`) from the 144."""
         return joints_144.index_select(-2, self.from_144)
-
-    def _pose_tree(self, rotations: Tensor, rest_joints: Tensor) -> tuple[Tensor, Tensor]:
-        """Each joint's rotation (B, 55, 3, 3) and place (B, 55, 3) in the frame of the body's root."""
-        # Level by level: 11 small products instead of 55.
-        bones = rest_joints - torch.cat([torch.zeros_like(rest_joints[:, :1]), rest_joints[:, list(PARENTS[1:])]], 1)
-        turns, places = [rotations[:, :1]], [bones[:, :1]]
-        for joints, parents in self._levels:
-            parent_turn = turns[-1][:, parents]
-            turns.append(parent_turn @ rotations[:, joints])
-            places.append(places[-1][:, parents] + _apply(parent_turn, bones[:, joints]))
-        return torch.cat(turns, 1)[:, self.tree_order], torch.cat(places, 1)[:, self.tree_order]
 
     def _rest_vertices(self, coefficients: Tensor, rotations: Tensor) -> Tensor:
         """Vertices before posing, with shape, expression and pose correctives: planes (B, 3, V)."""
@@ -315,13 +301,3 @@ def _contour_row(neck_turn: Tensor) -> Tensor:
 def _hand_mean(arrays: BodyArrays, flat: bool) -> np.ndarray:
     mean = np.concatenate([arrays.left_hand_mean, arrays.right_hand_mean])
     return np.zeros_like(mean) if flat else mean
-
-
-def _tree_levels() -> tuple[tuple[tuple[list[int], list[int]], ...], np.ndarray]:
-    """For each level below the root its joints and their parents' places in the level above; and the way back."""
-    level_of = [0] * 55
-    for joint in range(1, 55):
-        level_of[joint] = level_of[PARENTS[joint]] + 1
-    levels = [[j for j in range(55) if level_of[j] == level] for level in range(max(level_of) + 1)]
-    pairs = [(below, [above.index(PARENTS[j]) for j in below]) for above, below in itertools.pairwise(levels)]
-    return tuple(pairs), np.argsort(np.concatenate(levels))

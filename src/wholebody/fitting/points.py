@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wholebody.body.joints import COCO_WHOLEBODY_FROM_137, FROM_144, PARENTS, SMPLX_JOINTS
 from wholebody.body.layer import BodyModel, _contour_row
+from wholebody.body.tree import BODY_TREE
 
 TREE = len(SMPLX_JOINTS)
 TURNING: tuple[int, ...] = tuple(j for j, name in enumerate(SMPLX_JOINTS) if not name.endswith("eyeball"))
@@ -61,7 +62,7 @@ class KeypointBody:
         """Local rotations (B, 55, 3, 3), relaxed hand included; shape and expression side by side (B, 20)."""
         body, batch = self.body, len(rotations)
         rest_joints = body.rest_joints + (coefficients @ body.joint_directions).unflatten(-1, (TREE, 3))
-        turns, places = body._pose_tree(rotations, rest_joints)
+        turns, places = BODY_TREE.pose(rotations, rest_joints)
         rest = body._rest_vertices(coefficients, rotations).transpose(1, 2)  # (B, V, 3)
         shifts = places - (turns @ rest_joints[..., None])[..., 0]
 

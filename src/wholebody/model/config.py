@@ -14,6 +14,7 @@ from wholebody.model.decoder import DecoderConfig
 from wholebody.model.encoder import ViTConfig
 from wholebody.model.lifting import LiftingConfig
 from wholebody.model.roi import DeconvolutionPyramidConfig
+from wholebody.model.skeleton import VirtualCamera
 
 # Parts that can be exchanged: kind in a checkpoint -> (module, its config, the part).
 ENCODERS = {
@@ -36,6 +37,8 @@ class PartConfig:
     pyramid: Any = DeconvolutionPyramidConfig()  # a config of PYRAMIDS
     crops: tuple[int, ...] = (32, 16, 8)  # side of the crop on each level of the pyramid, fine to coarse
     position_level: int = 1  # of the crop that positions are read from
+    context: bool = False  # that crop sees the coarser ones and its own surroundings first
+    aligned: bool = False  # crops and positions lack the half cell that the published ones are off
 
 
 HANDS = PartConfig(depth=16, box_scale=2.0)
@@ -66,6 +69,10 @@ class OSXConfig:
     grid: tuple[int, int, int] = (16, 16, 12)  # depth, rows, columns of the body's position volumes: "cells"
     focal: float = 5000.0  # of the virtual camera; its principal point is the middle
     camera_size: float = 2.5  # metres; sets how far the farthest person stands
+
+    @property
+    def camera(self) -> VirtualCamera:
+        return VirtualCamera(self.focal, self.camera_hw, self.camera_size)
 
     @property
     def variant(self) -> str:

@@ -19,6 +19,7 @@ from wholebody.geometry.rotation import matrix_to_rotation_6d, rotation_6d_to_ma
 from wholebody.model.encoder import BODY_TOKENS, CAMERA_TOKEN, SHAPE_TOKEN, EncoderOutput
 from wholebody.model.heads import BETAS, BODY_JOINTS, BODY_ROTATIONS, HAND_JOINTS, HAND_ROTATIONS, start_at_rest
 from wholebody.model.roi import sample_points
+from wholebody.model.skeleton import Skeleton, VirtualCamera
 
 
 @dataclass(frozen=True)
@@ -119,19 +120,35 @@ class Lifter(nn.Module):
         nn.init.zeros_(self.evidence.bias)
 
     def forward(self, places: Tensor, evidence: Tensor | None) -> Tensor:
-        x = self.places(places)
-        if evidence is not None:
-            x = x + self.evidence(evidence)
+        x = self.start(places, evidence)
         for block in self.blocks:
             x = x + block(x)
         return x
 
+    def start(self, places: Tensor, evidence: Tensor | None) -> Tensor:
+        """What goes into the first block."""
+        x = self.places(places)
+        return x if evidence is None else x + self.evidence(evidence)
+
+
+class Estimate(NamedTuple):
+    """A body."""
+
+    rotations_6d: Tensor  # B×22×6: root, then 21 body joints
+    betas: Tensor  # B×10
+    camera: Tensor  # B×3, see `VirtualCamera.translation`
+
 
 class LiftingBodyHead(nn.Module):
-    """Positions, and what tokens and maps say of the joints, to rotations (6D), shape and camera."""
+    """Positions, and what tokens and maps say of the joints, to rotations (6D), shape and camera.
 
-    def __init__(self, width: int, config: LiftingConfig) -> None:
+    After each block but the last it says what it takes the body for, sees how far from the positions that body's
+    joints would be seen, and goes on with that.
+    """
+
+    def __init__(self, width: int, config: LiftingConfig, camera: VirtualCamera) -> None:
         super().__init__()
+        self.virtual_camera = camera
         self.joint = nn.Linear(2 * width + config.map_width, config.joint_width)
         self.whole = nn.Linear(width, config.joint_width)
         self.lifter = Lifter(
@@ -141,17 +158,19 @@ class LiftingBodyHead(nn.Module):
             config.blocks,
             config.dropout,
         )
+        self.skeleton = Skeleton()
+        self.feedback = nn.ModuleList(nn.Linear(BODY_JOINTS * 9, config.width) for _ in range(config.blocks - 1))
         self.root = nn.Linear(config.width, 6)
         self.pose = nn.Linear(config.width, BODY_ROTATIONS * 6)
         self.shape = nn.Linear(config.width, BETAS)
         self.camera = nn.Linear(config.width, 3)
-        for layer in (self.root, self.pose, self.shape, self.camera):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for layer in (self.root, self.pose, self.shape, self.camera, *self.feedback):
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         start_at_rest(self.root, self.pose)
 
-    def forward(self, tokens: Tensor, located: Located) -> tuple[Tensor, Tensor, Tensor]:
-        """tokens B×31×C: (rotations B×22×6: root, then 21 body joints; betas B×10; camera B×3)"""
+    def forward(self, tokens: Tensor, located: Located) -> list[Estimate]:
+        """tokens B×31×C: what the body is taken for after each block, the answer last."""
         rows, columns = located.probabilities.shape[-2:]
         across = located.cells.new_tensor([columns / 2, rows / 2, rows / 2])
         places = located.cells.detach() / across * 2 - 1
@@ -162,12 +181,35 @@ class LiftingBodyHead(nn.Module):
             evidence = torch.cat([joints.flatten(1), whole.flatten(1), places[..., 2].to(full)], 1)
             return self.lift(torch.cat([places[..., :2], located.seen.detach()], 2), evidence)
 
-    def lift(self, located: Tensor, evidence: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def lift(self, located: Tensor, evidence: Tensor | None = None) -> list[Estimate]:
         """As `forward`, from places alone: located B×25×4 (x, y from -1 to 1 across the crop, the two of `seen`)."""
         with torch.autocast(located.device.type, enabled=False):
-            x = self.lifter(located.flatten(1).to(self.root.weight.dtype), evidence)
-            rotations = torch.cat([self.root(x), self.pose(x)], 1).unflatten(1, (-1, 6))
-            return rotations, self.shape(x), self.camera(x)
+            located = located.to(self.root.weight.dtype)
+            x = self.lifter.start(located.flatten(1), evidence)
+            estimates: list[Estimate] = []
+            for number, block in enumerate(self.lifter.blocks):
+                if number:
+                    estimates.append(self._read(x))
+                    x = x + self.feedback[number - 1](self._missed(located, estimates[-1]))
+                x = x + block(x)
+            return [*estimates, self._read(x)]
+
+    def project(self, estimate: Estimate) -> tuple[Tensor, Tensor]:
+        """The 25 joints of a body: from the pelvis (B×25×3, metres), and as seen (B×25×2, -1 to 1 across the crop)."""
+        joints = self.skeleton(rotation_6d_to_matrix(estimate.rotations_6d), estimate.betas)
+        seen = self.virtual_camera.project(joints + self.virtual_camera.translation(estimate.camera)[:, None])
+        return joints, 2 * seen - 1
+
+    def _read(self, x: Tensor) -> Estimate:
+        rotations = torch.cat([self.root(x), self.pose(x)], 1).unflatten(1, (-1, 6))
+        return Estimate(rotations, self.shape(x), self.camera(x))
+
+    @torch.no_grad()
+    def _missed(self, located: Tensor, estimate: Estimate) -> Tensor:
+        """B×(25 · 9): where an estimate's joints are and would be seen, and how far from where they were found."""
+        joints, seen = self.project(estimate)
+        off = (5 * (located[..., :2] - seen)).clamp(-3, 3) * located[..., 2:3]
+        return torch.cat([seen.clamp(-3, 3), off, 4 * off * located[..., 3:], joints], 2).flatten(1)
 
 
 class Palm(NamedTuple):

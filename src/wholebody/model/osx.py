@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +28,7 @@ from wholebody.model.heads import (
     square_boxes,
 )
 from wholebody.model.lifting import (
+    Estimate,
     FinePositions,
     LiftingBodyHead,
     LiftingConfig,
@@ -36,7 +36,7 @@ from wholebody.model.lifting import (
     Palm,
     turn_wrists,
 )
-from wholebody.model.roi import RoIFeatures
+from wholebody.model.roi import CropContext, RoIFeatures
 
 
 @dataclass
@@ -68,6 +68,8 @@ class Prediction:
     right_hand_box: Tensor  # B×4
     face_box: Tensor  # B×4
     body_logits: Tensor | None = None  # B×25×(32 * 24 + 1): of finer cells, then "outside"; where there are such
+    hand_maps: Tensor | None = None  # B×2×20×side×side: probabilities of where joints are in the hands' boxes
+    face_maps: Tensor | None = None  # B×72×side×side
     vertices_cam: Tensor | None = None  # B×V×3, camera translation added
     joints_cam: Tensor | None = None  # B×55×3: the joints of the body's tree, camera translation added
     joints_144_cam: Tensor | None = None  # B×144×3, camera translation added
@@ -131,16 +133,17 @@ class OSX(nn.Module):
 
     def regress_encoded(self, encoded: EncoderOutput, boxes: PartBoxes | None = None) -> Prediction:
         """As `regress`, of pictures that the encoder has seen already (in another precision, say)."""
-        volumes, body_cells, logits, body_6d, betas, camera = self.regress_body(encoded)
+        volumes, body_cells, logits, estimates = self.regress_body(encoded)
+        body_6d, betas, camera = estimates[-1]
         centers, sizes = self.box_head(encoded.feature_map, volumes.detach())
         part_boxes = self._part_boxes(centers.detach(), sizes.detach(), boxes)
         fractions = part_boxes / self._pixels(part_boxes)
 
-        hand_cells, hands_6d, palm = self.hands(encoded, fractions[:, :2])
+        hand_maps, hand_cells, hands_6d, palm = self.hands(encoded, fractions[:, :2])
         if isinstance(self.face, Face):
-            face_cells, expression, jaw_6d = self.face(encoded, fractions[:, 2:])
+            face_maps, face_cells, expression, jaw_6d = self.face(encoded, fractions[:, 2:])
         else:
-            face_cells, (expression, jaw_6d) = None, self.face(encoded.tokens)
+            face_maps, face_cells, (expression, jaw_6d) = None, None, self.face(encoded.tokens)
         left_cells, right_cells = self._unmirror(hand_cells)
 
         # Under autocast the heads speak in half precision; angles and everything after them need the full one.
@@ -164,7 +167,7 @@ class OSX(nn.Module):
             jaw_pose=pose[:, 52],
             betas=betas,
             expression=expression,
-            cam_trans=self._camera_translation(camera),
+            cam_trans=self.config.camera.translation(camera),
             joints_cells=self._joints_in_crop(body_cells, left_cells, right_cells, fractions),
             body_cells=body_cells,
             left_hand_box_cells=left_cells,
@@ -176,18 +179,19 @@ class OSX(nn.Module):
             right_hand_box=part_boxes[:, 1],
             face_box=part_boxes[:, 2],
             body_logits=logits,
+            hand_maps=torch.stack((hand_maps[:, 0].flip(-1), hand_maps[:, 1]), 1),
+            face_maps=face_maps,
         )
 
-    def regress_body(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor]:
-        """(position volumes, body_cells, body_logits, rotations B×22×6, betas, camera): the body without its parts."""
+    def regress_body(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor, Tensor | None, list[Estimate]]:
+        """The body alone: (position volumes, body_cells, body_logits, estimates of which the last counts)"""
         if isinstance(self.body_positions, FinePositions):
             located = self.body_positions(encoded)
             volumes = 4 * F.avg_pool2d(located.probabilities, 2)[:, :, None]
-            body = self.body_head(encoded.tokens, located)
-            return volumes, located.cells, located.logits, *body
+            return volumes, located.cells, located.logits, self.body_head(encoded.tokens, located)
         volumes, cells, _ = self.body_positions(encoded.feature_map)
         body = self.body_head(encoded.tokens, cells.detach() / self.config.position_unit)
-        return volumes, cells, None, *body
+        return volumes, cells, None, [Estimate(*body)]
 
     def with_mesh(self, prediction: Prediction, body: BodyModel | None = None) -> Prediction:
         """The prediction with mesh and joints of this network's body, or of the one given (a vertex subset, say)."""
@@ -207,16 +211,8 @@ class OSX(nn.Module):
 
     def project(self, joints_cam: Tensor) -> Tensor:
         """Points ...×3 in the camera frame to ...×2 in cells of the crop, by the virtual camera."""
-        height, width = self.config.camera_hw
         _, rows, columns = self.config.grid
-        focal = joints_cam.new_tensor((self.config.focal * columns / width, self.config.focal * rows / height))
-        principal = joints_cam.new_tensor((columns / 2, rows / 2))
-        return joints_cam[..., :2] / (joints_cam[..., 2:] + 1e-4) * focal + principal
-
-    def _camera_translation(self, camera: Tensor) -> Tensor:
-        height, width = self.config.camera_hw
-        farthest = self.config.focal * self.config.camera_size / math.sqrt(height * width)
-        return torch.cat((camera[:, :2], farthest * camera[:, 2:].sigmoid()), 1)
+        return self.config.camera.project(joints_cam) * joints_cam.new_tensor((columns, rows))
 
     def _part_boxes(self, centers: Tensor, sizes: Tensor, given: PartBoxes | None) -> Tensor:
         cell_px = self.config.input_hw[0] / self.config.grid[1]
@@ -232,7 +228,7 @@ class OSX(nn.Module):
     def _unmirror(self, hand_cells: Tensor) -> tuple[Tensor, Tensor]:
         """Positions B×2×20×3 of two right hands to those of the left and the right one, each in its own box."""
         left, right = hand_cells.unbind(1)
-        last = self.hands.side - 1
+        last = self.hands.side - 1 + 2 * self.hands.shift
         return torch.cat((last - left[..., :1], left[..., 1:]), -1), right
 
     def _joints_in_crop(self, body: Tensor, left: Tensor, right: Tensor, fractions: Tensor) -> Tensor:
@@ -259,8 +255,10 @@ class Hands(nn.Module):
     ) -> None:
         super().__init__()
         self.depth, self.side = config.depth, config.crops[config.position_level]
+        self.shift = 0.5 if config.aligned else 0.0  # from the number of a cell to its middle
         self.level = config.position_level
         self.features, self.position_unit = features, position_unit
+        self.context = CropContext(features.channels) if config.context else None
         query = hidden if config.decoder is None else config.decoder.width
         self.positions = PositionHead(features.channels[self.level], HAND_JOINTS, config.depth, query)
         self.decoder = None
@@ -270,18 +268,22 @@ class Hands(nn.Module):
         if lifting is not None:
             self.head = LiftingHandHead(query, hidden, lifting)
 
-    def forward(self, encoded: EncoderOutput, boxes: Tensor) -> tuple[Tensor, Tensor, Palm | None]:
-        """boxes B×2×4 as fractions of the crop, left then right: positions B×2×20×3, 6D rotations B×2×15×6, and how the
-        palms are turned where the head says so (B×2×...)."""
+    def forward(self, encoded: EncoderOutput, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Palm | None]:
+        """boxes B×2×4 as fractions of the crop, left then right: maps B×2×20×side×side of where joints are, positions
+        B×2×20×3, 6D rotations B×2×15×6, and how the palms are turned where the head says so (B×2×...)."""
         crops = self.features(encoded, boxes)
-        _, cells, found = self.positions(crops[self.level])
+        if self.context is not None:
+            crops[0] = self.context(crops)
+        volumes, cells, found = self.positions(crops[self.level])
+        cells = cells + self.shift
         if self.decoder is not None:
             found = self.decoder(crops, cells.detach()[..., :2] / self.side, found)
         rotations, palm = self.head(found, cells.detach() / self.position_unit), None
         if isinstance(self.head, LiftingHandHead):
             rotations, palm = rotations
             palm = Palm(*(x.unflatten(0, (-1, 2)) for x in palm))
-        return cells.unflatten(0, (-1, 2)), rotations.unflatten(0, (-1, 2)), palm
+        maps, cells, rotations = (x.unflatten(0, (-1, 2)) for x in (volumes.sum(2), cells, rotations))
+        return maps, cells, rotations, palm
 
 
 class Face(nn.Module):
@@ -291,17 +293,23 @@ class Face(nn.Module):
         super().__init__()
         assert config.decoder is not None
         self.side, self.level = config.crops[config.position_level], config.position_level
+        self.shift = 0.5 if config.aligned else 0.0
         self.features, self.position_unit = features, position_unit
+        self.context = CropContext(features.channels) if config.context else None
         self.positions = PositionHead(features.channels[self.level], FACE_POINTS, config.depth, config.decoder.width)
         self.decoder = KeypointDecoder(config.decoder, FACE_POINTS, features.channels, config.crops)
         self.head = FaceHead(features.channels[-1], config.decoder.width, hidden)
 
-    def forward(self, encoded: EncoderOutput, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """boxes B×1×4 as fractions of the crop: positions B×72×3, expression B×10, jaw B×6"""
+    def forward(self, encoded: EncoderOutput, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """boxes B×1×4 as fractions of the crop: maps B×72×side×side of where points are, positions B×72×3, expression
+        B×10, jaw B×6"""
         crops = self.features(encoded, boxes)
-        _, cells, found = self.positions(crops[self.level])
+        if self.context is not None:
+            crops[0] = self.context(crops)
+        volumes, cells, found = self.positions(crops[self.level])
+        cells = cells + self.shift
         found = self.decoder(crops, cells.detach()[..., :2] / self.side, found)
-        return cells, *self.head(found, cells.detach() / self.position_unit, crops[-1])
+        return volumes.sum(2), cells, *self.head(found, cells.detach() / self.position_unit, crops[-1])
 
 
 def build_osx(
@@ -318,7 +326,8 @@ def build_osx(
 
     def features(part: PartConfig, pyramid: nn.Module | None, mirror: tuple[bool, ...]) -> RoIFeatures:
         pyramid = pyramid or build_part(part.pyramid, PYRAMIDS, width)
-        return RoIFeatures(pyramid, part.crops, mirror, width if part.decoder is None else None)  # type: ignore[arg-type]
+        expand = width if part.decoder is None else None
+        return RoIFeatures(pyramid, part.crops, mirror, expand, part.aligned)  # type: ignore[arg-type]
 
     face: Face | FaceTokenHead = FaceTokenHead(width)
     if config.face is not None:
@@ -327,7 +336,7 @@ def build_osx(
     body_head: BodyHead | LiftingBodyHead = BodyHead(width, config.hidden)
     if config.lifting is not None:
         positions = FinePositions(width, config.encoder.finer_width, config.lifting)
-        body_head = LiftingBodyHead(width, config.lifting)
+        body_head = LiftingBodyHead(width, config.lifting, config.camera)
     hand_features = features(config.hands, hand_pyramid, (True, False))
     return OSX(
         config,

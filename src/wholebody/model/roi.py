@@ -123,17 +123,24 @@ class RoIFeatures(nn.Module):
 
     pyramid: a module from the encoder's output to maps, fine to coarse, with their `channels`. crops: the side of the
     crop on each level. expand: the width that a 1×1 convolution brings the crops to (published where there is no
-    decoder). mirror: which of the K boxes come out left-right mirrored.
+    decoder). mirror: which of the K boxes come out left-right mirrored. aligned: cell i is sampled at its middle.
     """
 
     mirror: Tensor
 
-    def __init__(self, pyramid: nn.Module, crops: tuple[int, ...], mirror: tuple[bool, ...], expand: int | None = None):
+    def __init__(
+        self,
+        pyramid: nn.Module,
+        crops: tuple[int, ...],
+        mirror: tuple[bool, ...],
+        expand: int | None = None,
+        aligned: bool = False,
+    ):
         super().__init__()
         channels = tuple(pyramid.channels)  # type: ignore[arg-type]
         if len(channels) != len(crops):
             raise ValueError(f"{len(crops)} crop sizes for a pyramid of {len(channels)} levels")
-        self.pyramid, self.crops = pyramid, crops
+        self.pyramid, self.crops, self.aligned = pyramid, crops, aligned
         self.expand = None
         if expand is not None:
             self.expand = nn.Conv2d(channels[0], expand, 1)
@@ -146,10 +153,15 @@ class RoIFeatures(nn.Module):
         crops = self._around_boxes(encoded, boxes)
         if crops is None:
             crops = [
-                roi_align(features, _in_cells(boxes, features.shape[-2:]), (side, side), self.mirror).flatten(0, 1)
+                roi_align(features, self._in_cells(boxes, features.shape[-2:]), (side, side), self.mirror).flatten(0, 1)
                 for features, side in zip(self.pyramid(encoded), self.crops, strict=True)
             ]
         return crops if self.expand is None else [self.expand(crop) for crop in crops]
+
+    def _in_cells(self, boxes: Tensor, map_hw: tuple[int, int] | torch.Size) -> Tensor:
+        height, width = map_hw
+        cells = boxes * boxes.new_tensor((width, height, width, height))
+        return cells - 0.5 if self.aligned else cells
 
     def _around_boxes(self, encoded: EncoderOutput, boxes: Tensor) -> list[Tensor] | None:
         """The same crops with the pyramid computed only where they look; None where that is not possible."""
@@ -162,7 +174,7 @@ class RoIFeatures(nn.Module):
         crops = []
         for branch, scale, side in zip(self.pyramid.branches, self.pyramid.scales, self.crops, strict=True):
             stages = list(branch) if isinstance(branch, nn.Sequential) else []
-            boxes_cells = _in_cells(boxes, (map_hw[0] * scale, map_hw[1] * scale))
+            boxes_cells = self._in_cells(boxes, (map_hw[0] * scale, map_hw[1] * scale))
             windows = [[_windows(box, map_hw, len(stages)) for box in person] for person in boxes_cells.tolist()]
             looked_at = sum((w[0][1] - w[0][0]) * (w[0][3] - w[0][2]) for person in windows for w in person)
             if looked_at >= len(boxes) * map_hw.numel():
@@ -186,9 +198,28 @@ class RoIFeatures(nn.Module):
         return crops
 
 
-def _in_cells(boxes: Tensor, map_hw: tuple[int, int] | torch.Size) -> Tensor:
-    height, width = map_hw
-    return boxes * boxes.new_tensor((width, height, width, height))
+class CropContext(nn.Module):
+    """Crops of a part, fine to coarse (N×C×s×s), to its finest with what the coarser ones and its surroundings say.
+
+    A finest map that comes straight from an early stage of a trunk knows edges, not fingers.
+    """
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        width = channels[0]
+        self.levels = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.mix = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(8, width), nn.GELU(), nn.Conv2d(width, width, 3, padding=1)) for _ in range(3)
+        )
+
+    def forward(self, crops: list[Tensor]) -> Tensor:
+        side = crops[0].shape[-1]
+        x = self.levels[0](crops[0])
+        for level, crop in zip(self.levels[1:], crops[1:], strict=True):
+            x = x + nn.functional.interpolate(level(crop), size=(side, side), mode="bilinear", align_corners=False)
+        for layer in self.mix:
+            x = x + layer(x)
+        return x
 
 
 def _windows(box_cells: list[float], map_hw: torch.Size, doublings: int) -> list[tuple[int, int, int, int]]:

@@ -173,6 +173,7 @@ def new_network(config: TrainConfig) -> OSX:
     elif config.network == "t":
         model = build_osx(SMALL)
         load_movenet(model.encoder.trunk)  # type: ignore[arg-type]
+        model.body_head.skeleton.measure(BodyModel.load(config.body))  # type: ignore[union-attr, operator]
     else:
         model = build_osx(published_config(config.network, config.variant))
         if config.encoder_from:

@@ -35,6 +35,8 @@ class LossWeights:
     face_positions: float = 1.0
     boxes: float = 2.0
     heatmaps: float = 0.5
+    part_heatmaps: float = 0.5  # of the hands and the face
+    early: float = 0.3  # each first thought of a lifting head, beside its answer
 
 
 HANDS = ("left_hand", "right_hand")
@@ -83,15 +85,29 @@ def heatmap_loss(logits: Tensor, points: Tensor, inside: Tensor, valid: Tensor, 
     rows = round(((logits.shape[-1] - 1) * height / width) ** 0.5)
     columns = (logits.shape[-1] - 1) // rows
     at = (points + 0.5) * points.new_tensor([columns / width, rows / height]) - 0.5
+    blob = _blob(at, rows, columns) * inside[..., None]
+    target = torch.cat([blob, 1 - inside[..., None]], -1)
+    return masked_mean(-(target * logits.log_softmax(-1)).sum(-1), valid)
+
+
+def map_loss(maps: Tensor, places: Tensor, valid: Tensor) -> Tensor:
+    """Cross entropy of probabilities (B, N, rows, columns) with a Gaussian of 0.8 cells about places (B, N, 2) in
+    cells, the first cell's middle at 0.5; places outside the map do not count."""
+    rows, columns = maps.shape[-2:]
+    inside = ((places >= 0) & (places < places.new_tensor([columns, rows]))).all(-1)
+    missed = -(_blob(places - 0.5, rows, columns) * maps.flatten(2).clamp_min(1e-8).log()).sum(-1)
+    return masked_mean(missed, valid * inside)
+
+
+def _blob(at: Tensor, rows: int, columns: int) -> Tensor:
+    """Gaussians of 0.8 cells about points B×N×2 (cells, centres at integers), B×N×cells, each summing to one."""
 
     def along(where: Tensor, size: int) -> Tensor:
         cells = torch.arange(size, device=where.device, dtype=where.dtype)
         return (-((where[..., None] - cells) / 0.8).square() / 2).exp()
 
     blob = (along(at[..., 1], rows)[..., :, None] * along(at[..., 0], columns)[..., None, :]).flatten(2)
-    blob = blob / blob.sum(-1, keepdim=True).clamp_min(1e-6) * inside[..., None]
-    target = torch.cat([blob, 1 - inside[..., None]], -1)
-    return masked_mean(-(target * logits.log_softmax(-1)).sum(-1), valid)
+    return blob / blob.sum(-1, keepdim=True).clamp_min(1e-6)
 
 
 @dataclass(frozen=True)
@@ -120,6 +136,8 @@ class Outputs:
     box_centres: Tensor  # B×3×2, crop pixels
     box_sizes: Tensor  # B×3×2, crop pixels, of the tight box
     roi_boxes: Tensor  # B×3×4, crop pixels, the squares that features were taken from
+    hand_maps: Tensor | None = None  # B×2×20×rows×columns, probabilities over cells of the hand's box
+    face_maps: Tensor | None = None  # B×72×rows×columns
 
 
 def objective(
@@ -171,7 +189,14 @@ def objective(
             outputs.body_logits, target["joints_crop"][:, rows], inside[:, rows], valid[:, rows], crop_hw
         )
     terms["face_positions"] = w.face_positions * position_loss(outputs.face_positions, *truth["face"], cells.face)
+    if outputs.face_maps is not None:
+        place, counted = truth["face"]
+        terms["face_heatmaps"] = w.part_heatmaps * map_loss(outputs.face_maps, place[..., :2], counted)
     for side, hand in enumerate(HANDS):
+        if outputs.hand_maps is not None:
+            place, counted = truth[hand]
+            maps = outputs.hand_maps[:, side]
+            terms[f"{hand}_heatmaps"] = w.part_heatmaps * map_loss(maps, place[..., :2], counted)
         seen = _seen(target, side)[:, None]
         rows = slice(22 + 15 * side, 37 + 15 * side)
         turn = rotation_loss(outputs.rotations[:, rows], turned[:, rows], turn_valid[:, rows] * seen)

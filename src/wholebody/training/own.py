@@ -11,7 +11,7 @@ from wholebody.body.joints import PARTS_137, ROTATIONS_53_FROM_55
 from wholebody.body.layer import BodyModel
 from wholebody.data.crops import CROP_HW
 from wholebody.geometry.rotation import rotation_6d_to_matrix
-from wholebody.model.lifting import wrist_turns
+from wholebody.model.lifting import Estimate, wrist_turns
 from wholebody.model.osx import OSX, PartBoxes, Prediction, mirrored
 from wholebody.training.config import TrainConfig
 from wholebody.training.objectives import (
@@ -44,7 +44,7 @@ def picture_losses(model: OSX, body: BodyModel, batch: dict[str, Tensor], config
             located = model.body_positions(encoded.rows(slice(alone)))
             cells, logits = located.cells, located.logits
         elif alone:
-            _, cells, logits, *found = model.regress_body(encoded.rows(slice(alone)))
+            _, cells, logits, estimates = model.regress_body(encoded.rows(slice(alone)))
     if alone < count:
         share = (count - alone) / count
         terms |= {k: share * v for k, v in losses(model, body, prediction, some, config.losses).items()}
@@ -52,7 +52,7 @@ def picture_losses(model: OSX, body: BodyModel, batch: dict[str, Tensor], config
         some = {name: value[:alone] for name, value in batch.items()}
         found_terms = place_losses(model, cells, logits, some, config.losses)
         if not config.positions_only:
-            found_terms |= body_losses(model, body, found, some, config.losses)
+            found_terms |= body_losses(model, body, estimates, some, config.losses)
         terms |= {f"alone_{k}": alone / count * v for k, v in found_terms.items()}
     return terms
 
@@ -85,6 +85,8 @@ def losses(
             box_centres=p.box_centers_cells * cell,
             box_sizes=p.box_sizes_cells * cell,
             roi_boxes=torch.stack([p.left_hand_box, p.right_hand_box, p.face_box], 1),
+            hand_maps=p.hand_maps,
+            face_maps=p.face_maps,
         ),
         batch | {"joints_cam": body.joints_137(truth.joints)},
         truth.vertices,
@@ -119,8 +121,8 @@ def place_losses(
 
 def lifting_losses(model: OSX, body: BodyModel, poses: dict[str, Tensor], weights: LossWeights) -> dict[str, Tensor]:
     """The body's terms for a batch of `LiftingBatches`."""
-    found = model.body_head.lift(poses["located"])  # type: ignore[operator]
-    terms = {f"lift_{name}": value for name, value in body_losses(model, body, found, poses, weights).items()}
+    estimates = model.body_head.lift(poses["located"])  # type: ignore[operator]
+    terms = {f"lift_{name}": value for name, value in body_losses(model, body, estimates, poses, weights).items()}
     hands_6d, palm = model.hands.head.lift(poses["hand_places"].flatten(0, 1))  # type: ignore[operator]
     hands = rotation_6d_to_matrix(hands_6d).unflatten(0, (-1, 2))
     target = torch.stack([mirrored(poses["rotations"][:, 22:37]), poses["rotations"][:, 37:52]], 1)
@@ -133,15 +135,15 @@ def lifting_losses(model: OSX, body: BodyModel, poses: dict[str, Tensor], weight
 
 
 def body_losses(
-    model: OSX, body: BodyModel, found: Sequence[Tensor], truth: dict[str, Tensor], weights: LossWeights
+    model: OSX, body: BodyModel, estimates: Sequence[Estimate], truth: dict[str, Tensor], weights: LossWeights
 ) -> dict[str, Tensor]:
-    """What the body's rotations (6D), betas and camera miss; hands and jaw, not compared here, are the true ones.
+    """What rotations, betas and camera of the last estimate miss, and a little of what those before it do; hands and
+    jaw, not compared here, are the true ones.
 
     How large somebody is cannot be told from one crop. So poses are compared in bodies of the true shape: else what is
     wrong with the size would hide, joint by joint, what is wrong with the pose.
     """
-    body_6d, betas, camera = (x.float() for x in found)
-    height, rows = CROP_HW[0], model.config.grid[1]
+    body_6d, betas, camera = (x.float() for x in estimates[-1])
     turned = rotation_6d_to_matrix(body_6d)
     rotations = torch.cat([turned, truth["rotations"][:, 22:]], 1)
     tree = _tree_rotations(rotations)
@@ -150,19 +152,37 @@ def body_losses(
     with torch.no_grad():
         true = body.from_matrices(_tree_rotations(truth["rotations"]), truth["betas"], truth["expression"])
     joints, true_joints = body.joints_137(posed.joints), body.joints_137(true.joints)
-    seen = body.joints_137(shaped.joints) + model._camera_translation(camera)[:, None]
-    projected = model.project(seen) * (height / rows)
     valid = torch.ones_like(truth["joint_inside"])
     part = PARTS_137["body"]
-    off = ((projected - truth["joints_crop"])[:, part] / height).abs().clamp_max(1.0)
+    seen = body.joints_137(shaped.joints)[:, part] + model.config.camera.translation(camera)[:, None]
     off_vertices = (posed.vertices - posed.joints[:, :1]) - (true.vertices - true.joints[:, :1])
-    w, target = weights, truth["rotations"]
+    w = weights
+    terms = _pose_losses(turned, betas, 2 * model.config.camera.project(seen) - 1, truth, weights)
+    terms["joints"] = w.joints * relative_joints_loss(joints, true_joints, part, 0, valid)
+    terms["vertices"] = w.vertices * off_vertices.abs().mean()
+    early = []
+    for estimate in estimates[:-1]:
+        _, places = model.body_head.project(estimate)  # type: ignore[operator]
+        some = _pose_losses(rotation_6d_to_matrix(estimate.rotations_6d), estimate.betas, places, truth, weights)
+        early.append(torch.stack(list(some.values())).sum())
+    if early:
+        terms["early"] = w.early * torch.stack(early).sum()
+    return terms
+
+
+def _pose_losses(
+    turned: Tensor, betas: Tensor, places: Tensor, truth: dict[str, Tensor], weights: LossWeights
+) -> dict[str, Tensor]:
+    """Rotations B×22×3×3, betas B×10, and the body's joints as seen, B×25×2 from -1 to 1 across the crop."""
+    part, w, target = PARTS_137["body"], weights, truth["rotations"]
+    height, width = CROP_HW
+    pixels = (places + 1) * places.new_tensor([width / 2, height / 2])
+    off = ((pixels - truth["joints_crop"][:, part]) / height).abs().clamp_max(1.0)
+    valid = torch.ones_like(turned[:, :, 0, 0])
     return {
         "root": w.root_rotation * rotation_loss(turned[:, :1], target[:, :1], valid[:, :1]),
-        "body": w.body_rotation * rotation_loss(turned[:, 1:], target[:, 1:22], valid[:, 1:22]),
+        "body": w.body_rotation * rotation_loss(turned[:, 1:], target[:, 1:22], valid[:, 1:]),
         "betas": w.betas * (betas - truth["betas"]).square().mean(),
-        "joints": w.joints * relative_joints_loss(joints, true_joints, part, 0, valid),
-        "vertices": w.vertices * off_vertices.abs().mean(),
         "projection": w.projection * masked_mean(off, 0.2 + 0.8 * truth["joint_inside"][:, part]),
     }
 
