@@ -1,6 +1,6 @@
 """Does refining by noisy keypoints improve the 3D? `python tools/measure_refine.py --layers output/synth/heldout`.
 
-Draw the people first: `wholebody synth --layers --count 1000 --seed 7 --split heldout --out output/synth/heldout`.
+Draw the people first: `wholebody synth --layers --count 2000 --seed 7 --split heldout --out output/synth/heldout`.
 Exit status 1 if PA-MPVPE does not fall by a quarter.
 """
 

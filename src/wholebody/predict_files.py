@@ -164,8 +164,10 @@ class _Writer:
     @cached_property
     def _refiner(self) -> Refiner:
         from wholebody.fitting.people import Refiner
+        from wholebody.fitting.relift import lift_of
 
-        return Refiner(self.predictor.model.body)
+        model = self.predictor.model
+        return Refiner(model.body, lift=lift_of(model))
 
     def _write(self, source: Source, image: np.ndarray, people: list[Person]) -> None:
         body = self.predictor.model.body

@@ -23,6 +23,7 @@ from wholebody.detect import Detections, make_detector
 from wholebody.errors import BadInput, OutputError, WholebodyError
 from wholebody.fitting.keypoints import KeypointFile, KeypointSource, make_source
 from wholebody.fitting.people import LEAST_KEYPOINTS, MIN_QUALITY, TRUNK_AND_LIMBS, Refined, Refiner, quality
+from wholebody.fitting.relift import lift_of
 from wholebody.image import Source, find_sources, read_image
 from wholebody.output.files import write_bytes
 
@@ -110,7 +111,7 @@ class _Labeller:
 
         model: Any = load_model(config.model, body=config.body).to(pick_device(config.device))
         self.predictor, self.source = Predictor(model), source
-        self.refine = Refiner(model.body)
+        self.refine = Refiner(model.body, lift=lift_of(model))
         self.detector = None if isinstance(source, KeypointFile) else make_detector(config.detector)
         body = model.body
         self.body = {

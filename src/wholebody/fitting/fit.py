@@ -7,6 +7,7 @@ by side.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -63,6 +64,10 @@ class FitConfig:
     """Keypoints below it are left out."""
 
 
+LIFTED = FitConfig(root_spread=0.35, body_spread=0.3, shape_spread=0.5)
+"""Where a network answered to the keypoints themselves, its answer counts more."""
+
+
 @dataclass(frozen=True)
 class Bodies:
     """B bodies in front of their cameras: what a fit starts from and gives back."""
@@ -100,13 +105,18 @@ class _Linear:
 
 
 class Fitter:
-    """`Fitter(body)(bodies, keypoints, confidence, size_px)`; keeps what does not depend on the picture."""
+    """`Fitter(body)(bodies, keypoints, confidence, size_px)`; keeps what does not depend on the picture.
+
+    lift: from bodies, keypoints and confidence to what the network makes of these keypoints (`relift.KeypointLift`).
+    The fit then starts from that, and stays near it.
+    """
 
     def __init__(
         self, body: BodyModel, config: FitConfig | None = None, prior: PosePrior | None = None,
-        dtype: torch.dtype = torch.float64,
+        dtype: torch.dtype = torch.float64, lift: Callable[[Bodies, Tensor, Tensor], Bodies] | None = None,
     ) -> None:  # fmt: skip
-        self.config = config or FitConfig()
+        self.config = config or (LIFTED if lift else FitConfig())
+        self.lift = lift
         self.body = KeypointBody(body, dtype)
         self.prior = prior or PosePrior.load(dtype=dtype)
         self.dtype = dtype
@@ -136,8 +146,10 @@ class Fitter:
             raise BadInput("a keypoint that counts is not a finite number: give it confidence 0")
         evidence = (keypoints_px, confidence, size_px.to(self.dtype))
         widest, *rounds = self.config.robust
+        before = self._error(self.project(start), evidence)
+        if self.lift is not None:
+            start = self.lift(start, keypoints_px, confidence)
         model = self._linearise(start, start, evidence, widest)
-        before = self._error(model.pixels, evidence)
         now, model = self._descend(start, model, start, evidence, widest, self.config.steps)
         margin = torch.full_like(model.cost, self.config.start_margin)
         for other in self._other_starts(start, evidence):

@@ -19,6 +19,7 @@ from wholebody.evaluation.metrics import MeshParts, mesh_errors_mm
 from wholebody.evaluation.synthetic import PLAIN
 from wholebody.fitting.fit import Bodies, FitConfig, Fitter
 from wholebody.fitting.people import MIN_QUALITY, TRUNK_AND_LIMBS, quality
+from wholebody.fitting.relift import lift_of
 from wholebody.geometry.camera import crop_camera_to_image
 from wholebody.model.osx import OSX
 
@@ -59,7 +60,7 @@ def measure(
     data = TrainingCrops(CropDataConfig(str(layers), hdri, augment=PLAIN), seed=7, length=0)
     data.length = min(count or len(data.layers), len(data.layers))
     body = BodyModel.load(flat_hand_mean=True)
-    fitter, parts = Fitter(body, config), MeshParts.of(read_body_file(find_body(None)))
+    fitter, parts = Fitter(body, config, lift=lift_of(model)), MeshParts.of(read_body_file(find_body(None)))
     found: dict[str, list[Tensor]] = {}
     qualities: list[Tensor] = []
     seconds, first = 0.0, 0

@@ -14,6 +14,7 @@ from wholebody.body.joints import COCO_WHOLEBODY_FROM_137
 from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
 from wholebody.fitting.fit import Bodies, FitConfig, Fitter
+from wholebody.fitting.relift import KeypointLift
 from wholebody.geometry.camera import project
 from wholebody.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from wholebody.predict import Person
@@ -44,12 +45,15 @@ def quality(error: float, known: float, implausible: float) -> float:
 
 
 class Refiner:
-    """`Refiner(body)(people, keypoints)`; reads the prior once. `body` is the whole body that predicted the people."""
+    """`Refiner(body)(people, keypoints)`; reads the prior once. `body` is the whole body that predicted the people.
 
-    def __init__(self, body: BodyModel, config: FitConfig | None = None) -> None:
+    lift: `relift.lift_of(model)`, where the network can answer to keypoints.
+    """
+
+    def __init__(self, body: BodyModel, config: FitConfig | None = None, lift: KeypointLift | None = None) -> None:
         # Many small matrices: they are quicker on the CPU, wherever the network runs.
         self.body = body if body.template.device.type == "cpu" else copy.deepcopy(body).cpu()
-        self.fitter = Fitter(self.body, config)
+        self.fitter = Fitter(self.body, config, lift=lift)
 
     def __call__(self, people: Sequence[Person], keypoints: np.ndarray) -> list[Refined]:
         """keypoints: (N, 133, 3) COCO-WholeBody x, y in pixels of the picture and confidence, a row a person."""

@@ -195,7 +195,10 @@ class LiftingBodyHead(nn.Module):
             return [*estimates, self._read(x)]
 
     def project(self, estimate: Estimate) -> tuple[Tensor, Tensor]:
-        """The 25 joints of a body: from the pelvis (B×25×3, metres), and as seen (B×25×2, -1 to 1 across the crop)."""
+        """The 25 joints of an early estimate: from the pelvis (B×25×3, metres), and as seen (B×25×2, -1 to 1 across).
+
+        Its camera places the pelvis; that of the answer places the body's origin, as published.
+        """
         joints = self.skeleton(rotation_6d_to_matrix(estimate.rotations_6d), estimate.betas)
         seen = self.virtual_camera.project(joints + self.virtual_camera.translation(estimate.camera)[:, None])
         return joints, 2 * seen - 1
