@@ -41,8 +41,8 @@ class KeypointLift:
     """`KeypointLift(model)(bodies, keypoints, confidence)`: turned, shaped and placed as these 2D keypoints say."""
 
     def __init__(self, model: OSX) -> None:
-        assert isinstance(model.body_head, LiftingBodyHead) and model.body is not None
-        self.head, self.camera, self.body = model.body_head, model.config.camera, model.body
+        assert isinstance(model.body_head, LiftingBodyHead)
+        self.head, self.camera = model.body_head, model.config.camera
 
     @torch.no_grad()
     def __call__(self, bodies: Bodies, keypoints_px: Tensor, confidence: Tensor) -> Bodies:
@@ -61,7 +61,8 @@ class KeypointLift:
         seen = torch.where(known[..., None], like.new_tensor(_SURE), like.new_tensor(_UNSURE))
         for joint in _BETWEEN:
             seen[:, joint] = torch.where(known[:, joint, None], like.new_tensor(_BETWEEN_TWO), seen[:, joint])
-        guess = 2 * self.camera.project(self._joints(now)) - 1
+        joints = self.head.skeleton(now.rotations[:, :22], now.betas) + now.transl[:, None]
+        guess = 2 * self.camera.project(joints) - 1
         places = torch.where(known[..., None], places, guess.clamp(-1.2, 1.2))
         lifted = self.head.lift(torch.cat([places, seen], 2))[-1]
         rotations = now.rotations.clone()
@@ -75,7 +76,3 @@ class KeypointLift:
                 for new, old in zip(vars(answer).values(), vars(bodies).values(), strict=True)
             )
         )
-
-    def _joints(self, bodies: Bodies) -> Tensor:
-        pelvis = self.body.rest_pelvis(bodies.betas, bodies.expression).to(bodies.betas)
-        return self.head.skeleton(bodies.rotations[:, :22], bodies.betas) + (pelvis + bodies.transl)[:, None]

@@ -195,10 +195,7 @@ class LiftingBodyHead(nn.Module):
             return [*estimates, self._read(x)]
 
     def project(self, estimate: Estimate) -> tuple[Tensor, Tensor]:
-        """The 25 joints of an early estimate: from the pelvis (B×25×3, metres), and as seen (B×25×2, -1 to 1 across).
-
-        Its camera places the pelvis; that of the answer places the body's origin, as published.
-        """
+        """The 25 joints of a body: in its own frame (B×25×3, metres), and as seen (B×25×2, -1 to 1 across the crop)."""
         joints = self.skeleton(rotation_6d_to_matrix(estimate.rotations_6d), estimate.betas)
         seen = self.virtual_camera.project(joints + self.virtual_camera.translation(estimate.camera)[:, None])
         return joints, 2 * seen - 1
@@ -212,7 +209,7 @@ class LiftingBodyHead(nn.Module):
         """B×(25 · 9): where an estimate's joints are and would be seen, and how far from where they were found."""
         joints, seen = self.project(estimate)
         off = (5 * (located[..., :2] - seen)).clamp(-3, 3) * located[..., 2:3]
-        return torch.cat([seen.clamp(-3, 3), off, 4 * off * located[..., 3:], joints], 2).flatten(1)
+        return torch.cat([seen.clamp(-3, 3), off, 4 * off * located[..., 3:], joints - joints[:, :1]], 2).flatten(1)
 
 
 class Palm(NamedTuple):

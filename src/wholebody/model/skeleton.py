@@ -75,9 +75,9 @@ class Skeleton(nn.Module):
         self.directions.copy_((rest[1:] - rest[:1]).permute(1, 2, 0))
 
     def forward(self, rotations: Tensor, betas: Tensor) -> Tensor:
-        """rotations B×22×3×3 (the root's first), betas B×10: the 25 joints B×25×3 from the pelvis, metres."""
+        """rotations B×22×3×3 (the root's first), betas B×10: the 25 joints B×25×3, metres, in the body's own frame."""
         rest = self.rest + torch.einsum("jck,bk->bjc", self.directions, betas)
         tree, points = rest[:, :TREE], rest[:, TREE:]
         turns, places = _TREE.pose(rotations, tree)
         moved = turns[:, _MOVED_BY] @ (points - tree[:, _MOVED_BY])[..., None]
-        return places[:, _MOVED_BY] + moved[..., 0] - places[:, :1]
+        return places[:, _MOVED_BY] + moved[..., 0]
