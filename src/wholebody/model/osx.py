@@ -68,8 +68,8 @@ class Prediction:
     right_hand_box: Tensor  # B×4
     face_box: Tensor  # B×4
     body_logits: Tensor | None = None  # B×25×(32 * 24 + 1): of finer cells, then "outside"; where there are such
-    hand_maps: Tensor | None = None  # B×2×20×side×side: probabilities of where joints are in the hands' boxes
-    face_maps: Tensor | None = None  # B×72×side×side
+    hand_maps: Tensor | None = None  # B×2×20×side×side: probabilities of joints in the hands' boxes; with context only
+    face_maps: Tensor | None = None  # B×72×side×side, likewise
     vertices_cam: Tensor | None = None  # B×V×3, camera translation added
     joints_cam: Tensor | None = None  # B×55×3: the joints of the body's tree, camera translation added
     joints_144_cam: Tensor | None = None  # B×144×3, camera translation added
@@ -140,6 +140,8 @@ class OSX(nn.Module):
         fractions = part_boxes / self._pixels(part_boxes)
 
         hand_maps, hand_cells, hands_6d, palm = self.hands(encoded, fractions[:, :2])
+        if hand_maps is not None:
+            hand_maps = torch.stack((hand_maps[:, 0].flip(-1), hand_maps[:, 1]), 1)
         if isinstance(self.face, Face):
             face_maps, face_cells, expression, jaw_6d = self.face(encoded, fractions[:, 2:])
         else:
@@ -179,7 +181,7 @@ class OSX(nn.Module):
             right_hand_box=part_boxes[:, 1],
             face_box=part_boxes[:, 2],
             body_logits=logits,
-            hand_maps=torch.stack((hand_maps[:, 0].flip(-1), hand_maps[:, 1]), 1),
+            hand_maps=hand_maps,
             face_maps=face_maps,
         )
 
@@ -268,9 +270,10 @@ class Hands(nn.Module):
         if lifting is not None:
             self.head = LiftingHandHead(query, hidden, lifting)
 
-    def forward(self, encoded: EncoderOutput, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Palm | None]:
-        """boxes B×2×4 as fractions of the crop, left then right: maps B×2×20×side×side of where joints are, positions
-        B×2×20×3, 6D rotations B×2×15×6, and how the palms are turned where the head says so (B×2×...)."""
+    def forward(self, encoded: EncoderOutput, boxes: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Palm | None]:
+        """boxes B×2×4 as fractions of the crop, left then right: maps B×2×20×side×side of where joints are (None without
+        context), positions B×2×20×3, 6D rotations B×2×15×6, and how palms are turned where the head says so (B×2×...).
+        """
         crops = self.features(encoded, boxes)
         if self.context is not None:
             crops[0] = self.context(crops)
@@ -282,8 +285,8 @@ class Hands(nn.Module):
         if isinstance(self.head, LiftingHandHead):
             rotations, palm = rotations
             palm = Palm(*(x.unflatten(0, (-1, 2)) for x in palm))
-        maps, cells, rotations = (x.unflatten(0, (-1, 2)) for x in (volumes.sum(2), cells, rotations))
-        return maps, cells, rotations, palm
+        maps = volumes.sum(2).unflatten(0, (-1, 2)) if self.context is not None else None
+        return maps, cells.unflatten(0, (-1, 2)), rotations.unflatten(0, (-1, 2)), palm
 
 
 class Face(nn.Module):
@@ -300,16 +303,17 @@ class Face(nn.Module):
         self.decoder = KeypointDecoder(config.decoder, FACE_POINTS, features.channels, config.crops)
         self.head = FaceHead(features.channels[-1], config.decoder.width, hidden)
 
-    def forward(self, encoded: EncoderOutput, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """boxes B×1×4 as fractions of the crop: maps B×72×side×side of where points are, positions B×72×3, expression
-        B×10, jaw B×6"""
+    def forward(self, encoded: EncoderOutput, boxes: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+        """boxes B×1×4 as fractions of the crop: maps B×72×side×side of where points are (None without context),
+        positions B×72×3, expression B×10, jaw B×6"""
         crops = self.features(encoded, boxes)
         if self.context is not None:
             crops[0] = self.context(crops)
         volumes, cells, found = self.positions(crops[self.level])
         cells = cells + self.shift
         found = self.decoder(crops, cells.detach()[..., :2] / self.side, found)
-        return volumes.sum(2), cells, *self.head(found, cells.detach() / self.position_unit, crops[-1])
+        maps = volumes.sum(2) if self.context is not None else None
+        return maps, cells, *self.head(found, cells.detach() / self.position_unit, crops[-1])
 
 
 def build_osx(
