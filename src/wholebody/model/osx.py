@@ -271,8 +271,8 @@ class Hands(nn.Module):
             self.head = LiftingHandHead(query, hidden, lifting)
 
     def forward(self, encoded: EncoderOutput, boxes: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Palm | None]:
-        """boxes B×2×4 as fractions of the crop, left then right: maps B×2×20×side×side of where joints are (None without
-        context), positions B×2×20×3, 6D rotations B×2×15×6, and how palms are turned where the head says so (B×2×...).
+        """boxes B×2×4 as fractions of the crop, left then right: maps B×2×20×side×side of where joints are (None
+        without context), positions B×2×20×3, 6D rotations B×2×15×6, and how palms are turned (B×2×...) or None.
         """
         crops = self.features(encoded, boxes)
         if self.context is not None:
