@@ -69,7 +69,7 @@ class KeypointLift:
         rotations[:, :22] = rotation_6d_to_matrix(lifted.rotations_6d)
         transl = self.camera.translation(lifted.camera)
         answer = replace(now, rotations=rotations, betas=lifted.betas, transl=transl)
-        enough = known.sum(1) >= _ENOUGH
+        enough = (known.sum(1) >= _ENOUGH).to(bodies.betas.device)  # the network may be on another one
         return Bodies(
             *(
                 torch.where(enough.reshape(-1, *[1] * (new.ndim - 1)), new.to(old), old)

@@ -132,7 +132,7 @@ class Lifter(nn.Module):
 
 
 class Estimate(NamedTuple):
-    """A body."""
+    """What a body is taken for."""
 
     rotations_6d: Tensor  # B×22×6: root, then 21 body joints
     betas: Tensor  # B×10
