@@ -51,8 +51,8 @@ class VirtualCamera:
 class Skeleton(nn.Module):
     """The body's 25 joints from 22 rotations and the shape, each moving with one joint of the tree.
 
-    Those of the open body, but for the nose: an open jaw moves it by about a millimetre. How long bones are is kept with
-    the weights: of the body that these were trained for.
+    Those of the open body, but for the nose: an open jaw moves it by about a millimetre. How long bones are is kept
+    with the weights: of the body that these were trained for.
     """
 
     rest: Tensor  # 47×3, metres: the tree's joints, then the 25
