@@ -32,7 +32,8 @@ def spawn():
     context.set_forkserver_preload(["tiny", "torch.utils.tensorboard", "wholebody.training.loop"])
 
     def start(recipe, out, *overrides, **place):
-        process = context.Process(target=tiny.run_in_process, args=(str(recipe), str(out), overrides, place))
+        arguments = (str(recipe), str(out), overrides, place)
+        process = context.Process(target=tiny.run_in_process, args=arguments, daemon=True)
         process.start()
         return process
 
@@ -62,6 +63,12 @@ def steps_of(folder):
     return [json.loads(line)["step"] for line in lines if line.endswith("}")]
 
 
+def status_of(process):
+    process.join(240)
+    assert process.exitcode is not None, "still running after four minutes"
+    return process.exitcode
+
+
 def wait_for_step(process, folder, step):
     deadline = time.monotonic() + 240
     while max(steps_of(folder), default=0) < step:
@@ -73,8 +80,7 @@ def wait_for_step(process, folder, step):
 def whole_run(spawn, recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
     process = spawn(recipe, folder, "epochs=3", "save_every=3")
-    process.join()
-    assert process.exitcode == 0
+    assert status_of(process) == 0
     return folder
 
 
@@ -84,10 +90,9 @@ def test_a_run_killed_at_three_random_steps_ends_as_if_it_had_not_been(spawn, re
         process = spawn(recipe, tmp_path, "epochs=3", "save_every=3")
         wait_for_step(process, tmp_path, step)
         os.kill(process.pid, signal.SIGKILL)
-        process.join()
+        status_of(process)
     process = spawn(recipe, tmp_path, "epochs=3", "save_every=3")
-    process.join()
-    assert process.exitcode == 0, f"killed after steps {kills}"
+    assert status_of(process) == 0, f"killed after steps {kills}"
     same_to_the_bit(whole_run, tmp_path)
     assert steps_of(tmp_path) == list(range(1, 13))
 
@@ -103,12 +108,11 @@ def test_signals_save_and_requeue(spawn, recipe, whole_run, tmp_path):
         process = spawn(recipe, run, "epochs=3", "save_every=1000", **place)
         wait_for_step(process, run, max(steps_of(run), default=0) + 2)
         os.kill(process.pid, number)
-        process.join()
-        assert process.exitcode == 128 + number
+        assert status_of(process) == 128 + number
         assert state(run)["step"] == steps_of(run)[-1] < 12
     assert (tmp_path / "asked").read_text() == "requeue 77\n"
     process = spawn(recipe, run, "epochs=3", "save_every=1000")
-    process.join()
+    assert status_of(process) == 0
     same_to_the_bit(whole_run, run)
 
 
@@ -123,9 +127,7 @@ def test_two_processes_compute_what_one_does(spawn, tmp_path):
         spawn(recipe, tmp_path / "one", *common, "batch_size=2", DOUBLE="1"),
         *(spawn(recipe, tmp_path / "two", *common, "batch_size=1", RANK=str(rank), **address) for rank in range(2)),
     ]
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    assert [status_of(process) for process in processes] == [0, 0, 0]
     one, two = state(tmp_path / "one"), state(tmp_path / "two")
     assert one["step"] == two["step"] == 8
     for name, value in one["model"].items():

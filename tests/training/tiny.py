@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import types
 from functools import partial
 from pathlib import Path
@@ -109,6 +110,7 @@ def run_in_process(recipe: str, out: str, overrides: tuple[str, ...] = (), place
     from wholebody.training.launch import Stopped
 
     os.environ.update(place or {})
+    sys.setswitchinterval(60)  # threads wait for each other as long as they can: a deadlock at the end is no rare one
     loop.open_data = open_made_up
     if "DOUBLE" in os.environ:
         compute_in_double_precision()

@@ -8,6 +8,7 @@ N), `log` and `metrics.jsonl`, `vis` (pictures of predictions) and `result`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -57,18 +58,17 @@ def train(recipe: str | Path, overrides: Sequence[str] = (), out: str | Path | N
     config = read_config(recipe, overrides)
     with processes() as group, Signals() as signals:
         folder = Path(group.same(str(out or new_folder(config.name))))
-        run = start(config, folder, group, signals, Path(recipe))
-        for batches in run.batches():
-            run.learn(batches)
-            if config.heldout and (run.step % config.heldout.every == 0 or run.step == run.steps):
-                run.measure()
-            if run.step % config.save_every == 0 or run.step == run.steps or run.stopped_by:
-                run.save()
-            if (number := run.snapshot_number()) is not None:
-                run.save_snapshot(number, batches[-1])
-            if run.stopped_by and run.step < run.steps:
-                run.stop()
-        run.close()
+        with closing(start(config, folder, group, signals, Path(recipe))) as run:
+            for batches in run.batches():
+                run.learn(batches)
+                if config.heldout and (run.step % config.heldout.every == 0 or run.step == run.steps):
+                    run.measure()
+                if run.step % config.save_every == 0 or run.step == run.steps or run.stopped_by:
+                    run.save()
+                if (number := run.snapshot_number()) is not None:
+                    run.save_snapshot(number, batches[-1])
+                if run.stopped_by and run.step < run.steps:
+                    run.stop()
     return folder
 
 

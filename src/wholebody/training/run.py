@@ -168,7 +168,6 @@ class Run:
         message = told[everyone.index(True) if any(everyone) else 0]
         self.log.say(f"left out: {message}")
         if self.skipped > self.config.allowed_skips:
-            self.log.close()
             raise NotFinite(
                 f"{message}. {self.skipped} of {self.config.allowed_skips} allowed steps left out. Look at the batch "
                 "(torch.load); a lower learning_rate, precision=fp32 or allowed_skips=N may carry the run over it."
@@ -278,10 +277,15 @@ class Run:
             asked or "The same command with this --out goes on."
         )
         self.log.say(message)
-        self.log.close()
         raise Stopped(message, 128 + self.stopped_by)
 
     def close(self) -> None:
+        """The end of this sitting, before its processes part.
+
+        What shares the gradients must not outlive the processes' group: freeing that would then wait, holding Python's
+        lock, for a thread of gloo that may want the lock (https://github.com/pytorch/pytorch/issues/56297).
+        """
+        self.parallel = None
         self.log.close()
 
 
