@@ -98,23 +98,3 @@ def test_a_folder_without_truth_is_named(tmp_path):
 def test_an_unknown_test_set_is_named():
     with pytest.raises(BadInput, match="'EHF': choose one of synthetic, real"):
         run("t", "EHF")
-
-
-@pytest.mark.parametrize("dtype, half", [(None, False), (torch.float32, False), (torch.bfloat16, True)])
-def test_a_network_is_measured_in_the_precision_that_its_trunk_was_made_fast_in(dtype, half):
-    from wholebody.evaluation.synthetic import _regress
-    from wholebody.model.trunk import ConvUnit
-
-    class Network(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.unit = ConvUnit(3, 4)
-
-        def regress(self, images):
-            assert images.shape == (2, 3, 8, 6) and images.max() <= 1
-            return torch.is_autocast_enabled("cpu")
-
-    network = Network()
-    if dtype is not None:
-        network.unit.fuse(dtype)
-    assert _regress(network, torch.full((2, 8, 6, 3), 255, dtype=torch.uint8)) == half

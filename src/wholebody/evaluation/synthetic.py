@@ -17,7 +17,7 @@ from wholebody.body.layer import BodyModel
 from wholebody.data.augment import AugmentConfig
 from wholebody.data.crops import CROP_HW, CropDataConfig, TrainingCrops
 from wholebody.evaluation.metrics import MeshParts, mean_distance_mm, mesh_errors_mm, pa_mpvpe_mm, rigid_align
-from wholebody.model.osx import OSX
+from wholebody.model.osx import OSX, Prediction
 
 PLAIN = AugmentConfig(
     scale=0.0,
@@ -121,13 +121,9 @@ def constant_errors(truth: Tensor, parts: MeshParts) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in scores.items()}
 
 
-def _regress(model: OSX, images: Tensor):
+def _regress(model: OSX, images: Tensor) -> Prediction:
     device = next(model.parameters()).device
-    # A trunk that was made fast for training may speak bfloat16; the rest of the network follows it.
-    fused = (getattr(part, "fused", None) for part in model.modules())
-    half = any(weights is not None and weights[0].dtype == torch.bfloat16 for weights in fused)
-    with torch.autocast(device.type, torch.bfloat16, enabled=half):
-        return model.regress(images.to(device).permute(0, 3, 1, 2).float().div(255))
+    return model.regress(images.to(device).permute(0, 3, 1, 2).float().div(255))
 
 
 def _true_vertices(body: BodyModel, batch: dict[str, Tensor]) -> Tensor:

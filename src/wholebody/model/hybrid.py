@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wholebody.errors import BadInput
+from wholebody.model.conv import Conv2d
 from wholebody.model.encoder import COMPONENT_TOKENS, Attention, Block, EncoderOutput
 from wholebody.model.trunk import MobileNetMaps, MobileNetTrunk, MobileNetTrunkConfig, freeze
 
@@ -49,13 +50,13 @@ class HybridEncoder(nn.Module):
         height, width = config.input_hw[0] // 16, config.input_hw[1] // 16
         # The maps that say where key points are go in apart from the features, whose numbers would drown theirs.
         self.patch = nn.Sequential(
-            nn.Conv2d(stages[4].channels + neck[1] + stages[-1].channels, c, 1), nn.GroupNorm(16, c)
+            Conv2d(stages[4].channels + neck[1] + stages[-1].channels, c, 1), nn.GroupNorm(16, c)
         )
-        self.evidence = nn.Conv2d(2 * 16 * points, c, 1)
+        self.evidence = Conv2d(2 * 16 * points, c, 1)
         self.keypoint = nn.Linear(6, c)
         self.keypoint_names = nn.Parameter(0.02 * torch.randn(1, points, c))
-        self.finer8 = nn.Sequential(nn.Conv2d(stages[2].channels + neck[0], f, 1), nn.GroupNorm(16, f))
-        self.finer4 = nn.Conv2d(stages[1].channels + neck[3] + points, f, 1)
+        self.finer8 = nn.Sequential(Conv2d(stages[2].channels + neck[0], f, 1), nn.GroupNorm(16, f))
+        self.finer4 = Conv2d(stages[1].channels + neck[3] + points, f, 1)
         self.position = nn.Parameter(0.02 * torch.randn(1, height * width // 4, c))
         self.tokens = nn.Parameter(0.02 * torch.randn(1, COMPONENT_TOKENS, c))
         self.spread = nn.Linear(c, c)
@@ -79,9 +80,6 @@ class HybridEncoder(nn.Module):
                 f" or {(height, width)} (height, width)"
             )
         maps = self.trunk.evidence(images.contiguous(memory_format=torch.channels_last))
-        if not torch.is_autocast_enabled(images.device.type):
-            # A trunk made fast by `fuse_frozen` speaks bfloat16; what follows has weights of its own precision.
-            maps = MobileNetMaps(*(x.to(self.position.dtype) for x in maps))
         anybody = maps.keypoint_heatmaps.sigmoid()
         persons, regressed = person_in_the_middle(maps)
         evidence = anybody * persons.to(anybody.dtype)

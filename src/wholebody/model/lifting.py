@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from wholebody.body.joints import PARENTS, SMPLX_JOINTS
 from wholebody.geometry.rotation import matrix_to_rotation_6d, rotation_6d_to_matrix
+from wholebody.model.conv import Conv2d
 from wholebody.model.encoder import BODY_TOKENS, CAMERA_TOKEN, SHAPE_TOKEN, EncoderOutput
 from wholebody.model.heads import BETAS, BODY_JOINTS, BODY_ROTATIONS, HAND_JOINTS, HAND_ROTATIONS, start_at_rest
 from wholebody.model.roi import sample_points
@@ -56,17 +57,17 @@ class FinePositions(nn.Module):
     def __init__(self, width: int, finer: int, config: LiftingConfig) -> None:
         super().__init__()
         c = config.map_width
-        self.coarse = nn.Conv2d(width, c, 1)
-        self.fine = nn.Conv2d(finer, c, 1)
-        self.finest = nn.Conv2d(4 * finer, c, 1)
+        self.coarse = Conv2d(width, c, 1)
+        self.fine = Conv2d(finer, c, 1)
+        self.finest = Conv2d(4 * finer, c, 1)
         self.mix = nn.Sequential(
-            nn.GroupNorm(8, c), nn.GELU(), nn.Conv2d(c, c, 3, padding=1),
-            nn.GroupNorm(8, c), nn.GELU(), nn.Conv2d(c, c, 3, padding=1),
+            nn.GroupNorm(8, c), nn.GELU(), Conv2d(c, c, 3, padding=1),
+            nn.GroupNorm(8, c), nn.GELU(), Conv2d(c, c, 3, padding=1),
             nn.GroupNorm(8, c), nn.GELU(),
         )  # fmt: skip
-        self.more = nn.Conv2d(c, c, 3, padding=1)
-        self.cells = nn.Conv2d(c, BODY_JOINTS, 1)
-        self.depth = nn.Conv2d(c, BODY_JOINTS, 1)
+        self.more = Conv2d(c, c, 3, padding=1)
+        self.cells = Conv2d(c, BODY_JOINTS, 1)
+        self.depth = Conv2d(c, BODY_JOINTS, 1)
         self.outside = nn.Linear(c, BODY_JOINTS)
         for layer in (self.cells, self.depth, self.outside):
             nn.init.normal_(layer.weight, std=0.01)

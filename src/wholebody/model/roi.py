@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from wholebody.model.conv import Conv2d
 from wholebody.model.encoder import EncoderOutput
 
 MAX_SAMPLES_PER_BIN = 16  # the published count grows with the box without bound; a box this large is eight crops high
@@ -207,9 +208,9 @@ class CropContext(nn.Module):
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
         width = channels[0]
-        self.levels = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.levels = nn.ModuleList(Conv2d(c, width, 1) for c in channels)
         self.mix = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(8, width), nn.GELU(), nn.Conv2d(width, width, 3, padding=1)) for _ in range(3)
+            nn.Sequential(nn.GroupNorm(8, width), nn.GELU(), Conv2d(width, width, 3, padding=1)) for _ in range(3)
         )
 
     def forward(self, crops: list[Tensor]) -> Tensor:

@@ -12,16 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wholebody.errors import BadInput
+from wholebody.model.conv import Activation, can_be_fast, fast_conv2d
 from wholebody.model.depthwise import depthwise_conv2d
 
-Activation = Literal["relu6", "relu", "none"]
 COCO_17 = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
     "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
@@ -108,7 +108,10 @@ class EfficientNetMaps(NamedTuple):
 
 
 class ConvUnit(nn.Module):
-    """Convolution, BatchNorm unless folded, activation; pads as TensorFlow's SAME does for even sizes."""
+    """Convolution, BatchNorm unless folded, activation; pads as TensorFlow's SAME does for even sizes.
+
+    Frozen and folded, on a CPU, it is fast: see `wholebody.model.conv`.
+    """
 
     def __init__(
         self, channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, *, groups: int = 1,
@@ -122,12 +125,14 @@ class ConvUnit(nn.Module):
         self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, even, groups=groups, bias=bias and folded)
         self.norm = None if folded else nn.BatchNorm2d(channels_out, eps=1e-3, momentum=0.01)
         self.activation: Activation = activation
-        self.fused: tuple[Tensor, Tensor | None] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.fused is not None:
-            return self._forward_fused(x, *self.fused)
-        if self.conv.stride[0] == 2:
+        strided = self.conv.stride[0] == 2
+        if self.norm is None and can_be_fast(self.conv, x):
+            # A zero row and column in front of the kernel make the padding even: no copy of the input.
+            lead = int(strided)
+            return fast_conv2d(self.conv, x, self.activation, self.padding_before + lead, lead)
+        if strided:
             x = F.pad(x, (self.padding_before, self.padding_after) * 2)
         conv = self.conv
         learns = torch.is_grad_enabled() and conv.weight.requires_grad and not torch.compiler.is_compiling()
@@ -140,22 +145,6 @@ class ConvUnit(nn.Module):
         if self.activation == "relu6":
             return F.relu6(x, inplace=True)
         return F.relu(x, inplace=True) if self.activation == "relu" else x
-
-    def fuse(self, dtype: torch.dtype) -> None:
-        """From now on compute with a copy of the weights in `dtype`, activation included, without gradients."""
-        weight, bias = self.conv.weight.detach(), self.conv.bias
-        if self.conv.stride[0] == 2:  # a zero row and column in front make the padding even: no copy of the input
-            weight = F.pad(weight, (1, 0, 1, 0))
-        weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
-        self.fused = (weight, None if bias is None else bias.detach().to(dtype))
-
-    def _forward_fused(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        x = x.detach().to(weight.dtype)
-        padding = [self.padding_before + (self.conv.stride[0] == 2)] * 2
-        name, limits = {"relu6": ("hardtanh", [0.0, 6.0]), "relu": ("relu", []), "none": ("none", [])}[self.activation]
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, weight, bias, padding, self.conv.stride, [1, 1], self.conv.groups, name, limits, None
-        )
 
 
 class InvertedResidual(nn.Module):
@@ -307,23 +296,6 @@ def freeze(trunk: MobileNetTrunk | EfficientNetLite0Trunk) -> None:
     trunk.requires_grad_(False)
     if isinstance(trunk, MobileNetTrunk):
         trunk.tuned.requires_grad_(True)
-
-
-def fuse_frozen(trunk: MobileNetTrunk | EfficientNetLite0Trunk, dtype: torch.dtype | None = None) -> None:
-    """Make the frozen, folded convolutions of a loaded trunk fast on the CPU; no gradient passes them any more.
-
-    Convolution and activation become one oneDNN call, and the weights are cast once instead of at every call. Default
-    dtype: bfloat16 where the processor computes in it, float32 elsewhere. Parameters and `state_dict` stay as they
-    were; after other weights are loaded, call it again. The maps come in `dtype`; trainable stages behind bfloat16
-    ones need autocast. Elsewhere than on a CPU, or for `torch.export`, leave it out.
-    """
-    if not torch.backends.mkldnn.is_available():
-        return
-    if dtype is None:
-        dtype = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
-    for unit in trunk.modules():
-        if isinstance(unit, ConvUnit) and unit.norm is None and not any(p.requires_grad for p in unit.parameters()):
-            unit.fuse(dtype)
 
 
 def efficientnet_lite0_state(published: Mapping[str, Tensor], folded: bool = True) -> dict[str, Tensor]:

@@ -27,7 +27,6 @@ from wholebody.model.load import EMBEDDED, find_weights
 from wholebody.model.movenet import load_movenet
 from wholebody.model.osx import OSX, PartBoxes, Prediction, build_osx
 from wholebody.model.small import SMALL
-from wholebody.model.trunk import fuse_frozen
 from wholebody.training.config import TrainConfig, read_config
 from wholebody.training.launch import ALONE, Group, Signals, new_folder, processes, seed_of, share_gradients
 from wholebody.training.log import Log
@@ -178,12 +177,7 @@ def new_network(config: TrainConfig) -> OSX:
         model = build_osx(published_config(config.network, config.variant))
         if config.encoder_from:
             load_encoder(model, config.encoder_from.format(network=config.network))
-    if config.network != "t":
-        return model
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not torch.cuda.is_available():
-        fuse_frozen(model.encoder.trunk, torch.float32 if config.precision == "fp32" else None)  # type: ignore[arg-type]
-    return model
+    return model.to(memory_format=torch.channels_last) if config.network == "t" else model  # type: ignore[call-overload]
 
 
 def predict(model: OSX, images: Tensor, boxes: PartBoxes | None, precision: str) -> Prediction:
