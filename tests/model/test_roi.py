@@ -65,7 +65,7 @@ def test_roi_align_equals_the_loops(box):
     torch.manual_seed(0)
     features = torch.randn(2, 3, 13, 11, dtype=torch.float64)
     boxes = torch.tensor([[box, (1, 1, 5, 6)], [(2, 0, 4, 9), box]], dtype=torch.float64)
-    crops = roi_align(features, boxes, (4, 4))
+    crops = roi_align(features, boxes, 4)
     for person in range(2):
         for k in range(2):
             expected = roi_align_by_loops(features[person], boxes[person, k].tolist(), 4)
@@ -74,7 +74,7 @@ def test_roi_align_equals_the_loops(box):
 
 def test_mirrored_crop_is_the_crop_mirrored():
     features, boxes = torch.randn(1, 3, 13, 11), torch.tensor([[[1.0, 2.0, 8.0, 9.5]] * 2])
-    crops = roi_align(features, boxes, (4, 6), torch.tensor([True, False]))
+    crops = roi_align(features, boxes, 4, torch.tensor([True, False]))
     torch.testing.assert_close(crops[:, 0].flip(-1), crops[:, 1])
 
 

@@ -33,40 +33,42 @@ def sample_points(features: Tensor, points_cells: Tensor) -> Tensor:
     return weights @ features.flatten(2).transpose(1, 2)
 
 
-def roi_align(features: Tensor, boxes_cells: Tensor, out_hw: tuple[int, int], mirror: Tensor | None = None) -> Tensor:
+def roi_align(features: Tensor, boxes_cells: Tensor, side: int, mirror: Tensor | None = None) -> Tensor:
     """Average-pooled crops of boxes, as RoI-align with `aligned=False` and adaptive sampling.
 
     features: B×C×H×W. boxes_cells: B×K×4, xyxy in cells of this map (continuous: cell i covers i to i + 1, and is
     sampled at i; half a cell off, as published). mirror: K bools, which crops come out left-right mirrored.
-    Returns B×K×C×h×w.
+    Returns B×K×C×side×side.
     """
-    rows, columns = _roi_weights(boxes_cells, features.shape[-2:], out_hw, mirror)
+    rows, columns = _roi_weights(boxes_cells, features.shape[-2:], side, mirror)
     rows, columns = rows.to(features.dtype), columns.to(features.dtype)
     return rows[:, :, None] @ (features[:, None] @ columns[:, :, None].transpose(-1, -2))
 
 
 def _roi_weights(
-    boxes_cells: Tensor, map_hw: tuple[int, int] | torch.Size, out_hw: tuple[int, int], mirror: Tensor | None
+    boxes_cells: Tensor, map_hw: tuple[int, int] | torch.Size, side: int, mirror: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Matrices that crop by multiplication: rows B×K×h×H and columns B×K×w×W."""
-    rows = _bin_weights(boxes_cells[..., 1], boxes_cells[..., 3], out_hw[0], map_hw[0])
-    columns = _bin_weights(boxes_cells[..., 0], boxes_cells[..., 2], out_hw[1], map_hw[1])
+    """Matrices that crop by multiplication: rows B×K×side×H and columns B×K×side×W.
+
+    Each holds the weight of every cell in the mean over each of the `side` bins of the box. Both directions are
+    computed at once, over as many cells as the longer one has.
+    """
+    height, width = map_hw
+    low, high = boxes_cells.unflatten(-1, (2, 2)).unbind(-2)  # B×K×2, across and down
+    cells = low.new_tensor((width, height))[:, None, None]
+    bin_size = (high - low).clamp(min=1) / side
+    count = bin_size.ceil().clamp(max=MAX_SAMPLES_PER_BIN)[..., None]
+    step = torch.arange(MAX_SAMPLES_PER_BIN, dtype=low.dtype, device=low.device)
+    in_bin = (step + 0.5) / count  # B×K×2×samples, in bins; those past the count weigh nothing
+    index = torch.arange(side, dtype=low.dtype, device=low.device)
+    positions = low[..., None, None] + (index[:, None] + in_bin[..., None, :]) * bin_size[..., None, None]
+    inside = (positions >= -1) & (positions <= cells) & (step < count)[..., None, :]
+    positions = torch.minimum(positions.clamp(min=0), cells - 1)
+    weights = (hat(positions, max(map_hw)) * inside[..., None]).sum(-2) / count[..., None]
+    columns, rows = weights[:, :, 0, :, :width], weights[:, :, 1, :, :height]
     if mirror is not None:
         columns = torch.where(mirror[:, None, None], columns.flip(2), columns)
     return rows, columns
-
-
-def _bin_weights(low: Tensor, high: Tensor, bins: int, size: int) -> Tensor:
-    """Weight of each of `size` cells in the mean over each bin of the interval [low, high]: ... to ...×bins×size."""
-    bin_size = (high - low).clamp(min=1) / bins
-    count = bin_size.ceil().clamp(max=MAX_SAMPLES_PER_BIN)[..., None]
-    step = torch.arange(MAX_SAMPLES_PER_BIN, dtype=low.dtype, device=low.device)
-    in_bin = (step + 0.5) / count  # ...×samples, in bins; those past the count weigh nothing
-    index = torch.arange(bins, dtype=low.dtype, device=low.device)
-    positions = low[..., None, None] + (index[:, None] + in_bin[..., None, :]) * bin_size[..., None, None]
-    inside = (positions >= -1) & (positions <= size) & (step < count)[..., None, :]
-    weights = hat(positions.clamp(0, size - 1), size) * inside[..., None]
-    return weights.sum(-2) / count[..., None]
 
 
 class Deconvolution(nn.Sequential):
@@ -154,7 +156,7 @@ class RoIFeatures(nn.Module):
         crops = self._around_boxes(encoded, boxes)
         if crops is None:
             crops = [
-                roi_align(features, self._in_cells(boxes, features.shape[-2:]), (side, side), self.mirror).flatten(0, 1)
+                roi_align(features, self._in_cells(boxes, features.shape[-2:]), side, self.mirror).flatten(0, 1)
                 for features, side in zip(self.pyramid(encoded), self.crops, strict=True)
             ]
         return crops if self.expand is None else [self.expand(crop) for crop in crops]
@@ -179,9 +181,9 @@ class RoIFeatures(nn.Module):
             windows = [[_windows(box, map_hw, len(stages)) for box in person] for person in boxes_cells.tolist()]
             looked_at = sum((w[0][1] - w[0][0]) * (w[0][3] - w[0][2]) for person in windows for w in person)
             if looked_at >= len(boxes) * map_hw.numel():
-                crops.append(roi_align(branch(feature_map), boxes_cells, (side, side), self.mirror).flatten(0, 1))
+                crops.append(roi_align(branch(feature_map), boxes_cells, side, self.mirror).flatten(0, 1))
                 continue
-            rows, columns = _roi_weights(boxes_cells, (map_hw[0] * scale, map_hw[1] * scale), (side, side), self.mirror)
+            rows, columns = _roi_weights(boxes_cells, (map_hw[0] * scale, map_hw[1] * scale), side, self.mirror)
             level = []
             for person, of_person in enumerate(windows):
                 for k, box_windows in enumerate(of_person):
