@@ -64,8 +64,8 @@ class FitConfig:
     """Keypoints below it are left out."""
 
 
-LIFTED = FitConfig(root_spread=0.35, body_spread=0.3, shape_spread=0.5)
-"""Where a network answered to the keypoints themselves, its answer counts more."""
+LIFTED = FitConfig(pose_prior=0.8, root_spread=0.35, body_spread=0.3, shape_spread=0.5)
+"""Where a network answered to the keypoints themselves, its answer and what poses are likely count more."""
 
 
 @dataclass(frozen=True)
