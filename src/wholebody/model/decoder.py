@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wholebody.model.conv import Conv2d
 from wholebody.model.roi import hat
 
 
@@ -38,7 +37,7 @@ class KeypointDecoder(nn.Module):
     def __init__(self, config: DecoderConfig, keypoints: int, channels: tuple[int, ...], crops: tuple[int, ...]):
         super().__init__()
         self.neck = nn.ModuleList(
-            nn.Sequential(Conv2d(c, config.width, 1, bias=False), nn.GroupNorm(config.norm_groups, config.width))
+            nn.Sequential(nn.Conv2d(c, config.width, 1, bias=False), nn.GroupNorm(config.norm_groups, config.width))
             for c in channels
         )
         self.level_embed = nn.Parameter(torch.zeros(len(crops), config.width))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wholebody.model.conv import Conv2d
 from wholebody.model.encoder import BODY_TOKENS, CAMERA_TOKEN, EXPRESSION_TOKEN, JAW_TOKEN, SHAPE_TOKEN
 from wholebody.model.roi import Deconvolution, sample_points
 
@@ -41,10 +40,10 @@ class PositionHead(nn.Module):
     def __init__(self, channels: int, joints: int, depth: int, query_channels: int | None = None) -> None:
         super().__init__()
         self.joints = joints
-        self.volumes = Conv2d(channels, joints * depth, 1)
+        self.volumes = nn.Conv2d(channels, joints * depth, 1)
         self.query = None
         if query_channels is not None:
-            convolution = Conv2d(channels, query_channels, 1)
+            convolution = nn.Conv2d(channels, query_channels, 1)
             self.query = nn.Sequential(convolution, nn.BatchNorm2d(query_channels), nn.ReLU(inplace=True))
             nn.init.normal_(convolution.weight, std=0.001)
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
@@ -89,7 +88,7 @@ class BoxHead(nn.Module):
         sizes = (width + BODY_JOINTS * depth, *channels)
         self.upsample = nn.Sequential(*(Deconvolution(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)))
         self.scale = 2 ** len(channels)
-        self.center = Conv2d(sizes[-1], len(PARTS), 1)
+        self.center = nn.Conv2d(sizes[-1], len(PARTS), 1)
         self.size = nn.ModuleList(
             nn.Sequential(nn.Linear(sizes[-1], sizes[-1]), nn.ReLU(inplace=True), nn.Linear(sizes[-1], 2))
             for _ in PARTS
