@@ -47,7 +47,7 @@ def fast_conv2d(
     """
     reduced = torch.is_autocast_enabled("cpu") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     dtype = torch.bfloat16 if reduced else torch.float32
-    x = x.detach().to(dtype)
+    x = x.to(dtype)
     sides = [int(side) for side in conv.padding] if padding is None else [padding] * 2
     packed = _packed(conv, x, sides, lead)
     name, limits = _ONEDNN[activation]

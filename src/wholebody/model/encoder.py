@@ -135,8 +135,8 @@ class Mlp(nn.Module):
 def dense(x: Tensor, layer: nn.Linear, activation: str = "none") -> Tensor:
     """A linear layer, with a GELU if `activation` is "gelu".
 
-    Predicting in single precision on a CPU it goes to oneDNN by name: PyTorch's default, MKL, is half as fast on AMD
-    processors, and oneDNN takes the activation along. The numbers are equally exact.
+    Predicting in single precision on a CPU it goes to oneDNN by name: PyTorch's default, MKL, was half as fast on one
+    AMD processor (and as fast on another), and oneDNN takes the activation along. The numbers are equally exact.
     """
     predicting = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
     if predicting and x.dtype == torch.float32 and x.device.type == "cpu" and _ONEDNN_DENSE is not None:
