@@ -83,7 +83,7 @@ def test_one_bad_picture_does_not_stop_the_rest(checkpoint, photos, tmp_path, ca
 
 def test_a_picture_that_breaks_the_network_does_not_stop_the_rest(checkpoint, photos, tmp_path, capsys, monkeypatch):
     """Both pictures go through the network together; only the one to blame may fail."""
-    from wholebody.predict import Predictor
+    from wholebody.people.predictor import Predictor
 
     real = Predictor.predict_many
 

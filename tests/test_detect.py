@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from wholebody.detect import BoxFile, Detections, MoveNet, WholePicture, box_iou, check_boxes, make_detector
 from wholebody.errors import AssetMissing, BadInput
-from wholebody.image import read_image
+from wholebody.files.image import read_image
+from wholebody.people.detect import BoxFile, Detections, MoveNet, WholePicture, box_iou, check_boxes, make_detector
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = Path(os.environ.get("WHOLEBODY_SHARED", ROOT.parent / "shared")) / "samples"

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from wholebody.errors import BadInput
-from wholebody.image import MAX_PIXELS, find_sources, read_image
+from wholebody.files.image import MAX_PIXELS, find_sources, read_image
 
 RED, BLUE = (220, 30, 40), (20, 40, 200)
 

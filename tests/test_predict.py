@@ -11,11 +11,11 @@ from fake_network import FakeNetwork
 
 import wholebody
 from wholebody.body.joints import COCO_WHOLEBODY, JOINTS_137, SMPLX_JOINTS
-from wholebody.detect import Detections
 from wholebody.errors import BadInput
+from wholebody.files.image import read_image
 from wholebody.geometry.camera import project
-from wholebody.image import read_image
-from wholebody.predict import Predictor, crop_person, fit_crop
+from wholebody.people.detect import Detections
+from wholebody.people.predictor import Predictor, crop_person, fit_crop
 
 ASTRONAUT = Path(__file__).parent.parent / "demo" / "astronaut.jpg"
 BOXES = np.array([[50, 30, 250, 400], [300.5, 100.25, 420, 330], [-40, 20, 90, 600.0]])

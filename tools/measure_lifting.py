@@ -21,13 +21,13 @@ from torch import Tensor
 from wholebody.body.joints import PARTS_137
 from wholebody.body.layer import BodyModel
 from wholebody.data.augment import CROP_HW
-from wholebody.data.lifting import LiftingBatches
 from wholebody.evaluation.metrics import pa_mpvpe_mm
 from wholebody.geometry.rotation import rotation_6d_to_matrix
+from wholebody.model.embedded.sizes import SMALL
 from wholebody.model.osx import OSX, build_osx
-from wholebody.model.small import SMALL
-from wholebody.training.objectives import LossWeights
-from wholebody.training.own import _tree_rotations, body_losses
+from wholebody.training.own.batch import _tree_rotations, body_losses
+from wholebody.training.own.losses import LossWeights
+from wholebody.training.own.poses import LiftingBatches
 from wholebody.training.run import parameter_groups
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from wholebody.fitting.measure import KEYPOINT_SETS, measure, report
+from wholebody.evaluation.refining import KEYPOINT_SETS, measure, report
 from wholebody.model.load import load_model
 
 

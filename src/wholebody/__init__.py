@@ -13,20 +13,20 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from wholebody.body.layer import BodyModel
     from wholebody.errors import WholebodyError
-    from wholebody.image import read_image
+    from wholebody.files.image import read_image
     from wholebody.model.load import load_model
     from wholebody.model.osx import Prediction
-    from wholebody.predict import Person, Predictor
+    from wholebody.people.predictor import Person, Predictor
 
 # Name -> module. Looked up on first use, so that importing wholebody imports nothing heavy.
 _HOMES = {
     "BodyModel": "wholebody.body.layer",
-    "Person": "wholebody.predict",
+    "Person": "wholebody.people.predictor",
     "Prediction": "wholebody.model.osx",
-    "Predictor": "wholebody.predict",
+    "Predictor": "wholebody.people.predictor",
     "WholebodyError": "wholebody.errors",
     "load_model": "wholebody.model.load",
-    "read_image": "wholebody.image",
+    "read_image": "wholebody.files.image",
 }
 __all__ = [
     "BodyModel",

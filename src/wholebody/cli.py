@@ -99,7 +99,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
 
 
 def predict(options: argparse.Namespace) -> int:
-    from wholebody.predict_files import PredictConfig, predict_files
+    from wholebody.pipeline.predict import PredictConfig, predict_files
 
     start = time.perf_counter()
     summary = predict_files(
@@ -154,8 +154,8 @@ def _add_annotate(commands: argparse._SubParsersAction) -> None:
 
 
 def annotate(options: argparse.Namespace) -> int:
-    from wholebody.fitting.annotate import AnnotateConfig
-    from wholebody.fitting.annotate import annotate as run
+    from wholebody.pipeline.annotate import AnnotateConfig
+    from wholebody.pipeline.annotate import annotate as run
 
     names = ("folder", "keypoints", "split", "detector", "model", "body", "device", "min_quality")
     result = run(AnnotateConfig(**{name: getattr(options, name) for name in names}))
@@ -174,7 +174,7 @@ def _add_info(commands: argparse._SubParsersAction) -> None:
 
 
 def info(options: argparse.Namespace) -> int:
-    from wholebody.info import describe
+    from wholebody.pipeline.info import describe
 
     for path in options.path:
         print(describe(path))
@@ -256,7 +256,7 @@ def synth(options: argparse.Namespace) -> int:
         split=options.split, recombined_fraction=options.recombine,
     )  # fmt: skip
     if options.poses:
-        from wholebody.synthesis import poses
+        from wholebody.synthesis.sets import poses
 
         with tqdm(total=options.count, unit="person") as bar:
             print(poses.run(options.out, options.count, options.seed, config, bar.update))

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from wholebody.body import assets, unpickle
+from wholebody.body import assets
 from wholebody.body.assets import find_body, read_body_file, read_pickle
 from wholebody.body.layer import BodyModel
 from wholebody.errors import AssetMissing, BadInput
+from wholebody.files import unpickle
 from wholebody.geometry.rotation import axis_angle_to_matrix
 
 # --- finding ------------------------------------------------------------------------------------------------------
@@ -215,7 +216,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, monkeypatch, where, f
         ("numpy", "ndarray.tofile"), ("numpy.core.multiarray", "fromfile"), ("numpy.testing", "runstring"),
         ("numpy.core.multiarray", "_reconstruct.__class__"), ("scipy.sparse", "load_npz"), ("scipy.io", "loadmat"),
         ("chumpy.ch", "os.system"), ("chumpy", "utils"), ("functools", "partial"), ("copyreg", "_reconstructor.x"),
-        ("wholebody.body.unpickle", "read_pickle"), ("torch", "load"), ("codecs", "encode"),
+        ("wholebody.files.unpickle", "read_pickle"), ("torch", "load"), ("codecs", "encode"),
     ],
 )  # fmt: skip
 def test_every_other_name_is_refused(tmp_path, module, name):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from wholebody.data.augment import AugmentConfig, blend, occlude, photometric
-from wholebody.data.crops import CROP_HW, CropDataConfig, TrainingCrops, warp_layer
-from wholebody.data.lifting import LiftingBatches
 from wholebody.geometry.crop import crop_affine, fit_box
-from wholebody.synthesis.layers import LayerSet
+from wholebody.synthesis.sets.crops import CROP_HW, CropDataConfig, TrainingCrops, warp_layer
+from wholebody.synthesis.sets.layers import LayerSet
+from wholebody.training.own.poses import LiftingBatches
 
 
 @pytest.fixture(scope="module")

@@ -232,7 +232,7 @@ def test_a_missing_picture_stops_the_measurement(samples, context, smplx_body):
 
 @pytest.fixture(scope="module")
 def smpl(standin_dir):
-    from wholebody.body.unpickle import as_dense, read_pickle
+    from wholebody.files.unpickle import as_dense, read_pickle
 
     stored = read_pickle(standin_dir / "smpl" / "SMPL_NEUTRAL.pkl")
     arrays = {key: np.asarray(as_dense(value), np.float64) for key, value in stored.items()}

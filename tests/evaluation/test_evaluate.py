@@ -42,8 +42,8 @@ def test_no_sample_of_the_set_beats_the_best_constant(meshes):
 
 def test_a_network_that_knows_the_truth_has_no_error(layers):
     """The measure itself: predictions made of the targets score zero."""
-    from wholebody.data.crops import CropDataConfig, TrainingCrops
     from wholebody.evaluation import synthetic
+    from wholebody.synthesis.sets.crops import CropDataConfig, TrainingCrops
 
     body = BodyModel.load(flat_hand_mean=True)
     data = TrainingCrops(CropDataConfig(str(layers), augment=synthetic.PLAIN), seed=7, length=4)
@@ -54,8 +54,8 @@ def test_a_network_that_knows_the_truth_has_no_error(layers):
 
 
 def test_measuring_an_untrained_network_gives_every_figure(layers, tmp_path):
+    from wholebody.model.embedded.sizes import SMALL
     from wholebody.model.osx import build_osx
-    from wholebody.model.small import SMALL
 
     torch.manual_seed(0)
     sheet = tmp_path / "sheet.jpg"
@@ -69,7 +69,7 @@ def test_measuring_an_untrained_network_gives_every_figure(layers, tmp_path):
 def photos(tmp_path):
     """A photo of nobody whose `true` joints are those that `FakeNetwork` always answers, scaled, turned and moved."""
     cv2.imwrite(str(tmp_path / "a.png"), np.full((200, 150, 3), 90, np.uint8))
-    from wholebody.predict import Predictor
+    from wholebody.people.predictor import Predictor
 
     person = Predictor(FakeNetwork())(np.full((200, 150, 3), 90, np.uint8), boxes=[[20, 20, 120, 180]])[0]
     joints = person.joints_cam[index(LIMBS_12, SMPLX_JOINTS)]

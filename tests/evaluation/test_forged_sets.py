@@ -20,7 +20,7 @@ from wholebody.evaluation.evaluate import EvaluateConfig
 @pytest.fixture(scope="module")
 def body_folder(standin_dir, tmp_path_factory):
     """The body's files as users have them, with the regressor that 3DPW needs."""
-    from wholebody.body.unpickle import as_dense, read_pickle
+    from wholebody.files.unpickle import as_dense, read_pickle
 
     folder = tmp_path_factory.mktemp("human_model_files")
     (folder / "smplx").symlink_to(standin_dir / "smplx")
@@ -102,8 +102,8 @@ def test_3dpw_is_measured_on_14_joints(
     """A mesh's joints by the one regressor, the truth's by the other from SMPL of the annotated gender."""
     from test_metrics import naive_pa
 
-    from wholebody.body.unpickle import as_dense, read_pickle
     from wholebody.evaluation.smpl import SmplBody
+    from wholebody.files.unpickle import as_dense, read_pickle
 
     network = TrueNetwork(smplx_body, [person.vertices_cam for person in forged_people if person.fitted])
     networks("EHF")  # for what it patches

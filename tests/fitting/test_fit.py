@@ -10,10 +10,10 @@ from conftest_fitting import Standing, bodies_of, keypoints_of, vertices_of
 
 from wholebody.errors import BadInput
 from wholebody.evaluation.metrics import pa_mpvpe_mm
+from wholebody.evaluation.refining import _trust, measure, report
 from wholebody.fitting.fit import FitConfig, Fitter, _move
-from wholebody.fitting.measure import _trust, measure, report
-from wholebody.fitting.people import quality
 from wholebody.geometry.rotation import axis_angle_to_matrix
+from wholebody.people.refine import quality
 
 SIZE = torch.full((4,), 350.0)
 KNOWN = torch.ones(4, 133)

@@ -14,11 +14,11 @@ from PIL import Image
 from wholebody.cli import main
 from wholebody.data.readers import READERS
 from wholebody.errors import BadInput
-from wholebody.fitting import annotate as annotating
-from wholebody.fitting.annotate import AnnotateConfig, annotate
 from wholebody.fitting.fit import FitConfig
-from wholebody.fitting.people import Refiner
-from wholebody.predict import Predictor
+from wholebody.people.predictor import Predictor
+from wholebody.people.refine import Refiner
+from wholebody.pipeline import annotate as annotating
+from wholebody.pipeline.annotate import AnnotateConfig, annotate
 
 PICTURE = np.full((300, 240, 3), 90, np.uint8)
 BOX = [60.0, 30.0, 180.0, 270.0]
@@ -170,7 +170,7 @@ def test_annotate_leaves_other_labels_alone(photos):
 
 
 def test_quality_falls_with_each_fault(person):
-    from wholebody.fitting.people import Refined
+    from wholebody.people.refine import Refined
 
     good = Refined(person, True, 133, 0.1, 0.01, 1.0)
     points = np.ones((133, 3))

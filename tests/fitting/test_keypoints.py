@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from wholebody.detect import Detections
 from wholebody.errors import AssetMissing, BadInput
-from wholebody.fitting import mediapipe
-from wholebody.fitting.keypoints import KeypointFile, MoveNetKeypoints, make_source, match
+from wholebody.people import mediapipe
+from wholebody.people.detect import Detections
+from wholebody.people.keypoints import KeypointFile, MoveNetKeypoints, make_source, match
 
 IMAGE = np.zeros((200, 300, 3), np.uint8)
 

@@ -8,7 +8,7 @@ import torch
 
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.fitting.prior import EMBEDDED, PosePrior
-from wholebody.synthesis.people import HandSpace, sample_people
+from wholebody.synthesis.people.draw import HandSpace, sample_people
 
 
 @pytest.fixture(scope="module")

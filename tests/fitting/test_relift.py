@@ -8,9 +8,9 @@ from fake_network import FakeNetwork
 
 from wholebody.body.joints import COCO_WHOLEBODY_FROM_137
 from wholebody.fitting.fit import Bodies, Fitter
-from wholebody.fitting.relift import lift_of
 from wholebody.geometry.rotation import axis_angle_to_matrix
 from wholebody.model.load import load_model
+from wholebody.people.relift import lift_of
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,11 @@ from wholebody.errors import AssetMissing, BadInput, OutputError
 from wholebody.model import checkpoint
 from wholebody.model.checkpoint import Conventions
 from wholebody.model.config import config_from_dict, config_to_dict, published_config
+from wholebody.model.embedded.movenet import load_movenet
+from wholebody.model.embedded.sizes import SMALL
 from wholebody.model.load import load_model
-from wholebody.model.movenet import load_movenet
 from wholebody.model.osx import build_osx
 from wholebody.model.published_names import OLDER, to_ours, to_published
-from wholebody.model.small import SMALL
 
 OPEN = Conventions(body="open", flat_hand_mean=True)
 

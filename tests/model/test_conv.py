@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from wholebody.model.conv import Conv2d, can_be_fast, fast_conv2d
+from wholebody.model.embedded.conv import Conv2d, can_be_fast, fast_conv2d
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import torch
 
 from wholebody.body.layer import BodyModel
 from wholebody.geometry.rotation import rotation_6d_to_matrix
-from wholebody.model.lifting import LiftingConfig, LiftingHandHead, turn_wrists, wrist_turns
+from wholebody.model.embedded.lifting import LiftingConfig, LiftingHandHead, turn_wrists, wrist_turns
+from wholebody.model.embedded.sizes import SMALL
 from wholebody.model.osx import build_osx, mirrored
-from wholebody.model.small import SMALL
-from wholebody.training.objectives import heatmap_loss
+from wholebody.training.own.losses import heatmap_loss
 
 CROP = (512, 384)
 

@@ -13,7 +13,7 @@ from wholebody.body.assets import find_body, read_body_file
 from wholebody.body.layer import BodyModel
 from wholebody.model import checkpoint
 from wholebody.model.published_names import published_name
-from wholebody.training.losses import PublishedTargets, published_losses, total
+from wholebody.training.published.losses import PublishedTargets, published_losses, total
 
 FILE = Path(__file__).parents[2] / "tools" / "bench" / "published.py"
 PARTS = ("lhand", "rhand", "face")

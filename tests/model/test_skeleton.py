@@ -8,7 +8,7 @@ from wholebody.body.joints import JOINTS_137, PARTS_137
 from wholebody.body.layer import BodyModel
 from wholebody.geometry.rotation import axis_angle_to_matrix
 from wholebody.model.config import OSXConfig
-from wholebody.model.skeleton import Skeleton
+from wholebody.model.embedded.skeleton import Skeleton
 
 
 def test_joints_are_those_of_the_mesh():

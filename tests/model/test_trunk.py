@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from wholebody.errors import BadInput
-from wholebody.model.depthwise import depthwise_conv2d
-from wholebody.model.movenet import load_movenet, read_movenet_state
-from wholebody.model.trunk import (
+from wholebody.model.embedded.depthwise import depthwise_conv2d
+from wholebody.model.embedded.movenet import load_movenet, read_movenet_state
+from wholebody.model.embedded.trunk import (
     COCO_17,
     ConvUnit,
     EfficientNetLite0Trunk,

@@ -17,7 +17,7 @@ from fake_network import FakeNetwork
 from wholebody.body.joints import COCO_WHOLEBODY
 from wholebody.errors import OutputError
 from wholebody.output import files
-from wholebody.predict import Predictor
+from wholebody.people.predictor import Predictor
 
 BOXES = np.array([[50.0, 30, 250, 400], [300, 100, 420, 330]])
 

@@ -13,7 +13,7 @@ from PIL import Image
 from wholebody.errors import BadInput
 from wholebody.output import overlay
 from wholebody.output.overlay import draw_overlay, encode_jpeg
-from wholebody.predict import Predictor
+from wholebody.people.predictor import Predictor
 
 GREY = np.full((480, 640, 3), 128, np.uint8)
 BOXES = np.array([[200.0, 30, 400, 450]])

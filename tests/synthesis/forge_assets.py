@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from wholebody.body.open_body import expand, read_compact
-from wholebody.synthesis import scaffold
+from wholebody.synthesis.clothes import scaffold
 
 
 def forge(root: Path, names: tuple[str, ...] = ("a",)) -> Path:

@@ -6,9 +6,9 @@ import pytest
 from wholebody.body.joints import SMPLX_JOINTS
 from wholebody.data.sample import axis_angle_to_matrix
 from wholebody.errors import BadInput
-from wholebody.synthesis import capture, penetration, postures, skeleton
-from wholebody.synthesis import people as p
 from wholebody.synthesis.config import SynthesisConfig
+from wholebody.synthesis.people import capture, penetration, postures, skeleton
+from wholebody.synthesis.people import draw as p
 
 J = SMPLX_JOINTS.index
 

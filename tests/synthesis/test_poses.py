@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from wholebody.body.joints import FROM_144
-from wholebody.data.lifting import LiftingBatches
 from wholebody.data.sample import axis_angle_to_matrix
 from wholebody.errors import BadInput, OutputError
-from wholebody.synthesis import poses
+from wholebody.synthesis.sets import poses
+from wholebody.training.own.poses import LiftingBatches
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ import torch
 
 from wholebody.body.joints import JOINTS_137, PARTS_137
 from wholebody.data.sample import axis_angle_to_matrix
-from wholebody.synthesis import clothes, render
-from wholebody.synthesis.backgrounds import BackgroundBank
-from wholebody.synthesis.compose import compose
-from wholebody.synthesis.light import environment_from, sh_basis, view
-from wholebody.synthesis.rooms import room
+from wholebody.synthesis import render
+from wholebody.synthesis.clothes import looks as clothes
+from wholebody.synthesis.light.backgrounds import BackgroundBank
+from wholebody.synthesis.light.environment import environment_from, sh_basis, view
+from wholebody.synthesis.light.rooms import room
+from wholebody.synthesis.sets.compose import compose
 
 J = JOINTS_137.index
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from wholebody.errors import BadInput, OutputError
-from wholebody.synthesis import generate, layers, read_set, run
+from wholebody.synthesis import read_set, run
+from wholebody.synthesis.sets import generate, layers
 
 
 def files(folder):

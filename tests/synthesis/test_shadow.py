@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from wholebody.synthesis import layers
-from wholebody.synthesis.shadow import STEP, cast_shadow, darken, warp_shadow
+from wholebody.synthesis.light.shadow import STEP, cast_shadow, darken, warp_shadow
+from wholebody.synthesis.sets import layers
 
 UP = np.array([0, -1.0, 0])  # the camera looks along the ground
 

@@ -12,10 +12,14 @@ from wholebody.body.open_body import expand, read_compact
 from wholebody.data.sample import axis_angle_to_matrix
 from wholebody.errors import BadInput
 from wholebody.synthesis import config as configs
-from wholebody.synthesis import garments, light, scaffold, wardrobe, wearing
+from wholebody.synthesis.clothes import garment_kernels as garments
+from wholebody.synthesis.clothes import outfit as wearing
+from wholebody.synthesis.clothes import scaffold
+from wholebody.synthesis.clothes import stock as wardrobe
+from wholebody.synthesis.clothes.drape import pose_joints
+from wholebody.synthesis.clothes.makehuman import read_piece
 from wholebody.synthesis.config import SynthesisConfig
-from wholebody.synthesis.dressing import pose_joints
-from wholebody.synthesis.makehuman import read_piece
+from wholebody.synthesis.light import environment as light
 
 SHARED = Path(os.environ.get("WHOLEBODY_SHARED") or Path(__file__).parents[3] / "shared")
 ASSETS = SHARED / "assets" / "makehuman"

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from wholebody.errors import BadInput
-from wholebody.training import loop, own
+from wholebody.training import loop
 from wholebody.training.config import config_from_table, config_to_table, read_config
+from wholebody.training.own import batch as own
 from wholebody.training.run import learning_rate, parameter_groups
 from wholebody.training.state import AveragedWeights
 
@@ -98,7 +99,7 @@ def test_steps_on_one_batch_lower_its_loss(recipe, tmp_path):
 
 
 def test_frozen_parts_stay_as_they_were(whole_run):
-    from wholebody.model.movenet import read_movenet_state
+    from wholebody.model.embedded.movenet import read_movenet_state
 
     found = weights(whole_run)
     for name, value in read_movenet_state().items():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wholebody.training.objectives import (
+from wholebody.training.own.losses import (
     Cells,
     LossWeights,
     Outputs,

@@ -60,8 +60,8 @@ def small() -> None:
     import torch
 
     import wholebody
-    from wholebody.image import read_image
-    from wholebody.predict_files import PredictConfig, predict_files
+    from wholebody.files.image import read_image
+    from wholebody.pipeline.predict import PredictConfig, predict_files
 
     model = wholebody.load_model("t")
     crop = torch.rand(1, 3, 512, 384)
@@ -154,7 +154,7 @@ def evaluation() -> None:
 def synthesis() -> None:
     """Drawing people."""
     from wholebody.synthesis import SynthesisConfig
-    from wholebody.synthesis.generate import bench
+    from wholebody.synthesis.sets.generate import bench
 
     def pictures(config: SynthesisConfig) -> float:
         return bench(config=config)["pictures_per_second"]

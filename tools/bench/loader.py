@@ -166,7 +166,7 @@ def _peak_mb(path: Path, kind: str) -> float:
         "from pathlib import Path\n"
         "from PIL import Image\n"
         "from tools.bench.loader import _Task\n"
-        "import wholebody.image, wholebody.data.decode\n"
+        "import wholebody.files.image, wholebody.data.decode\n"
         "cv2.setNumThreads(1)\n"
         "peak = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])\n"
         "small = np.zeros((64, 64, 3), np.uint8)\n"

@@ -16,8 +16,8 @@ import numpy as np
 
 from wholebody.body import open_body
 from wholebody.body.joints import PARENTS
-from wholebody.body.unpickle import as_dense, read_pickle
 from wholebody.errors import AssetMissing, BadInput
+from wholebody.files.unpickle import as_dense, read_pickle
 
 GENDERS = ("neutral", "male", "female")
 EMBEDDED = Path(__file__).with_name("open_body.npz")

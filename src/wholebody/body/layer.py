@@ -25,7 +25,7 @@ from wholebody.body.assets import (
     read_body_file,
 )
 from wholebody.body.joints import FROM_144, PARENTS, SMPLX_JOINTS
-from wholebody.body.tree import BODY_TREE
+from wholebody.body.kinematics import BODY_TREE
 from wholebody.errors import BadInput
 from wholebody.geometry.rotation import axis_angle_to_matrix
 

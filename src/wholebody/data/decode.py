@@ -65,7 +65,7 @@ def decode(data: bytes, shrink: float = 1.0, name: str = "picture") -> tuple[np.
     """
     import simplejpeg
 
-    from wholebody.image import decode_image
+    from wholebody.files.image import decode_image
 
     if data[:2] == b"\xff\xd8":
         try:

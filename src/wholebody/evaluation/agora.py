@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from wholebody.body.unpickle import RestrictedUnpickler, load_pickle
 from wholebody.data.readers import agora, reader
-from wholebody.data.readers.json_stream import read_json
 from wholebody.errors import BadInput, OutputError
 from wholebody.evaluation.inference import Predicted, predict
+from wholebody.files.json_stream import read_json
+from wholebody.files.unpickle import RestrictedUnpickler, load_pickle
 from wholebody.geometry.crop import apply_affine
 from wholebody.output.files import check_folder, write_bytes
 

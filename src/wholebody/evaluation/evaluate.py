@@ -143,7 +143,7 @@ def _submit(config: EvaluateConfig) -> None:
 def load_networks(config: EvaluateConfig) -> list[Any]:
     """The networks with their bodies, on the device."""
     from wholebody.model.load import load_model
-    from wholebody.predict import pick_device
+    from wholebody.people.predictor import pick_device
 
     device = pick_device(config.device)
     if device == "mps":

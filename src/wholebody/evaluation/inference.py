@@ -16,10 +16,10 @@ from torch import Tensor
 
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
+from wholebody.files.image import decode_image
 from wholebody.geometry.camera import crop_camera_to_image
 from wholebody.geometry.crop import fit_box
-from wholebody.image import decode_image
-from wholebody.predict import Predictor, crop_person
+from wholebody.people.predictor import Predictor, crop_person
 
 
 @dataclass(frozen=True, eq=False)

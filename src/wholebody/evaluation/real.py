@@ -15,9 +15,9 @@ from wholebody.body.joints import SMPLX_JOINTS, index
 from wholebody.body.layer import BodyModel
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.evaluation.metrics import pa_mpjpe_mm
-from wholebody.image import read_image
+from wholebody.files.image import read_image
 from wholebody.model.osx import OSX
-from wholebody.predict import Predictor
+from wholebody.people.predictor import Predictor
 
 
 def measure_real(model: OSX, folder: str | Path) -> dict[str, float]:

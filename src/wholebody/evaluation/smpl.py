@@ -32,7 +32,7 @@ class SmplBody:
     @staticmethod
     def load(folder: str | Path, gender: str) -> SmplBody:
         """`SMPL_{GENDER}.pkl` and the Human3.6M joint regressor from `folder` or the folder `smpl` in or beside it."""
-        from wholebody.body.unpickle import as_dense, read_pickle
+        from wholebody.files.unpickle import as_dense, read_pickle
 
         folder = Path(folder)
         places = [folder, folder / "smpl", folder.parent / "smpl"]

@@ -15,9 +15,9 @@ from wholebody.body.assets import find_body, read_body_file
 from wholebody.body.joints import PARTS_137, ROTATIONS_53_FROM_55
 from wholebody.body.layer import BodyModel
 from wholebody.data.augment import AugmentConfig
-from wholebody.data.crops import CROP_HW, CropDataConfig, TrainingCrops
 from wholebody.evaluation.metrics import MeshParts, mean_distance_mm, mesh_errors_mm, pa_mpvpe_mm, rigid_align
 from wholebody.model.osx import OSX, Prediction
+from wholebody.synthesis.sets.crops import CROP_HW, CropDataConfig, TrainingCrops
 
 PLAIN = AugmentConfig(
     scale=0.0,

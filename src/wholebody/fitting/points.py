@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from wholebody.body.joints import COCO_WHOLEBODY_FROM_137, FROM_144, PARENTS, SMPLX_JOINTS
+from wholebody.body.kinematics import BODY_TREE
 from wholebody.body.layer import BodyModel, _contour_row
-from wholebody.body.tree import BODY_TREE
 
 TREE = len(SMPLX_JOINTS)
 TURNING: tuple[int, ...] = tuple(j for j, name in enumerate(SMPLX_JOINTS) if not name.endswith("eyeball"))

@@ -25,8 +25,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wholebody.errors import BadInput, OutputError
-from wholebody.model import movenet, published_names
+from wholebody.model import published_names
 from wholebody.model.config import OSXConfig, config_from_dict, config_to_dict
+from wholebody.model.embedded import movenet
 from wholebody.model.osx import OSX, build_osx
 
 FORMAT = "wholebody"

@@ -11,19 +11,19 @@ from typing import Any
 
 from wholebody.errors import BadInput
 from wholebody.model.decoder import DecoderConfig
+from wholebody.model.embedded.lifting import LiftingConfig
+from wholebody.model.embedded.skeleton import VirtualCamera
 from wholebody.model.encoder import ViTConfig
-from wholebody.model.lifting import LiftingConfig
 from wholebody.model.roi import DeconvolutionPyramidConfig
-from wholebody.model.skeleton import VirtualCamera
 
 # Parts that can be exchanged: kind in a checkpoint -> (module, its config, the part).
 ENCODERS = {
     "vit": ("wholebody.model.encoder", "ViTConfig", "ViT"),
-    "hybrid": ("wholebody.model.hybrid", "HybridEncoderConfig", "HybridEncoder"),
+    "hybrid": ("wholebody.model.embedded.hybrid", "HybridEncoderConfig", "HybridEncoder"),
 }
 PYRAMIDS = {
     "deconvolution": ("wholebody.model.roi", "DeconvolutionPyramidConfig", "DeconvolutionPyramid"),
-    "finer": ("wholebody.model.hybrid", "FinerPyramidConfig", "FinerPyramid"),
+    "finer": ("wholebody.model.embedded.hybrid", "FinerPyramidConfig", "FinerPyramid"),
 }
 
 

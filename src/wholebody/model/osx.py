@@ -14,6 +14,15 @@ from wholebody.body.layer import BodyModel
 from wholebody.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle, rotation_6d_to_matrix
 from wholebody.model.config import ENCODERS, PYRAMIDS, OSXConfig, PartConfig, build_part
 from wholebody.model.decoder import KeypointDecoder
+from wholebody.model.embedded.lifting import (
+    Estimate,
+    FinePositions,
+    LiftingBodyHead,
+    LiftingConfig,
+    LiftingHandHead,
+    Palm,
+    turn_wrists,
+)
 from wholebody.model.encoder import EncoderOutput
 from wholebody.model.heads import (
     BODY_JOINTS,
@@ -26,15 +35,6 @@ from wholebody.model.heads import (
     HandHead,
     PositionHead,
     square_boxes,
-)
-from wholebody.model.lifting import (
-    Estimate,
-    FinePositions,
-    LiftingBodyHead,
-    LiftingConfig,
-    LiftingHandHead,
-    Palm,
-    turn_wrists,
 )
 from wholebody.model.roi import CropContext, RoIFeatures
 

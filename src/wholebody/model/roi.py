@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wholebody.model.conv import Conv2d
+from wholebody.model.embedded.conv import Conv2d
 from wholebody.model.encoder import EncoderOutput
 
 MAX_SAMPLES_PER_BIN = 16  # the published count grows with the box without bound; a box this large is eight crops high

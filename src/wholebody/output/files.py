@@ -21,7 +21,7 @@ import numpy as np
 from wholebody.errors import BadInput, OutputError
 
 if TYPE_CHECKING:
-    from wholebody.predict import Person
+    from wholebody.people.predictor import Person
 
 KINDS = ("overlay", "npz", "obj", "ply", "glb", "json")
 MESHES = ("obj", "ply", "glb")

@@ -11,7 +11,7 @@ import numpy as np
 from wholebody.errors import BadInput
 
 if TYPE_CHECKING:
-    from wholebody.predict import Person
+    from wholebody.people.predictor import Person
 
 MAX_SIDE = 2048  # pixels; larger photos are shown smaller
 COLORS = np.array(

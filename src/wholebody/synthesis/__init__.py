@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wholebody.synthesis.config import SynthesisConfig
-    from wholebody.synthesis.generate import bench, read_set, run, synthesize
+    from wholebody.synthesis.sets.generate import bench, read_set, run, synthesize
 
 __all__ = ["SynthesisConfig", "bench", "read_set", "run", "synthesize"]
 
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
 
         return SynthesisConfig
     if name in __all__:
-        from wholebody.synthesis import generate
+        from wholebody.synthesis.sets import generate
 
         return getattr(generate, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

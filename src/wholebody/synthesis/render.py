@@ -14,17 +14,18 @@ from wholebody.body.open_body import COMPACT_PATH, expand, read_compact
 from wholebody.data.sample import Sample, axis_angle_to_matrix, matrix_to_axis_angle
 from wholebody.drawing.raster import srgb_to_linear, vertex_normals, visibility
 from wholebody.errors import BadInput
-from wholebody.synthesis import camera, paint
-from wholebody.synthesis.clothes import sample_outfit
+from wholebody.synthesis import camera
+from wholebody.synthesis.clothes import paint_kernels as paint
+from wholebody.synthesis.clothes.drape import HEAD, Dresser, Poses, loosen, pose_joints, soften_hair
+from wholebody.synthesis.clothes.garment_kernels import cloth_visibility
+from wholebody.synthesis.clothes.looks import sample_outfit
+from wholebody.synthesis.clothes.outfit import Wardrobe
+from wholebody.synthesis.clothes.stock import LEVELS
 from wholebody.synthesis.config import SynthesisConfig
-from wholebody.synthesis.dressing import HEAD, Dresser, Poses, loosen, pose_joints, soften_hair
-from wholebody.synthesis.garments import cloth_visibility
-from wholebody.synthesis.light import Environment, Lighting, load_environments, sample_lighting, tone_map
-from wholebody.synthesis.people import HandSpace, Population, PoseLibrary, sample_people
-from wholebody.synthesis.shade import bleed, light_vertices, shade_person, visible_points
-from wholebody.synthesis.shadow import cast_shadow
-from wholebody.synthesis.wardrobe import LEVELS
-from wholebody.synthesis.wearing import Wardrobe
+from wholebody.synthesis.light.environment import Environment, Lighting, load_environments, sample_lighting, tone_map
+from wholebody.synthesis.light.shade_kernels import bleed, light_vertices, shade_person, visible_points
+from wholebody.synthesis.light.shadow import cast_shadow
+from wholebody.synthesis.people.draw import HandSpace, Population, PoseLibrary, sample_people
 
 BATCH = 64
 """People posed together: number n belongs to batch n // BATCH, which has its own seed."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wholebody.data.crops import CropDataConfig
 from wholebody.data.dataset import PeopleDataConfig
 from wholebody.errors import BadInput
-from wholebody.training.objectives import LossWeights
+from wholebody.synthesis.sets.crops import CropDataConfig
+from wholebody.training.own.losses import LossWeights
 
 
 @dataclass(frozen=True)

@@ -18,22 +18,22 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from wholebody.body.layer import BodyModel
-from wholebody.data.crops import CROP_HW, TrainingCrops
 from wholebody.data.dataset import PeopleDataset
-from wholebody.data.lifting import LiftingBatches
 from wholebody.data.mesh_joints import MeshJoints
 from wholebody.model.config import published_config
+from wholebody.model.embedded.movenet import load_movenet
+from wholebody.model.embedded.sizes import SMALL
 from wholebody.model.load import EMBEDDED, find_weights
-from wholebody.model.movenet import load_movenet
 from wholebody.model.osx import OSX, PartBoxes, Prediction, build_osx
-from wholebody.model.small import SMALL
+from wholebody.synthesis.sets.crops import CROP_HW, TrainingCrops
 from wholebody.training.config import TrainConfig, read_config
 from wholebody.training.launch import ALONE, Group, Signals, new_folder, processes, seed_of, share_gradients
 from wholebody.training.log import Log
 from wholebody.training.network import check_start, load_encoder, prepare_encoder
 from wholebody.training.norms import share_statistics
-from wholebody.training.own import lifting_losses, picture_losses
-from wholebody.training.published import draw_batch, published_terms
+from wholebody.training.own.batch import lifting_losses, picture_losses
+from wholebody.training.own.poses import LiftingBatches
+from wholebody.training.published.batch import draw_batch, published_terms
 from wholebody.training.run import Batch, Run, parameter_groups
 from wholebody.training.state import AveragedWeights, samples_per_step, set_random_state
 

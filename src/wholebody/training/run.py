@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from wholebody.data.lifting import LiftingBatches
 from wholebody.model.checkpoint import write_whole
 from wholebody.model.osx import OSX
 from wholebody.training.config import TrainConfig, config_to_table
@@ -22,6 +21,7 @@ from wholebody.training.launch import Group, NotFinite, Signals, Stopped
 from wholebody.training.log import Log, write_code
 from wholebody.training.network import trained_for
 from wholebody.training.norms import KeptStatistics
+from wholebody.training.own.poses import LiftingBatches
 from wholebody.training.slurm import requeue
 from wholebody.training.state import (
     STATE,

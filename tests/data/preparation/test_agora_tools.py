@@ -12,12 +12,12 @@ from data.forge import pandas_pickle
 from data.forge.people import rotation
 
 from wholebody.body.joints import FROM_144, JOINTS_137
-from wholebody.data.preparation import dataframe
 from wholebody.data.preparation.agora import agora_crops, agora_json, camera_from_scan
-from wholebody.data.preparation.dataframe import read_dataframe
 from wholebody.data.readers import READERS
 from wholebody.data.readers.agora import camera
 from wholebody.errors import AssetMissing, BadInput
+from wholebody.files import dataframe
+from wholebody.files.dataframe import read_dataframe
 from wholebody.geometry.crop import apply_affine
 
 # Tables

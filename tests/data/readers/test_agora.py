@@ -13,10 +13,10 @@ from data.forge import agora as forge
 from data.forge.people import rotation
 
 from wholebody.body.joints import JOINTS_137
-from wholebody.body.unpickle import read_pickle
 from wholebody.data.readers import READERS, agora
 from wholebody.data.readers.meshes import true_mesh
 from wholebody.errors import BadInput
+from wholebody.files.unpickle import read_pickle
 from wholebody.geometry.crop import apply_affine, fit_box
 
 SHARED = Path(os.environ.get("WHOLEBODY_SHARED", Path(__file__).parents[4] / "shared"))

@@ -13,9 +13,9 @@ from wholebody.body.joints import JOINTS_137
 from wholebody.data.readers import READERS, coco_format, reader
 from wholebody.data.readers import mscoco as mscoco_reader
 from wholebody.data.readers import ubody as ubody_reader
-from wholebody.data.readers.json_stream import items, top_level
 from wholebody.data.readers.mpii import keypoint_fields
 from wholebody.errors import BadInput
+from wholebody.files.json_stream import items, top_level
 
 SHARED = Path(os.environ.get("WHOLEBODY_SHARED") or Path(__file__).parents[3].parent / "shared") / "samples"
 
@@ -218,7 +218,7 @@ def test_boxes_inside_are_the_published_ones(oracle):
 
 
 def test_a_stream_reads_what_json_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr("wholebody.data.readers.json_stream._CHUNK", 7)  # so that every kind of value is cut
+    monkeypatch.setattr("wholebody.files.json_stream._CHUNK", 7)  # so that every kind of value is cut
     rng = np.random.default_rng(0)
     content = {
         "numbers": [1, -2.5e-3, 123456789012, *rng.normal(size=20).tolist()],
@@ -252,7 +252,7 @@ def test_a_stream_names_a_damaged_file(tmp_path, text):
 def test_a_stream_holds_little(tmp_path, monkeypatch):
     import tracemalloc
 
-    monkeypatch.setattr("wholebody.data.readers.json_stream._CHUNK", 1 << 16)
+    monkeypatch.setattr("wholebody.files.json_stream._CHUNK", 1 << 16)
     path = tmp_path / "a.json"
     entry = json.dumps({"id": 1, "keypoints": [1.25] * 2000})
     with open(path, "w") as file:

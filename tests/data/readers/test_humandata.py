@@ -12,8 +12,8 @@ from data.forge import humandata as forge
 
 from wholebody.body.joints import FROM_144, JOINTS_137
 from wholebody.data.readers import READERS, humandata
-from wholebody.data.readers.npz import SafeNpz
 from wholebody.errors import BadInput
+from wholebody.files.npz import SafeNpz
 
 SHARED = Path(os.environ.get("WHOLEBODY_SHARED", Path(__file__).parents[4] / "shared"))
 SAMPLES = SHARED / "samples" / "humandata"

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from wholebody.body.joints import FACE_LANDMARKS, JOINTS_144
-from wholebody.data.preparation.dataframe import read_dataframe
-from wholebody.data.preparation.files import write_bytes, write_json
 from wholebody.data.readers.agora import FULL_HW, camera, read_parameters
 from wholebody.data.readers.coco_format import annotated_people, cut_box, entry_of, numbers
-from wholebody.data.readers.json_stream import read_json
 from wholebody.data.sample import axis_angle_to_matrix
 from wholebody.errors import AssetMissing, BadInput, WholebodyError
+from wholebody.files.dataframe import read_dataframe
+from wholebody.files.json_stream import read_json
+from wholebody.files.whole import write_bytes, write_json
 from wholebody.geometry.crop import box_around, crop_affine, fit_box, warp
 
 TABLES = ("train", "validation")

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from wholebody.body.joints import FROM_144, JOINTS_137, SMPLX_JOINTS
-from wholebody.body.unpickle import RestrictedUnpickler, read_pickle
 from wholebody.data.readers import coco_format as coco
-from wholebody.data.readers.json_stream import read_json
 from wholebody.data.sample import Sample, masked_sample
 from wholebody.errors import AssetMissing, BadInput
+from wholebody.files.json_stream import read_json
+from wholebody.files.unpickle import RestrictedUnpickler, read_pickle
 from wholebody.geometry.crop import apply_affine, invert_affine
 
 SPLITS = ("train", "validation", "test")

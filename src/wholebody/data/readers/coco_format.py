@@ -10,8 +10,8 @@ import numpy as np
 
 from wholebody.body.joints import COCO_WHOLEBODY, COCO_WHOLEBODY_FROM_137, JOINTS_137, SMPLX_JOINTS
 from wholebody.data.readers import READERS
-from wholebody.data.readers.json_stream import top_level
 from wholebody.errors import BadInput
+from wholebody.files.json_stream import top_level
 
 DAMAGED = ("error", "mask")
 """What to do about parameters that are not numbers: stop, or use the person without its parameters."""

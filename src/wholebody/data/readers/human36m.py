@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from wholebody.data.readers import coco_format as coco
-from wholebody.data.readers.json_stream import items, read_json
 from wholebody.data.sample import Sample, masked_sample
 from wholebody.errors import BadInput
+from wholebody.files.json_stream import items, read_json
 from wholebody.geometry.camera import project
 
 SPLITS: tuple[str, ...] = ("train", "test")

@@ -20,10 +20,10 @@ import numpy as np
 
 from wholebody.body.joints import FROM_144, JOINTS_137, JOINTS_144
 from wholebody.data.readers import coco_format as coco
-from wholebody.data.readers.npz import Rows, SafeNpz
 from wholebody.data.readers.pw3d import GENDERS
 from wholebody.data.sample import Sample, masked_sample
 from wholebody.errors import BadInput
+from wholebody.files.npz import Rows, SafeNpz
 
 SPLITS = ("train", "test")
 HELD_OUT = ("test", "val", "valid", "validation")

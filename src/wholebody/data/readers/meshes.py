@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from wholebody.data.readers import ehf
-from wholebody.data.readers.json_stream import read_json
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
+from wholebody.files.json_stream import read_json
 
 # What PLY calls its types, and numpy's letters for them.
 _TYPES = {

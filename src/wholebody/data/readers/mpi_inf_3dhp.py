@@ -16,9 +16,9 @@ from typing import Any
 
 from wholebody.data.readers import coco_format as coco
 from wholebody.data.readers.human36m import Camera, by_frame, measured_joints, measured_person
-from wholebody.data.readers.json_stream import read_json
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
+from wholebody.files.json_stream import read_json
 
 SPLITS: tuple[str, ...] = ("train",)
 EVERY = 3

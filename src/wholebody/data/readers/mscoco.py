@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from wholebody.data.readers import coco_format as coco
-from wholebody.data.readers.json_stream import items
 from wholebody.data.sample import Sample, masked_sample
 from wholebody.errors import BadInput
+from wholebody.files.json_stream import items
 
 SPLITS: tuple[str, ...] = ("train", "val")
 

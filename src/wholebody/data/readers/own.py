@@ -17,9 +17,9 @@ import numpy as np
 
 from wholebody.body.joints import COCO_WHOLEBODY, COCO_WHOLEBODY_FROM_137, JOINTS_137
 from wholebody.data.readers import coco_format as coco
-from wholebody.data.readers.json_stream import items, top_level
 from wholebody.data.sample import Sample, masked_sample
 from wholebody.errors import BadInput
+from wholebody.files.json_stream import items, top_level
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 BODIES = ("smplx", "open")

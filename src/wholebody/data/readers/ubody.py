@@ -18,9 +18,9 @@ import numpy as np
 
 from wholebody.data.readers import coco_format as coco
 from wholebody.data.readers.mscoco import read_fits
-from wholebody.data.readers.npz import read_npy
 from wholebody.data.sample import Sample, masked_sample
 from wholebody.errors import BadInput
+from wholebody.files.npz import read_npy
 
 SPLITS: tuple[str, ...] = ("train", "test", "inter_train", "inter_test")
 PUBLISHED_EVERY = {"train": 10, "test": 100}

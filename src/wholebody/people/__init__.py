@@ -1,0 +1,1 @@
+"""People in pictures: finding them, the predictor, keypoints and refining."""

@@ -1,0 +1,234 @@
+"""`wholebody annotate`: label your own photos by fitting, in the form that `data/readers/own.py` reads.
+
+    DIR/images/...                           your pictures
+    DIR/annotations/{split}.json             boxes, keypoints and a quality for each person, COCO form
+    DIR/annotations/{split}_smplx.json       parameters of those whose quality suffices
+    DIR/annotations/{split}_pictures/...     what is known so far, a file a picture: a stopped run goes on from there
+
+The two annotation files are put together from the last at the end, so they are whole or as they were.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wholebody.body.joints import COCO_WHOLEBODY
+from wholebody.errors import BadInput, OutputError, WholebodyError
+from wholebody.files.image import Source, find_sources, read_image
+from wholebody.output.files import write_bytes
+from wholebody.people.detect import Detections, make_detector
+from wholebody.people.keypoints import KeypointFile, KeypointSource, make_source
+from wholebody.people.refine import LEAST_KEYPOINTS, MIN_QUALITY, TRUNK_AND_LIMBS, Refined, Refiner, quality
+from wholebody.people.relift import lift_of
+
+SPLITS = ("train", "val", "test")
+_LISTS = (("keypoints", 0, 17), ("foot_kpts", 17, 23), ("face_kpts", 23, 91), ("lefthand_kpts", 91, 112),
+          ("righthand_kpts", 112, 133))  # fmt: skip
+_PARTS = (("lefthand", 91, 112), ("righthand", 112, 133), ("face", 23, 91))
+_SURE = 0.3  # confidence from which a keypoint becomes a label
+
+
+@dataclass(frozen=True)
+class AnnotateConfig:
+    """What `wholebody annotate` is asked for; the names are those of its options."""
+
+    folder: Path
+    keypoints: str = "auto"
+    split: str = "train"
+    detector: str = "movenet"
+    model: str = "t"
+    body: str | None = None
+    device: str = "auto"
+    min_quality: float = MIN_QUALITY
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise BadInput(f"--split is {self.split!r}; choose one of {', '.join(SPLITS)}.")
+        if not 0 <= self.min_quality <= 1:
+            raise BadInput(f"--min-quality is {self.min_quality:g}; it must be from 0 to 1.")
+
+
+@dataclass
+class Annotated:
+    """What came of a run."""
+
+    pictures: int = 0
+    before: int = 0  # of these, known from an earlier run
+    people: int = 0
+    with_parameters: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def annotate(config: AnnotateConfig, say: Callable[[str], None] = print) -> Annotated:
+    """Label the pictures in `config.folder / "images"`; `say` gets a line for each."""
+    images = config.folder / "images"
+    if not images.is_dir():
+        raise BadInput(f"{config.folder} has no folder `images`: make it, and put the pictures to be labelled into it.")
+    notes = config.folder / "annotations" / f"{config.split}_pictures"
+    _check_same_run(config, notes)
+    source, sources = make_source(config.keypoints), find_sources([str(images)])[0]
+    if not sources:
+        raise BadInput(f"{images} holds no picture that can be read.")
+    result = Annotated()
+    labeller: _Labeller | None = None
+    rows: list[dict[str, Any]] = []
+    for picture in sources:
+        name = picture.path.relative_to(images).as_posix()
+        record = notes / f"{name}.json"
+        known = _read(record, picture.path)
+        if known is None:
+            labeller = labeller or _Labeller(config, source)
+            try:
+                known = {"file_name": name, **labeller(picture)}
+            except OutputError:
+                raise
+            except WholebodyError as error:
+                result.problems.append(str(error))
+                continue
+            write_bytes(record, json.dumps(known).encode())
+            qualities = ", ".join(f"{person['annotation']['quality']:.2f}" for person in known["people"])
+            say(f"{picture.path}: {len(known['people'])} people{f' (quality {qualities})' if qualities else ''}")
+        else:
+            result.before += 1
+        rows.append(known)
+    result.pictures = len(rows)
+    result.people, result.with_parameters = _write(config, rows)
+    return result
+
+
+class _Labeller:
+    """One picture to its record: size, and for each person an annotation and parameters."""
+
+    def __init__(self, config: AnnotateConfig, source: KeypointSource) -> None:
+        from wholebody.model.load import load_model
+        from wholebody.people.predictor import Predictor, pick_device
+
+        model: Any = load_model(config.model, body=config.body).to(pick_device(config.device))
+        self.predictor, self.source = Predictor(model), source
+        self.refine = Refiner(model.body, lift=lift_of(model))
+        self.detector = None if isinstance(source, KeypointFile) else make_detector(config.detector)
+        body = model.body
+        self.body = {
+            "body": "open" if body.name == "open" else "smplx", "gender": body.gender, "flat_hand": body.flat_hand_mean
+        }  # fmt: skip
+
+    def __call__(self, picture: Source) -> dict[str, Any]:
+        image = read_image(picture.path)
+        if isinstance(self.source, KeypointFile):  # whoever labelled the keypoints knows best where people are
+            keypoints, boxes, scores = self.source.people(picture.path)
+            inside = _inside(boxes, image.shape[:2])
+            found, keypoints = Detections(boxes[inside], scores[inside]), keypoints[inside]
+        else:
+            assert self.detector is not None
+            found = self.detector(image)
+            keypoints = self.source(picture.path, image, found)
+        people = self.predictor.predict_many([image], [found])[0]
+        refined = self.refine(people, keypoints)
+        labelled = [self._row(*pair) for pair in zip(refined, keypoints, strict=True)]
+        height, width = image.shape[:2]
+        return {"width": width, "height": height, "people": [row for row in labelled if row is not None]}
+
+    def _row(self, refined: Refined, keypoints: np.ndarray) -> dict[str, Any] | None:
+        if refined.keypoints < LEAST_KEYPOINTS:
+            return None
+        person, sure = refined.person, keypoints[:, 2] >= _SURE
+        labels = np.concatenate([keypoints[:, :2], np.where(sure, 2, 0)[:, None]], 1)
+        labels[~sure] = 0
+        x0, y0, x1, y1 = (float(v) for v in person.box_xyxy)
+        annotation: dict[str, Any] = {
+            "category_id": 1, "iscrowd": 0, "bbox": _rounded([x0, y0, x1 - x0, y1 - y0]),
+            "area": round((x1 - x0) * (y1 - y0), 1), "num_keypoints": int(sure[:17].sum()),
+            "score": round(float(person.score), 4), "quality": round(_quality(refined, keypoints), 4),
+            "keypoint_error": round(refined.error, 5), "implausible": round(refined.implausible, 3),
+        }  # fmt: skip
+        for name, first, last in _LISTS:
+            annotation[name] = _rounded(labels[first:last].ravel())
+        for name, first, last in _PARTS:
+            known = sure[first:last].mean() > 0.5
+            annotation[f"{name}_valid"] = bool(known)
+            points = labels[first:last][sure[first:last], :2] if known else np.zeros((1, 2))
+            annotation[f"{name}_box"] = _rounded([*points.min(0), *np.ptp(points, axis=0)])
+        values = {
+            "root_pose": person.global_orient, "body_pose": person.body_pose, "lhand_pose": person.left_hand_pose,
+            "rhand_pose": person.right_hand_pose, "jaw_pose": person.jaw_pose, "shape": person.betas,
+            "expr": person.expression, "trans": person.cam_trans,
+        }  # fmt: skip
+        # Without its keypoints a hand or face is the network's guess, and nothing to learn from.
+        valid = {key: annotation[f"{part}_valid"] for key, part in
+                 (("lhand_valid", "lefthand"), ("rhand_valid", "righthand"), ("face_valid", "face"))}  # fmt: skip
+        param = {name: _rounded(np.ravel(value), 6) for name, value in values.items()} | valid | self.body
+        camera = {"focal": _rounded(person.focal_px), "princpt": _rounded(person.principal_px)}
+        return {"annotation": annotation, "parameters": {"smplx_param": param, "cam_param": camera}}
+
+
+def _quality(refined: Refined, keypoints: np.ndarray) -> float:
+    """Of a person fitted to keypoints (133, 3); 0 for one that stayed as predicted."""
+    known = float((keypoints[TRUNK_AND_LIMBS, 2] >= _SURE).mean())
+    return quality(refined.error, known, refined.implausible) if refined.moved else 0.0
+
+
+def _write(config: AnnotateConfig, rows: list[dict[str, Any]]) -> tuple[int, int]:
+    """The two annotation files; the number of people in each."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    fits: dict[str, Any] = {}
+    for number, row in enumerate(rows, 1):
+        images.append({"id": number, **{key: row[key] for key in ("file_name", "width", "height")}})
+        for person in row["people"]:
+            key = len(annotations) + 1
+            annotations.append({"id": key, "image_id": number, **person["annotation"]})
+            if person["annotation"]["quality"] >= config.min_quality:
+                fits[str(key)] = person["parameters"]
+    category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO_WHOLEBODY[:17])}
+    content = {"images": images, "annotations": annotations, "categories": [category]}
+    folder = config.folder / "annotations"
+    # Parameters first: they mean nothing without the other file, which may be there from a smaller run.
+    write_bytes(folder / f"{config.split}_smplx.json", json.dumps(fits).encode())
+    write_bytes(folder / f"{config.split}.json", json.dumps(content).encode())
+    return len(annotations), len(fits)
+
+
+def _check_same_run(config: AnnotateConfig, notes: Path) -> None:
+    """A folder of records holds one kind of label; annotations of other origin are never written over."""
+    record = {k: str(v) for k, v in asdict(config).items() if k not in ("folder", "min_quality", "device")}
+    path, target = notes / "run.json", config.folder / "annotations" / f"{config.split}.json"
+    if not path.exists():
+        if target.exists():
+            raise BadInput(f"{target} is there already and was not made by `annotate`: choose another --split.")
+        write_bytes(path, json.dumps(record, indent=1).encode())
+        return
+    try:
+        before = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read ({error}). Delete the folder {notes} to begin anew.") from error
+    changed = [f"--{k} {before.get(k)} then, {v} now" for k, v in record.items() if before.get(k) != v]
+    if changed:
+        raise BadInput(
+            f"{notes} was made with other options ({'; '.join(changed)}). Give the same ones to go on, choose another "
+            "--split, or delete that folder to begin anew."
+        )
+
+
+def _read(record: Path, picture: Path) -> dict[str, Any] | None:
+    """What an earlier run wrote about a picture that has not changed since."""
+    try:
+        known = json.loads(record.read_bytes())
+        return known if record.stat().st_mtime >= picture.stat().st_mtime else None
+    except (OSError, ValueError):
+        return None
+
+
+def _inside(boxes: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
+    """Which boxes (N, 4) have something to see in the picture."""
+    high = np.minimum(boxes[:, 2:], image_hw[::-1])
+    return ((high - np.maximum(boxes[:, :2], 0)) >= 2).all(1)
+
+
+def _rounded(values: Any, digits: int = 3) -> list[float]:
+    return [round(float(value), digits) for value in values]

@@ -1,0 +1,1 @@
+"""Sets on disk, and crops made of them."""

@@ -1,0 +1,1 @@
+"""What our own synthetic truth trains: targets, losses, batches."""

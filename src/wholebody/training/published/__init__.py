@@ -1,0 +1,1 @@
+"""What the papers train: targets, losses, batches."""

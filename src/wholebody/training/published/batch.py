@@ -1,0 +1,60 @@
+"""Batches of data sets under the published objective: from the loader's keys to the published losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wholebody.body.layer import BodyModel
+from wholebody.model.osx import OSX, Prediction
+from wholebody.training.config import PublishedConfig
+from wholebody.training.published.losses import CELL_PX, PublishedTargets, detached_body_projection, published_losses
+
+PARTS = ("lhand", "rhand", "face")
+_SAME = tuple(name for name in PublishedTargets.__dataclass_fields__ if not name.startswith("box_") and name != "is_3d")
+
+
+def targets_of(batch: dict[str, Tensor]) -> PublishedTargets:
+    """The truth in a batch whose keys are those of the published loader, targets and masks side by side."""
+    return PublishedTargets(
+        **{name: batch[name] for name in _SAME},
+        is_3d=batch["is_3D"],
+        box_centers=torch.stack([batch[f"{part}_bbox_center"] for part in PARTS], 1),
+        box_sizes=torch.stack([batch[f"{part}_bbox_size"] for part in PARTS], 1),
+        box_valid=torch.stack([batch[f"{part}_bbox_valid"] for part in PARTS], 1),
+    )
+
+
+def published_terms(
+    model: OSX, body: BodyModel, prediction: Prediction, batch: dict[str, Tensor], config: PublishedConfig
+) -> dict[str, Tensor]:
+    """The mean of each published loss by its published name; what is minimised is their sum."""
+    prediction = model.with_mesh(prediction, body)
+    if config.detach_projection:
+        prediction = detached_body_projection(prediction, model.project)
+    weigh_parameters = model.config.variant == "wo_decoder"
+    losses = published_losses(prediction, targets_of(batch), config.shape_weight, weigh_parameters)
+    return {name: loss.mean() for name, loss in losses.items()}
+
+
+def draw_batch(model: OSX, body: BodyModel, prediction: Prediction, batch: dict[str, Tensor]) -> np.ndarray:
+    """Up to eight crops in a row: the truth's joints in green, the predicted mesh's in red. H×W×3 uint8 RGB."""
+    import cv2
+
+    projected = model.with_mesh(prediction, body).joints_proj_cells
+    assert projected is not None
+    drawn = []
+    for number in range(min(8, len(projected))):
+        picture = batch["image"][number].cpu().numpy()
+        if picture.dtype != np.uint8:
+            picture = (picture * 255).round().astype(np.uint8)
+        picture = np.ascontiguousarray(picture)
+        pixels = CELL_PX * picture.shape[0] / 512
+        known = batch["joint_trunc"][number, :, 0] > 0
+        truth, found = batch["joint_img"][number, :, :2][known], projected[number]
+        for points, colour in ((truth, (0, 255, 0)), (found, (255, 0, 0))):
+            for x, y in (points.float().cpu().numpy() * pixels).clip(-1e4, 1e4).round().astype(int):
+                cv2.circle(picture, (int(x), int(y)), 1, colour, -1, cv2.LINE_AA)
+        drawn.append(picture)
+    return np.concatenate(drawn, 1)
