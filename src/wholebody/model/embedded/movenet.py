@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wholebody.errors import BadInput
-from wholebody.model.embedded.trunk import MobileNetTrunk, MobileNetTrunkConfig
+from wholebody.model.embedded.trunk import MobileNetTrunk, MobileNetTrunkConfig, load_published
 
 SHA256 = "d4489f89e6bd6777a8b9a1a16189832131f84ff90d82fae729e670b84d7948dd"
 
@@ -62,12 +62,7 @@ def read_movenet_state(path: Path | None = None) -> dict[str, Tensor]:
 
 def load_movenet(trunk: MobileNetTrunk) -> None:
     """Give a trunk MoveNet's weights; its tuned stages start as copies of the frozen ones."""
-    state = read_movenet_state()
-    first = len(trunk.stages) - len(trunk.tuned)
-    for number in range(len(trunk.tuned)):
-        frozen, tuned = f"stages.{first + number}.", f"tuned.{number}."
-        state |= {name.replace(frozen, tuned): value for name, value in state.items() if name.startswith(frozen)}
-    trunk.load_state_dict(state)
+    load_published(trunk, read_movenet_state())
 
 
 def module_names_in_graph_order() -> Iterator[str]:

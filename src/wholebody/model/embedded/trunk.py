@@ -1,7 +1,8 @@
 """Convolutional trunks of the small network: what the embedded size `t` sees a person crop with.
 
 `MobileNetTrunk` has the layers of MoveNet MultiPose Lightning (Google, Apache-2.0): a MobileNetV2 of width 1.5, a
-feature pyramid down to stride 4 and one small head per kind of map; it was trained on real photos.
+feature pyramid down to stride 4 and one small head per kind of map; it was trained on real photos. With another config
+it is MoveNet SinglePose Thunder (`wholebody.model.embedded.thunder`).
 `EfficientNetLite0Trunk` has those of EfficientNet-Lite0 (Google, Apache-2.0), trained on ImageNet, up to stride 16.
 Both take RGB in [0, 1] and bring their own normalisation. Weights come from
 `wholebody.model.embedded.movenet.read_movenet_state` and from `efficientnet_lite0_state`.
@@ -60,6 +61,10 @@ class MobileNetTrunkConfig:
     neck_channels: tuple[int, int, int, int] = (24, 32, 64, 24)  # merged at strides 4, 8, 16; the output
     head_channels: int = 96
     keypoints: int = 17
+    heads: tuple[str, ...] = (
+        "keypoint_heatmaps", "keypoint_offsets", "keypoint_regression", "center", "box_offset", "box_scale",
+    )  # fmt: skip
+    """The kinds of maps that it gives, of those in `MobileNetMaps`; the others are empty."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,7 @@ class Pyramid(nn.Module):
 
 
 class MobileNetTrunk(nn.Module):
-    """MoveNet MultiPose without its decoding of people: RGB crops in [0, 1] to features and key-point evidence.
+    """MoveNet without its decoding of people: RGB crops in [0, 1] to features and key-point evidence.
 
     Its last `tuned_stages` stages are there twice: as published for the evidence, which real photos taught, and in a
     second copy that learns, for the features at strides 16 and 32.
@@ -229,18 +234,16 @@ class MobileNetTrunk(nn.Module):
         self.last = ConvUnit(config.stages[-1].channels, config.last_channels)
         at4, at8, at16 = (config.stages[index].channels for index in config.neck_inputs)
         self.neck = Pyramid((at4, at8, at16, config.last_channels), config.neck_channels)
+        channels = {
+            "keypoint_heatmaps": config.keypoints,
+            "keypoint_offsets": 2 * config.keypoints,
+            "keypoint_regression": 2 * config.keypoints,
+            "center": 1,
+            "box_offset": 2,
+            "box_scale": 2,
+        }
         self.heads = nn.ModuleDict(
-            {
-                name: MapHead(config.neck_channels[-1], config.head_channels, channels)
-                for name, channels in (
-                    ("keypoint_heatmaps", config.keypoints),
-                    ("keypoint_offsets", 2 * config.keypoints),
-                    ("keypoint_regression", 2 * config.keypoints),
-                    ("center", 1),
-                    ("box_offset", 2),
-                    ("box_scale", 2),
-                )
-            }
+            {name: MapHead(config.neck_channels[-1], config.head_channels, channels[name]) for name in config.heads}
         )
 
     def forward(self, images: Tensor) -> MobileNetMaps:
@@ -264,7 +267,8 @@ class MobileNetTrunk(nn.Module):
         for index, stage in enumerate(self.tuned, first):
             outputs[index] = stage(outputs[index - 1])
         features = _deepest_by_stride(self.config.stages, outputs)
-        head_maps = [self.heads[name](neck4) if name in heads else neck4[:, :0] for name in self.heads]
+        wanted = set(heads) & set(self.heads)
+        head_maps = [self.heads[name](neck4) if name in wanted else neck4[:, :0] for name in MobileNetMaps._fields[7:]]
         return MobileNetMaps._make([*features, neck16, neck8, neck4, *head_maps])
 
 
@@ -296,6 +300,16 @@ def freeze(trunk: MobileNetTrunk | EfficientNetLite0Trunk) -> None:
     trunk.requires_grad_(False)
     if isinstance(trunk, MobileNetTrunk):
         trunk.tuned.requires_grad_(True)
+
+
+def load_published(trunk: MobileNetTrunk, state: Mapping[str, Tensor]) -> None:
+    """Give a trunk its published weights; its tuned stages start as copies of the frozen ones."""
+    state = dict(state)
+    first = len(trunk.stages) - len(trunk.tuned)
+    for number in range(len(trunk.tuned)):
+        frozen, tuned = f"stages.{first + number}.", f"tuned.{number}."
+        state |= {name.replace(frozen, tuned): value for name, value in state.items() if name.startswith(frozen)}
+    trunk.load_state_dict(state)
 
 
 def efficientnet_lite0_state(published: Mapping[str, Tensor], folded: bool = True) -> dict[str, Tensor]:
