@@ -19,6 +19,7 @@ from wholebody.model.embedded.thunder import (
     average_with_mirrored,
     find_keypoints,
     load_thunder,
+    load_thunder_trunk,
     read_thunder_state,
 )
 from wholebody.model.embedded.trunk import COCO_17, MobileNetTrunk
@@ -32,7 +33,7 @@ STEP = {64: 7, 32: 5, 16: 3, 8: 2}
 
 @pytest.fixture(scope="module")
 def thunder() -> Thunder:
-    return Thunder().eval()
+    return load_thunder()
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +69,17 @@ def test_equals_the_published_graph(thunder: Thunder, reference, picture: torch.
 
 def test_finds_the_key_points_that_the_published_graph_finds(thunder: Thunder, reference, picture: torch.Tensor):
     with torch.inference_mode():
-        found = thunder(picture)
+        found = thunder.look(picture)
     np.testing.assert_allclose(found.points[0, :, [1, 0]], reference["answer"][:, :2], atol=1e-5)
     np.testing.assert_allclose(found.scores[0], reference["answer"][:, 2], atol=1e-4)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_portrait_in_crops_of_two_shapes(thunder: Thunder, mirrored: bool):
-    looker = Thunder(thunder.trunk, mirrored).eval()
+    looker = load_thunder(mirrored)
     for width in (256, 192):
         with torch.inference_mode():
-            found = looker(portrait(width))
+            found = looker.look(portrait(width))
         where = found.points[0].numpy() * [width, 256] + [(256 - width) / 2, 0]
         nose = where[COCO_17.index("nose")]
         assert np.abs(nose - [111, 60]).max() < 6  # of this portrait, halved
@@ -89,12 +90,12 @@ def test_a_portrait_in_crops_of_two_shapes(thunder: Thunder, mirrored: bool):
 
 def test_the_same_in_the_mirror(thunder: Thunder):
     """A look at both sides sees in the mirrored crop the mirrored points, whatever the network itself would say."""
-    looker = Thunder(thunder.trunk, mirrored=True).eval()
+    looker = load_thunder(mirrored=True)
     crop = portrait(192)
     with torch.inference_mode():
         maps = average_with_mirrored(thunder.trunk(crop), thunder.trunk(crop.flip(3)))
         other = average_with_mirrored(thunder.trunk(crop.flip(3)), thunder.trunk(crop))
-        one, two = looker(crop), looker(crop.flip(3))
+        one, two = looker.look(crop), looker.look(crop.flip(3))
     heat = maps.keypoint_heatmaps
     torch.testing.assert_close(heat.flip(3)[:, list(MIRRORED_17)], other.keypoint_heatmaps, rtol=1e-3, atol=1e-3)
     back = two.points[:, list(MIRRORED_17)] * two.points.new_tensor([-1, 1]) + two.points.new_tensor([1, 0])
@@ -119,14 +120,35 @@ def test_the_person_in_the_middle_is_meant(thunder: Thunder):
 def test_a_batch_is_its_pictures(thunder: Thunder, picture: torch.Tensor):
     both = torch.cat([picture, portrait(256)])
     with torch.inference_mode():
-        together, alone = thunder(both), [thunder(row[None]) for row in both]
+        together, alone = thunder.look(both), [thunder.look(row[None]) for row in both]
     for name, value in together._asdict().items():
         torch.testing.assert_close(value, torch.cat([getattr(row, name) for row in alone]), rtol=1e-3, atol=1e-4)
 
 
+def test_rows_are_places_and_scores(thunder: Thunder):
+    crop = portrait(192)
+    with torch.inference_mode():
+        rows, found = thunder(crop), thunder.look(crop)
+        large = thunder(crop.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    assert rows.shape == (1, 17, 3) and rows.dtype == torch.float32
+    torch.testing.assert_close(rows[..., :2], found.points)
+    torch.testing.assert_close(rows[..., 2], found.scores)
+    torch.testing.assert_close(large, rows, rtol=1e-4, atol=1e-4)  # 512×384 is averaged down
+
+
+def test_exports_and_can_be_made_without_memory(thunder: Thunder):
+    crop = portrait(192)
+    with torch.no_grad():
+        program = torch.export.export(thunder, (crop,))
+        torch.testing.assert_close(program.module()(crop), thunder(crop), rtol=1e-4, atol=1e-4)
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in Thunder().parameters()) == 6_226_046
+    assert not any(parameter.requires_grad for parameter in thunder.parameters())
+
+
 def test_tuned_stages_start_as_what_they_are_tuned_from(thunder: Thunder, picture: torch.Tensor):
     tuned = MobileNetTrunk(THUNDER, tuned_stages=2).eval()
-    load_thunder(tuned)
+    load_thunder_trunk(tuned)
     with torch.no_grad():
         for one, other in zip(tuned(picture[..., :64, :64]), thunder.trunk(picture[..., :64, :64]), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wholebody.errors import AssetMissing
@@ -57,22 +58,30 @@ class FoundKeypoints(NamedTuple):
 
 
 class Thunder(nn.Module):
-    """Crops B×3×H×W, RGB in [0, 1], H and W multiples of 32 (256×256 as published, 256×192) → `FoundKeypoints`.
+    """Crops to key points of the person in the middle; its weights, which never learn, come from `load_thunder`.
 
-    The person in the middle is meant. With `mirrored` every crop is looked at a second time in the mirror and the maps
-    are averaged, which costs as much again.
+    Crops of 512×384 pixels are averaged down by 2×2 first, as size `t` does. With `mirrored` every crop is looked at a
+    second time in the mirror and the maps are averaged, which costs as much again.
     """
 
-    def __init__(self, trunk: MobileNetTrunk | None = None, mirrored: bool = False) -> None:
+    def __init__(self, mirrored: bool = False) -> None:
         super().__init__()
-        if trunk is None:
-            trunk = MobileNetTrunk(THUNDER)
-            load_thunder(trunk)
-            freeze(trunk)
-        self.trunk = trunk
+        self.trunk = MobileNetTrunk(THUNDER)
+        freeze(self.trunk)
         self.mirrored = mirrored
 
-    def forward(self, images: Tensor) -> FoundKeypoints:
+    def forward(self, images: Tensor) -> Tensor:
+        """images B×3×H×W, RGB in [0, 1] → B×17×3 float32, `COCO_17`: x and y as fractions of the picture, score 0..1.
+
+        H×W: 512×384 or any multiples of 32, 256×256 as published or 256×192. Pixel i covers i / W to (i + 1) / W.
+        """
+        found = self.look(images)
+        return torch.cat([found.points, found.scores[..., None]], 2)
+
+    def look(self, images: Tensor) -> FoundKeypoints:
+        """As `forward`, with what else is known of the person."""
+        if images.shape[-2:] == (512, 384):
+            images = F.avg_pool2d(images, 2)
         images = images.contiguous(memory_format=torch.channels_last)
         maps = self.trunk(images)
         if self.mirrored:
@@ -147,6 +156,13 @@ def read_thunder_state(path: Path | None = None) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def load_thunder(trunk: MobileNetTrunk) -> None:
+def load_thunder(mirrored: bool = False) -> Thunder:
+    """MoveNet Thunder with its embedded weights, in eval mode."""
+    thunder = Thunder(mirrored)
+    load_thunder_trunk(thunder.trunk)
+    return thunder.eval()
+
+
+def load_thunder_trunk(trunk: MobileNetTrunk) -> None:
     """Give a `MobileNetTrunk(THUNDER, tuned_stages)` its weights; tuned stages start as copies of the frozen ones."""
     load_published(trunk, read_thunder_state())
