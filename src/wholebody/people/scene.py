@@ -8,7 +8,8 @@ the body has `flat_hand_mean` (the open body has).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,8 +23,8 @@ class Motion:
     """
 
     track_id: int
-    frames: np.ndarray  # (T,) int, numbers in the film, consecutive
-    times: np.ndarray  # (T,) seconds from the film's first frame
+    frames: np.ndarray  # (T,) int, numbers in the film: a run of `Scene.frames` without holes
+    times: np.ndarray  # (T,) seconds from the film's first frame; uneven where the film's frame rate varies
     global_orient: np.ndarray  # (T, 3) in the camera frame
     body_pose: np.ndarray  # (T, 21, 3)
     left_hand_pose: np.ndarray  # (T, 15, 3)
@@ -36,6 +37,7 @@ class Motion:
     confidence: np.ndarray  # (T,) 0..1
     filled: np.ndarray  # (T,) bool: nothing was seen in this frame, the pose lies between its neighbours'
     gender: str = "neutral"
+    contacts: np.ndarray | None = None  # (T, 2) bool: the left, the right foot stands on the floor; None: unknown
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,10 @@ class Scene:
 
     people: tuple[Motion, ...]
     camera: Camera
-    fps: float  # frames a second of `frames`; 0 for a photo
+    fps: float  # frames a second of `frames`, on average; 0 for a photo
     frames: np.ndarray  # (F,) int, the numbers of the frames that were looked at, ascending
     times: np.ndarray  # (F,) seconds
     camera_from_world: np.ndarray  # (F, 4, 4); the same matrix throughout where the camera stands
     floor: str  # how the floor was found: "feet", or "upright camera" (a guess: the camera is level)
+    notes: tuple[str, ...] = ()  # sentences for the user: what was guessed, what broke
+    checks: Mapping[str, float] = field(default_factory=dict)  # what was measured on the way, by name

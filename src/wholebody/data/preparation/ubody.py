@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wholebody.errors import AssetMissing, BadInput
+from wholebody.errors import BadInput
 
 RATE = 30
 """Pictures a second: annotations count pictures at this rate, whatever the video's own is."""
@@ -47,10 +47,6 @@ def ubody_frames(
         workers: processes.
         progress: called with the number of videos done.
     """
-    try:
-        import av  # noqa: F401
-    except ImportError as error:
-        raise AssetMissing("reading videos needs PyAV: `pip install 'wholebody[video]'`") from error
     source = root / "videos"
     if not source.is_dir():
         raise BadInput(f"{source} is missing; unpack UBody's videos there (from https://osx-ubody.github.io)")
