@@ -25,8 +25,9 @@ from wholebody.errors import BadInput, OutputError
 from wholebody.evaluation.inference import Predicted, predict
 from wholebody.files.json_stream import read_json
 from wholebody.files.unpickle import RestrictedUnpickler, load_pickle
+from wholebody.files.whole import write_bytes
 from wholebody.geometry.crop import apply_affine
-from wholebody.output.files import check_folder, write_bytes
+from wholebody.output.files import check_folder
 
 FOLDER, ARCHIVE = "predictions", "predictions.zip"
 MIN_IOU = 0.1

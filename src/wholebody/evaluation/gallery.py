@@ -122,7 +122,7 @@ def draw_from_side(meshes: Sequence[tuple[np.ndarray, tuple[float, float, float]
 
 def write_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
     """The pictures as files, for who wants them beside the page."""
-    from wholebody.output.files import write_bytes
+    from wholebody.files.whole import write_bytes
 
     return [
         write_bytes(folder / f"{f.network}_{f.kind}_{k:02d}.jpg".replace("/", "_"), f.jpeg)

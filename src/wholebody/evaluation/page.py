@@ -14,7 +14,7 @@ import numpy as np
 from wholebody import __version__
 from wholebody.evaluation.gallery import KINDS, Figure
 from wholebody.evaluation.result import Network, Result, label
-from wholebody.output.files import write_bytes
+from wholebody.files.whole import write_bytes
 
 COLORS = ("#2f6db3", "#d9722e", "#3c8f5a", "#8a5bb0", "#b03a48", "#6b6b6b")
 BINS = 40

@@ -12,7 +12,8 @@ from wholebody.errors import AssetMissing, BadInput, WholebodyError
 from wholebody.evaluation.evaluate import SUBMISSION, EvaluateConfig, evaluate
 from wholebody.evaluation.paper import PAPER, ROWS, PaperRow
 from wholebody.evaluation.result import Result, label
-from wholebody.output.files import check_folder, write_bytes
+from wholebody.files.whole import write_bytes
+from wholebody.output.files import check_folder
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from wholebody import __version__
-from wholebody.output.files import write_bytes
+from wholebody.files.whole import write_bytes
 
 FORMAT = "wholebody.evaluation/1"
 RESAMPLES = 1000

@@ -12,9 +12,8 @@ import json
 import os
 import pickle
 import re
-import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wholebody.errors import BadInput, OutputError
+from wholebody.errors import BadInput
+from wholebody.files.whole import write_whole
 from wholebody.model import published_names
 from wholebody.model.config import OSXConfig, config_from_dict, config_to_dict
 from wholebody.model.embedded import movenet
@@ -141,7 +141,7 @@ def convert(source: str | Path, target: str | Path) -> CheckpointInfo:
         tensors = published_names.to_published(_own_tensors(model.state_dict()), model.config.variant)
         network = {published_names.PREFIX + name: tensor for name, tensor in tensors.items()}
         contents = {"epoch": info.epoch or 0, "network": network, "optimizer": {}}
-        write_whole(target, lambda part: torch.save(contents, part))
+        write_torch(target, contents)
     else:
         raise BadInput(f"{target}: name the target .safetensors (our form) or .pth.tar (the published form)")
     return describe(target)
@@ -158,22 +158,43 @@ def is_published(path: Path) -> bool:
     return head[8:9] != b"{"  # safetensors: eight bytes of length, then JSON
 
 
-def write_whole(path: str | Path, write: Callable[[str], object]) -> None:
-    """`write` to a neighbour of `path` that takes its place once complete, so that none is ever seen half-written."""
-    path = Path(path)
-    part = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        write(part)
-        os.chmod(part, 0o666 & ~_umask())  # afterwards: safetensors makes a file of its own, for its owner alone
-        os.replace(part, path)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise OutputError(f"cannot write {path}: {error}. Free some space there or choose another place.") from error
-    finally:
-        if part is not None and os.path.exists(part):
-            os.unlink(part)
+def write_torch(path: str | Path, content: Any) -> Path:
+    """`torch.save`, whole or not at all; the same content gives the same bytes, whatever the file's name."""
+
+    def write(part: Path) -> None:
+        try:
+            with open(part, "xb") as file:
+                torch.save(content, file)
+        except RuntimeError as error:  # how torch reports a full disk
+            raise OSError(str(error)) from error
+
+    return write_whole(path, write)
+
+
+def write_safetensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
+    """`safetensors.save_file`, whole or not at all; the same content gives the same bytes."""
+
+    def write(part: Path) -> None:
+        try:
+            save_file(tensors, part, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        os.chmod(part, 0o666 & ~_umask())  # safetensors makes a file of its own, for its owner alone
+        _sort_metadata(part)
+
+    return write_whole(path, write)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put a safetensors file's metadata in the order of their names: the library writes them in a random one."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(ordered) <= size, "the header of a safetensors file is no compact JSON"
+        file.seek(8)
+        file.write(ordered.ljust(size))
 
 
 def _umask() -> int:
@@ -210,7 +231,7 @@ def _write_ours(
     if frozen and all(name in plain and torch.equal(plain[name].half(), frozen[name].half()) for name in frozen):
         plain = {name: tensor for name, tensor in plain.items() if name not in frozen}
         metadata["frozen_trunk"] = movenet.SHA256
-    write_whole(path, lambda part: save_file(plain, part, metadata))
+    write_safetensors(path, plain, metadata)
 
 
 _TRUNK = "encoder.trunk."

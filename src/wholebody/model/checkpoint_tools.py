@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from wholebody.errors import BadInput
@@ -20,7 +19,7 @@ from wholebody.model.checkpoint import (
     _unpickle,
     _write_ours,
     is_published,
-    write_whole,
+    write_torch,
 )
 from wholebody.model.published_names import PREFIX, canonical
 
@@ -86,7 +85,7 @@ def merge_hand(whole: str | Path, hand: str | Path, target: str | Path) -> Merge
         del network[raw]
     kept = {key: value for key, value in contents.items() if key not in ("network", "epoch", "optimizer")}
     result = {"epoch": 0, "network": network, "optimizer": {}, **kept}
-    write_whole(target, lambda part: torch.save(result, part))
+    write_torch(target, result)
     return MergeReport(target, tuple(own[name] for name in replaced), tuple(dropped))
 
 
@@ -96,7 +95,7 @@ def reset_epoch(source: str | Path, target: str | Path) -> Path:
     _same_form(target, is_published(source))
     if is_published(source):
         contents = _published(source)
-        write_whole(target, lambda part: torch.save(contents | {"epoch": 0}, part))
+        write_torch(target, contents | {"epoch": 0})
         return target
     tensors, info = _ours(source)
     counted = {key: 0 for key in _PROGRESS if key in info.extra}

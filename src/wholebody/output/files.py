@@ -1,4 +1,4 @@
-"""Results as files, each of which appears whole or not at all: written under another name, then moved to its place.
+"""Results as files, each of which appears whole or not at all.
 
 For a picture NAME: `NAME_overlay.jpg`, for each person N `NAME_personN.npz`, `.obj`, `.ply`, `.glb`, and last
 `NAME.json`, which therefore says that the rest is complete.
@@ -7,18 +7,17 @@ For a picture NAME: `NAME_overlay.jpg`, for each person N `NAME_personN.npz`, `.
 from __future__ import annotations
 
 import contextlib
-import errno
 import glob
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wholebody.errors import BadInput, OutputError
+from wholebody.errors import BadInput
+from wholebody.files.whole import sweep, write_bytes, write_json
 
 if TYPE_CHECKING:
     from wholebody.people.predictor import Person
@@ -68,7 +67,7 @@ def write_results(
                     continue
                 written.append(write_bytes(result_path(folder, name, kind, number), data))
         rows = coco_results(people, name if image_id is None else image_id)
-        written.append(write_bytes(result_path(folder, name, "json"), json.dumps(rows).encode()))
+        written.append(write_json(result_path(folder, name, "json"), rows))
     except BaseException:
         for path in written:
             with contextlib.suppress(OSError):
@@ -164,41 +163,10 @@ def coco_results(people: Sequence[Person], image_id: int | str) -> list[dict[str
     return rows
 
 
-def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())  # a full network disk says so only here
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
-        raise
-    return path
-
-
 def check_folder(folder: Path) -> None:
-    """Make the output folder and write a byte to it, so that a run fails before its work and not after."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made a folder: {_reason(error)}") from error
+    """Make the output folder and write a byte to it, so that a run fails before its work and not after. What killed
+    runs left there is removed."""
+    sweep(folder)
     probe = write_bytes(folder / ".wholebody_probe", b"\0")
     with contextlib.suppress(OSError):
         probe.unlink()
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full. Free some space, then run again with --resume."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{error.strerror}. Choose another folder with --out, or change its permissions."
-    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
-        return f"{error.strerror}: something else is in its place. Choose another folder with --out."
-    return f"{error.strerror or error}."

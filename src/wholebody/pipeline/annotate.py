@@ -21,7 +21,7 @@ import numpy as np
 from wholebody.body.joints import COCO_WHOLEBODY
 from wholebody.errors import BadInput, OutputError, WholebodyError
 from wholebody.files.image import Source, find_sources, read_image
-from wholebody.output.files import write_bytes
+from wholebody.files.whole import write_bytes
 from wholebody.people.detect import Detections, make_detector
 from wholebody.people.keypoints import KeypointFile, KeypointSource, make_source
 from wholebody.people.refine import LEAST_KEYPOINTS, MIN_QUALITY, TRUNK_AND_LIMBS, Refined, Refiner, quality

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from wholebody.model.checkpoint import write_whole
+from wholebody.files.whole import write_whole
+from wholebody.model.checkpoint import write_torch
 from wholebody.model.osx import OSX
 from wholebody.training.config import TrainConfig, config_to_table
 from wholebody.training.launch import Group, NotFinite, Signals, Stopped
@@ -161,7 +162,7 @@ class Run:
         path = self.folder / "result" / f"not_finite_step_{self.step:06d}_rank_{self.group.place.rank}.pt"
         everyone = self.group.gather(bool(bad))
         if bad or not any(everyone):
-            write_whole(path, lambda part: torch.save({"batches": list(batches), "terms": terms}, part))
+            write_torch(path, {"batches": list(batches), "terms": terms})
             which += self._names(self.step - 1)
         # The word of the first process that has something wrong.
         told = self.group.gather(f"step {self.step}: {what}; {which}; kept in {path}")
@@ -209,7 +210,7 @@ class Run:
                 "optimizer": self.optimizer.state_dict(),
                 "random": random,
             }
-            write_whole(self.folder / STATE, lambda part: torch.save(state, part))
+            write_torch(self.folder / STATE, state)
             self._write_weights(self.folder / "model.safetensors", {})
 
         self.group.first_alone(write)
