@@ -460,10 +460,10 @@ def slurm_train(options: argparse.Namespace) -> int:
 def slurm_test(options: argparse.Namespace) -> int:
     from wholebody.training.slurm import submit_test
 
-    more = [part for name in ("root", "body") if (value := getattr(options, name)) for part in (f"--{name}", value)]
     submitted = submit_test(
-        options.job, options.gpus, options.run, options.snapshot, options.testset, more, _cluster(options)
-    )
+        options.job, options.gpus, options.run, options.snapshot, options.testset, options.root, options.body,
+        _cluster(options),
+    )  # fmt: skip
     print(f"job {submitted.job_id}\n{submitted.folder}")
     return OK
 

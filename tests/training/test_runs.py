@@ -17,7 +17,7 @@ import torch
 from wholebody.errors import BadInput, OutputError
 from wholebody.training import loop
 from wholebody.training.config import read_config
-from wholebody.training.launch import NotFinite, Place, start_processes
+from wholebody.training.processes import NotFinite, Place, start_processes
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def slurm_answers():
 
 @pytest.fixture
 def queued(monkeypatch):
-    """What would have been handed to sbatch: (parameters, arguments of each process)."""
+    """What would have been handed to sbatch: (parameters, what each process calls, with what)."""
     jobs = []
 
     class Executor:
@@ -38,9 +38,8 @@ def queued(monkeypatch):
         def update_parameters(self, **parameters):
             self.parameters = parameters
 
-        def submit(self, function, arguments):
-            assert function is slurm.run_command
-            jobs.append((self.parameters, arguments))
+        def submit(self, function, *arguments):
+            jobs.append((self.parameters, function, arguments))
             return type("Job", (), {"job_id": "12"})
 
     monkeypatch.setattr(submitit, "AutoExecutor", Executor)
@@ -52,9 +51,9 @@ def test_a_run_asks_for_a_process_per_gpu_and_to_be_requeued(queued, tmp_path, c
     monkeypatch.chdir(tmp_path)
     options = "--partition gpu --account lab --time 90 --gpus-per-node 4".split()
     assert main(["slurm", "train", "first", "8", str(recipe), "seed=3", *options]) == 0
-    (asked, arguments), said = queued[0], capsys.readouterr().out.split()
+    (asked, called, arguments), said = queued[0], capsys.readouterr().out.split()
     assert said[:2] == ["job", "12"] and Path(said[2]).name.startswith("train_first_20")
-    assert arguments == ["train", str(recipe), "seed=3", 'name="first"', "--out", said[2]]
+    assert called is slurm.train_job and arguments == (str(recipe), ["seed=3", 'name="first"'], said[2])
     assert (asked["nodes"], asked["tasks_per_node"], asked["timeout_min"], asked["name"]) == (2, 4, 90, "first")
     assert asked["slurm_additional_parameters"] == {
         "partition": "gpu", "account": "lab", "gpus_per_node": 4, "signal": "USR1@120", "requeue": True,
@@ -69,12 +68,20 @@ def test_a_test_is_one_process_with_the_body_of_its_run(queued, tmp_path, capsys
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "config.json").write_text('{"body": "human_model_files"}')
     assert main(["slurm", "test", "second", "1", str(tmp_path), "13", "--testset", "AGORA", "--root", "dataset"]) == 0
-    asked, arguments = queued[0]
-    assert arguments[:4] == ["evaluate", str(tmp_path / "model_dump/snapshot_13.safetensors"), "--testset", "AGORA"]
-    assert arguments[4:9] == ["--root", "dataset", "--body", "human_model_files", "--out"]
-    assert Path(arguments[9]).name.startswith("test_second_20") and asked["tasks_per_node"] == 1
+    asked, called, (config,) = queued[0]
+    assert called is slurm.evaluate_job and asked["tasks_per_node"] == 1
+    assert config.models == (str(tmp_path / "model_dump/snapshot_13.safetensors"),) and config.testset == "AGORA"
+    assert (config.root, config.body) == (Path("dataset"), "human_model_files")
+    assert config.out.name.startswith("test_second_20")
     assert main(["slurm", "test", "second", "1", str(tmp_path), "14"]) == 2
     assert "snapshots of this run: 13" in capsys.readouterr().err
+
+
+def test_a_job_says_what_is_wrong_and_ends_with_that_status(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        slurm.train_job(str(tmp_path / "none.toml"), (), str(tmp_path))
+    assert ended.value.code == 2 and "none.toml" in capsys.readouterr().err
 
 
 def test_recipes_are_found_by_name(tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ class Studio:
         self.faces = np.ascontiguousarray(self.body.faces.numpy(), np.int32)
         compact = read_compact(config.body or COMPACT_PATH)
         self.rest, self.masks, self.eye_centre = _painted_regions(compact)
-        self.population = _population(compact)
+        self.population = Population.of(compact)
         self.hands = HandSpace.of(self.body.rest_joints.numpy().astype(np.float64))
         self.poses = PoseLibrary.load(config.motion, config.split) if config.motion else None
         self.environments = load_environments(config.hdri, split=config.split)
@@ -269,29 +269,6 @@ _SIX = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0,
 def _directions(rng: Generator) -> np.ndarray:
     """Six directions for ambient shadows, turned at random so that their traces do not repeat."""
     return (_SIX @ axis_angle_to_matrix(rng.normal(0, 1, 3)).T).astype(np.float32)
-
-
-def _population(compact: dict[str, np.ndarray]) -> Population:
-    return Population(
-        betas=compact["people_betas"].astype(np.float64),
-        age=compact["people_age"].astype(np.float64),
-        actions=tuple(str(a) for a in compact["action_names"]),
-        expression=compact["action_expression"].astype(np.float64),
-        depths=_depths(compact["vertices"] * 1e-5, compact["shape_dirs"].astype(np.float64)),
-    )
-
-
-def _depths(rest: np.ndarray, dirs: np.ndarray) -> np.ndarray:
-    """(4,11): depth of belly, chest and thigh and length of the trunk, of the mean shape and per coefficient."""
-    rows = []
-    for x, low, high in ((0.0, 0.0, 0.15), (0.0, 0.2, 0.35), (0.1, -0.3, -0.15)):
-        band = np.flatnonzero((np.abs(rest[:, 0] - x) < 0.05) & (rest[:, 1] > low) & (rest[:, 1] < high))
-        front, back = band[rest[band, 2].argmax()], band[rest[band, 2].argmin()]
-        rows.append(np.append(rest[front, 2] - rest[back, 2], dirs[front, 2] - dirs[back, 2]))
-    middle = np.flatnonzero((np.abs(rest[:, 0]) < 0.02) & (rest[:, 2] < 0.05))  # nape and crotch
-    nape, crotch = (middle[np.abs(rest[middle, 1] - y).argmin()] for y in (0.42, -0.1))
-    rows.append(np.append(rest[nape, 1] - rest[crotch, 1], dirs[nape, 1] - dirs[crotch, 1]))
-    return np.stack(rows)
 
 
 def _painted_regions(compact: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

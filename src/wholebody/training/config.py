@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,8 @@ def _strict(kind: type, name: str) -> Any:
 def config_to_table(config: TrainConfig) -> dict[str, Any]:
     """Nested tables of plain values; the inverse of `config_from_table`."""
     return dataclasses.asdict(config)
+
+
+def new_folder(job: str, kind: str = "train") -> str:
+    """Where a run or a test of this name goes."""
+    return f"output/{kind}_{job}_{datetime.now():%Y%m%d_%H%M%S}"

@@ -17,7 +17,7 @@ from torch import Tensor
 from wholebody import __version__
 from wholebody.errors import BadInput
 from wholebody.training.config import TrainConfig, config_to_table
-from wholebody.training.launch import Group
+from wholebody.training.processes import Group
 
 FOLDERS = ("log", "model_dump", "vis", "result", "code")
 

@@ -26,13 +26,13 @@ from wholebody.model.embedded.sizes import SMALL
 from wholebody.model.load import EMBEDDED, find_weights
 from wholebody.model.osx import OSX, PartBoxes, Prediction, build_osx
 from wholebody.synthesis.sets.crops import CROP_HW, TrainingCrops
-from wholebody.training.config import TrainConfig, read_config
-from wholebody.training.launch import ALONE, Group, Signals, new_folder, processes, seed_of, share_gradients
+from wholebody.training.config import TrainConfig, new_folder, read_config
 from wholebody.training.log import Log
 from wholebody.training.network import check_start, load_encoder, prepare_encoder
 from wholebody.training.norms import share_statistics
 from wholebody.training.own.batch import lifting_losses, picture_losses
 from wholebody.training.own.poses import LiftingBatches
+from wholebody.training.processes import ALONE, Group, Signals, processes, seed_of, share_gradients
 from wholebody.training.published.batch import draw_batch, published_terms
 from wholebody.training.run import Batch, Run, parameter_groups
 from wholebody.training.state import AveragedWeights, samples_per_step, set_random_state

@@ -18,12 +18,12 @@ from wholebody.files.whole import write_whole
 from wholebody.model.checkpoint import write_torch
 from wholebody.model.osx import OSX
 from wholebody.training.config import TrainConfig, config_to_table
-from wholebody.training.launch import Group, NotFinite, Signals, Stopped
 from wholebody.training.log import Log, write_code
 from wholebody.training.network import trained_for
 from wholebody.training.norms import KeptStatistics
 from wholebody.training.own.poses import LiftingBatches
-from wholebody.training.slurm import requeue
+from wholebody.training.processes import Group, NotFinite, Signals, Stopped
+from wholebody.training.requeue import requeue
 from wholebody.training.state import (
     STATE,
     AveragedWeights,

@@ -6,12 +6,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from wholebody.errors import BadInput, WholebodyError
+from wholebody.training.requeue import requeue
+
+if TYPE_CHECKING:
+    from wholebody.evaluation.evaluate import EvaluateConfig
 
 SIGNAL_SECONDS = 120
 """So long before the end of its time a job is told (SIGUSR1), saves and has itself requeued."""
@@ -46,36 +52,36 @@ def submit_training(
 
     Raises BadInput for a recipe that cannot be read, here and not hours later in the queue.
     """
-    from wholebody.training.config import read_config
-    from wholebody.training.launch import new_folder
+    from wholebody.training.config import new_folder, read_config
 
     recipe = find_recipe(recipe)
     overrides = [*overrides, f'name="{job}"']
     read_config(recipe, overrides)
     folder = Path(out or new_folder(job)).absolute()
-    arguments = ["train", str(recipe.absolute()), *overrides, "--out", str(folder)]
-    return _submit(job, gpus, gpus, arguments, folder, config)
+    return _submit(job, gpus, gpus, (train_job, str(recipe.absolute()), overrides, str(folder)), folder, config)
 
 
 def submit_test(
-    job: str, gpus: int, run: str | Path, snapshot: str, testset: str, options: Sequence[str] = (),
-    config: SlurmConfig = SlurmConfig(),
+    job: str, gpus: int, run: str | Path, snapshot: str, testset: str, root: str | Path | None = None,
+    body: str | None = None, config: SlurmConfig = SlurmConfig(),
 ) -> Submitted:  # fmt: skip
     """Queue the evaluation of a run's snapshot; results go to `output/test_{job}_{date_time}`.
 
-    options: further ones of `wholebody evaluate`.
+    testset, root, body: as of `wholebody evaluate`; body: None for the run's own.
     """
-    from wholebody.training.launch import new_folder
+    from wholebody.evaluation.evaluate import EvaluateConfig
+    from wholebody.training.config import new_folder
 
     checkpoint = Path(run) / "model_dump" / f"snapshot_{snapshot}.safetensors"
     if not checkpoint.is_file():
         there = sorted(p.stem.removeprefix("snapshot_") for p in checkpoint.parent.glob("snapshot_*.safetensors"))
         raise BadInput(f"there is no {checkpoint}; snapshots of this run: {', '.join(there) or 'none'}")
-    if "--body" not in options:
-        options = [*options, "--body", json.loads((Path(run) / "code" / "config.json").read_text())["body"]]
+    body = body or json.loads((Path(run) / "code" / "config.json").read_text())["body"]
     folder = Path(new_folder(job, "test")).absolute()
-    arguments = ["evaluate", str(checkpoint.absolute()), "--testset", testset, *options, "--out", str(folder)]
-    return _submit(job, gpus, 1, arguments, folder, config)
+    asked = EvaluateConfig(
+        (str(checkpoint.absolute()),), testset, root=None if root is None else Path(root), out=folder, body=body
+    )
+    return _submit(job, gpus, 1, (evaluate_job, asked), folder, config)
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -87,8 +93,9 @@ def find_recipe(name: str | Path) -> Path:
 
 
 def _submit(
-    job: str, gpus: int, processes: int, arguments: list[str], folder: Path, config: SlurmConfig
+    job: str, gpus: int, processes: int, task: tuple[Any, ...], folder: Path, config: SlurmConfig
 ) -> Submitted:  # fmt: skip
+    """task: a function of this file and its arguments, for each process of the job."""
     try:
         import submitit
     except ImportError:
@@ -111,7 +118,7 @@ def _submit(
         slurm_additional_parameters=_asked(config, per_node),
     )
     try:
-        queued = executor.submit(run_command, arguments)
+        queued = executor.submit(*task)
     except Exception as error:  # submitit wraps what sbatch says in its own kind of error
         raise WholebodyError(f"Slurm did not take the job: {error}") from error
     return Submitted(queued.job_id, folder)
@@ -130,35 +137,32 @@ def _asked(config: SlurmConfig, per_node: int) -> dict[str, object]:
     return asked
 
 
-def requeue(number: int = signal.SIGUSR1) -> str:
-    """Ask Slurm to run this job again, which then goes on where it was saved: what came of it, "" without Slurm.
+def train_job(recipe: str, overrides: Sequence[str], folder: str) -> None:
+    """What each process of a training job does."""
+    with _listening():
+        from wholebody.training.launch import launch
 
-    number: the signal that stopped the run. SIGTERM is a warning (of preemption, say) while the job still runs; when
-    Slurm is ending the job already, `scancel` or Slurm itself has decided what becomes of it.
-    """
-    job = os.environ.get("SLURM_JOB_ID")
-    if not job:
-        return ""
-    if number == signal.SIGTERM and "JobState=RUNNING" not in _scontrol("show", "job", job).stdout:
-        return f"Slurm is ending job {job}, which is not requeued; the same command with this --out goes on"
-    asked = _scontrol("requeue", job)
-    if asked.returncode:
-        return f"Slurm did not requeue job {job}: {asked.stderr.strip()}"
-    return f"Slurm job {job} is requeued"
+        launch(recipe, overrides, folder)
 
 
-def _scontrol(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["scontrol", *arguments], capture_output=True, text=True)
+def evaluate_job(config: EvaluateConfig) -> None:
+    """What the process of a job that measures a network does."""
+    with _listening():
+        from wholebody.evaluation.evaluate import evaluate
+
+        evaluate(config)
 
 
-def run_command(arguments: list[str]) -> None:
-    """What each process of a job does."""
-    # A job whose time ends while PyTorch is being imported has nothing to save yet; from then on the run listens.
+@contextmanager
+def _listening() -> Iterator[None]:
+    """A job whose time ends while PyTorch is being imported has nothing to save yet; from then on the run listens.
+    What the user can mend is said in a line, and the job's exit status is that of the command."""
     signal.signal(signal.SIGUSR1, _requeue_before_start)
-    from wholebody.cli import main
-
-    if status := main(arguments):
-        raise SystemExit(status)
+    try:
+        yield
+    except WholebodyError as error:
+        print(f"wholebody: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(getattr(error, "exit_status", 2)) from error
 
 
 def _requeue_before_start(number: int, _: object) -> None:

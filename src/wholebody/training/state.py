@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wholebody.errors import BadInput
 from wholebody.training.config import TrainConfig, config_from_table, config_to_table
-from wholebody.training.launch import Group, seed_of
+from wholebody.training.processes import Group, seed_of
 
 STATE = "last.pt"
 # Where files lie, how often to look, how fast to go: these may change between the sittings of a run.

@@ -81,6 +81,17 @@ class Population:
     expression: np.ndarray
     depths: np.ndarray
 
+    @classmethod
+    def of(cls, compact: dict[str, np.ndarray]) -> Population:
+        """compact: an open body file, as `read_compact` gives it."""
+        return cls(
+            betas=compact["people_betas"].astype(np.float64),
+            age=compact["people_age"].astype(np.float64),
+            actions=tuple(str(a) for a in compact["action_names"]),
+            expression=compact["action_expression"].astype(np.float64),
+            depths=_depths(compact["vertices"] * 1e-5, compact["shape_dirs"].astype(np.float64)),
+        )
+
     def girth(self, betas: np.ndarray) -> np.ndarray:
         """(B,3) how much thicker belly, chest and thighs are than the mean person's, for the length of the trunk."""
         measures = self.depths[:, 0] + betas @ self.depths[:, 1:].T
@@ -132,6 +143,19 @@ def _jaw(rng: Generator, count: int) -> np.ndarray:
 def _gaze(rng: Generator, count: int) -> np.ndarray:
     pitch_yaw = rng.normal(0, np.radians([7, 12]), (count, 1, 2)).clip(-0.5, 0.5)
     return np.concatenate([np.repeat(pitch_yaw, 2, 1), np.zeros((count, 2, 1))], 2)
+
+
+def _depths(rest: np.ndarray, dirs: np.ndarray) -> np.ndarray:
+    """(4,11): depth of belly, chest and thigh and length of the trunk, of the mean shape and per coefficient."""
+    rows = []
+    for x, low, high in ((0.0, 0.0, 0.15), (0.0, 0.2, 0.35), (0.1, -0.3, -0.15)):
+        band = np.flatnonzero((np.abs(rest[:, 0] - x) < 0.05) & (rest[:, 1] > low) & (rest[:, 1] < high))
+        front, back = band[rest[band, 2].argmax()], band[rest[band, 2].argmin()]
+        rows.append(np.append(rest[front, 2] - rest[back, 2], dirs[front, 2] - dirs[back, 2]))
+    middle = np.flatnonzero((np.abs(rest[:, 0]) < 0.02) & (rest[:, 2] < 0.05))  # nape and crotch
+    nape, crotch = (middle[np.abs(rest[middle, 1] - y).argmin()] for y in (0.42, -0.1))
+    rows.append(np.append(rest[nape, 1] - rest[crotch, 1], dirs[nape, 1] - dirs[crotch, 1]))
+    return np.stack(rows)
 
 
 # ---------------------------------------------------------------- bodies

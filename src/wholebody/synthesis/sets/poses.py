@@ -14,8 +14,7 @@ from wholebody.data.sample import axis_angle_to_matrix, matrix_to_axis_angle
 from wholebody.errors import BadInput, OutputError
 from wholebody.synthesis import camera
 from wholebody.synthesis.config import SynthesisConfig
-from wholebody.synthesis.people.draw import HandSpace, PoseLibrary, sample_people
-from wholebody.synthesis.render import _population
+from wholebody.synthesis.people.draw import HandSpace, Population, PoseLibrary, sample_people
 from wholebody.synthesis.sets.layers import LayerSet, write_arrays
 
 FILE = "poses.npz"
@@ -46,7 +45,7 @@ def run(
     library = PoseLibrary.load(config.motion, config.split) if config.motion else None
     body = BodyModel.load(config.body, flat_hand_mean=True)
     hands = HandSpace.of(body.rest_joints.numpy().astype(np.float64))
-    population = _population(read_compact(config.body or COMPACT_PATH))
+    population = Population.of(read_compact(config.body or COMPACT_PATH))
     body = body.subset(np.arange(1))  # joints need no skin beyond their own
     stacked: dict[str, list[np.ndarray]] = {key: [] for key in KEYS}
     for first in range(0, count, _BATCH):
