@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ import torch
 from PIL import Image
 from test_image import bad_files
 
-from wholebody.cli import build_parser, main
+from wholebody.cli import main
 from wholebody.model.checkpoint import Conventions, save
 from wholebody.model.config import HANDS_WITHOUT_DECODER, OSXConfig
 from wholebody.model.encoder import ViTConfig
@@ -124,11 +126,11 @@ def test_resume_skips_what_is_complete(checkpoint, photos, tmp_path, capsys):
     assert predict(checkpoint, out, photos / "a.jpg", *quick) == 0
     made = (out / "a_person0.npz").stat().st_mtime_ns
     assert predict(checkpoint, out, photos, *quick, "--resume") == 0
-    assert "1 pictures done, 1 people, 1 skipped" in capsys.readouterr().out
+    assert "1 picture done, 1 person, 1 skipped" in capsys.readouterr().out
     assert (out / "a_person0.npz").stat().st_mtime_ns == made and (out / "more/b_person0.npz").exists()
     (out / "more/b.json").unlink()  # as if the run had been stopped before its last file
     assert predict(checkpoint, out, photos, *quick, "--resume") == 0
-    assert "1 pictures done, 1 people, 1 skipped" in capsys.readouterr().out
+    assert "1 picture done, 1 person, 1 skipped" in capsys.readouterr().out
     assert predict(checkpoint, out, photos, "--save", "npz,json", "--resume") == 2
     assert "--boxes whole then, None now" in capsys.readouterr().err
 
@@ -226,7 +228,7 @@ def test_commands_pass_on_what_they_are_given(monkeypatch, tmp_path):
     """Each command calls one function of another room, with all of its options."""
     from wholebody import synthesis
 
-    calls = {}
+    calls: dict = {}
     monkeypatch.setattr(synthesis, "run", lambda *a, **k: calls.update(synth=(a, k)), raising=False)
     arguments = ["--count", "7", "--seed", "3", "--workers", "2", "--motion", "m", "--hdri", "h", "--backgrounds", "b"]
     assert main(["synth", "--out", str(tmp_path), *arguments, "--split", "heldout", "--layers"]) == 0
@@ -236,19 +238,162 @@ def test_commands_pass_on_what_they_are_given(monkeypatch, tmp_path):
     assert (config.motion, config.hdri, config.backgrounds, config.split) == ("m", "h", "b", "heldout")
 
 
-def test_the_parser_knows_every_command():
-    text = build_parser().format_help()
-    for command in ("predict", "info", "body", "checkpoint", "synth", "train", "evaluate"):
-        assert command in text
+def test_help_knows_every_command_and_option(capsys):
+    for words, names in HELP.items():
+        with pytest.raises(SystemExit) as ended:
+            main([*words.split(), "--help"])
+        said = capsys.readouterr().out
+        assert ended.value.code == 0
+        for name in names.split():
+            assert re.search(rf"^  {name}\b", said, re.M), (words, name)
+
+
+HELP = {  # every command and option of the first version
+    "": "predict annotate info body checkpoint synth data train slurm evaluate reproduce --version",
+    "predict": "INPUT --out --model --body --boxes --detector --device --batch-size --save --refine --opacity --resume",
+    "annotate": "DIR --keypoints --split --detector --model --body --device --min-quality",
+    "info": "PATH",
+    "body export": "OUT",
+    "checkpoint convert": "SRC DST",
+    "checkpoint merge-hand": "WHOLE HAND DST",
+    "checkpoint reset-epoch": "SRC DST",
+    "synth": "--out --count --seed --workers --motion --hdri --assets --backgrounds --split --recombine --layers "
+    "--poses",
+    "data check": "ROOT --set --split --sheet --each --body --quick",
+    "data index": "ROOT SET --out --every --tars",
+    "data shard": "ROOT SET --out --size",
+    "data agora-json": "ROOT --split --vertices",
+    "data agora-crops": "ROOT --split --height --width --workers",
+    "data ubody-frames": "ROOT --scene --workers",
+    "train": "CONFIG KEY=VALUE --out --devices --nodes",
+    "slurm train": "JOB NUM_GPU CONFIG KEY=VALUE --out --partition --account --time --gpus-per-node --gres",
+    "slurm test": "JOB NUM_GPU TRAIN_OUTPUT_DIR CKPT_ID --testset --root --body --partition --account --time --gres",
+    "evaluate": "MODEL --testset --root --out --body --device --batch-size --limit --every --gallery",
+    "reproduce": "--root --checkpoints --body --out --only --device --batch-size --limit --every",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("", "which command"),
+        ("data", "wholebody data --help"),
+        ("pridict a.jpg", '"predict"'),
+        ("predict a.jpg --out o --reume", "--resume"),
+        ("predict a.jpg", "predict needs --out"),
+        ("predict --out o", "predict needs INPUT"),
+        ("predict a.jpg --out", "--out needs a value"),
+        ("predict a.jpg --out o --batch-size many", "--batch-size many: is not a whole number"),
+        ("predict a.jpg --out o --opacity", "--opacity"),
+        ("predict a.jpg --out o --refine keypoints.json", "--refine=keypoints.json"),
+        ("predict --refine movenet a.jpg --out o", "--refine=movenet"),
+        ("checkpoint convert a b c", "with c"),
+        ("info t --steps=3", "--steps"),
+    ],
+)
+def test_words_that_make_no_command(capsys, words, says):
+    """One line, exit status 2, and what it may have meant."""
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    said = capsys.readouterr()
+    assert ended.value.code == 2 and not said.out
+    assert says in said.err and said.err.startswith("wholebody: ") and said.err.count("\n") == 1
+
+
+def test_options_stand_before_or_after_the_pictures(monkeypatch):
+    """`--refine` takes no word; the last of two values counts, as ever."""
+    from wholebody.pipeline import predict
+
+    seen = []
+    monkeypatch.setattr(predict, "predict_files", lambda config, say: seen.append(config) or predict.Summary())
+    before = "predict --refine --save json,npz --out o --resume --batch-size 3 a.jpg b.jpg"
+    after = "predict a.jpg b.jpg --batch-size 3 --resume --out o --save json,npz --refine"
+    between = "predict a.jpg --save=json,npz --refine b.jpg --batch-size=7 --batch-size=3 --out=o --resume"
+    for words in (before, after, between):
+        assert main(words.split()) == 0
+    assert seen[0] == seen[1] == seen[2]
+    assert (seen[0].inputs, seen[0].refine, seen[0].save) == (("a.jpg", "b.jpg"), "auto", ("json", "npz"))
+    assert main("predict --out o --refine=keys.json -- -a.jpg --refine".split()) == 0
+    assert (seen[3].inputs, seen[3].refine) == (("-a.jpg", "--refine"), "keys.json")
+
+
+def test_an_unexpected_error_is_one_line_with_its_own_status(monkeypatch, capsys):
+    from wholebody.pipeline import info
+
+    def breaks(path):
+        raise RuntimeError("a wheel\ncame off")
+
+    monkeypatch.setattr(info, "describe", breaks)
+    assert main(["info", "t"]) == 3
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "RuntimeError: a wheel came off" in said and "report" in said
+    for words in (["--debug", "info", "t"], ["info", "t", "--debug"]):
+        with pytest.raises(RuntimeError, match="wheel"):
+            main(words)
+
+
+def test_a_closed_pipe_ends_quietly():
+    script = "import sys\nfrom wholebody.cli import main\nsys.exit(main(['info', *['open'] * 40]))"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_sigterm_ends_the_workers_too(tmp_path):
+    """A command that waits for worker processes: none of them outlives it, and its status says what ended it."""
+    script = (
+        "import multiprocessing, os, sys, time\n"
+        "from wholebody import cli\n"
+        "from wholebody.pipeline import info\n"
+        "def wait(place):\n"
+        "    open(f'{place}/{os.getpid()}', 'w').close()\n"
+        "    time.sleep(60)\n"
+        "def describe(place):\n"
+        "    with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+        "        return pool.map(wait, [place, place])\n"
+        "info.describe = describe\n"
+        "sys.exit(cli.main(['info', sys.argv[1]]))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 143 and "SIGTERM" in said and "Traceback" not in said
+    workers = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(workers) >= 2
+    for worker in workers:
+        with pytest.raises(ProcessLookupError):
+            for _ in range(100):
+                os.kill(worker, 0)
+                time.sleep(0.05)
+
+
+def test_names_cannot_disturb_the_terminal(tmp_path, capsys, monkeypatch):
+    (tmp_path / "a\x1b[2J\nfailed: b.npz").write_bytes(b"")
+    assert main(["info", str(tmp_path / "a\x1b[2J\nfailed: b.npz")]) == 2
+    said = capsys.readouterr().err
+    assert "\x1b" not in said and "\\x1b[2J" in said
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "wholebody", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.split()[0] == "wholebody"
 
 
 def test_importing_does_nothing():
     """`import wholebody` and `--help` must not wait for PyTorch, numba, OpenCV or the like."""
     script = (
         "import sys, wholebody, wholebody.cli\n"
-        "try: wholebody.cli.main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'numba', 'cv2', 'trimesh', 'PIL', 'tqdm', 'ai_edge_litert'} & set(sys.modules)\n"
+        "for words in ([], ['predict'], ['synth'], ['evaluate'], ['reproduce'], ['slurm', 'train']):\n"
+        "    try: wholebody.cli.main([*words, '--help'])\n"
+        "    except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'numba', 'cattrs', 'cv2', 'trimesh', 'PIL', 'tqdm', 'ai_edge_litert'}\n"
+        "heavy &= set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -268,8 +413,6 @@ def test_lazy_names():
 
 def test_the_examples_of_the_conventions_hold(checkpoint, tmp_path, monkeypatch):
     """The code in docs/conventions.md, run on a result: the camera and the parameters give back what was written."""
-    import re
-
     text = (ASTRONAUT.parent.parent / "docs" / "conventions.md").read_text()
     shutil.copy(ASTRONAUT, tmp_path / "photo.jpg")
     assert predict(checkpoint, tmp_path, tmp_path / "photo.jpg", "--save", "npz,ply,json", "--boxes", "whole") == 0
@@ -287,8 +430,9 @@ def test_settings_may_follow_options(tmp_path, capsys):
     recipe.write_text("steps = 1\n")
     assert main(["train", str(recipe), "--out", str(tmp_path / "run"), "stepz=3"]) == 2
     assert "stepz" in capsys.readouterr().err
-    for wrong in (["--stepz=3"], ["three"]):
-        with pytest.raises(SystemExit):
-            main(["train", str(recipe), "--out", str(tmp_path / "run"), *wrong])
+    assert main(["train", str(recipe), "--out", str(tmp_path / "run"), "three"]) == 2
+    assert "key=value" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", str(recipe), "--out", str(tmp_path / "run"), "--stepz=3"])
     with pytest.raises(SystemExit):
         main(["info", "t", "--steps=3"])

@@ -19,7 +19,7 @@ import wholebody
 SOURCE = Path(wholebody.__file__).parent
 
 FLOORS = (
-    ("errors",),
+    ("errors", "options"),
     ("geometry", "files"),
     ("body",),
     ("fitting",),
@@ -29,7 +29,8 @@ FLOORS = (
     ("evaluation",),
     ("training",),
     ("pipeline", "serve", "scale"),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 """From the lowest up. The rooms of one floor know nothing of each other."""
 

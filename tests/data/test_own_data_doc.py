@@ -41,11 +41,11 @@ def test_the_walk_through_works(tmp_path, monkeypatch, capsys):
 
 
 def test_commands_and_files_that_it_names_exist():
-    from wholebody.cli import build_parser
+    from wholebody.cli import app
 
     text = DOC.read_text()
     for command in re.findall(r"^wholebody (.*?)(?:#.*)?$", text, re.M):
-        build_parser().parse_args(command.split())
+        app.parse_args(command.split(), exit_on_error=False, print_error=False)
     for link in re.findall(r"\]\(([\w.-]+\.md)\)", text):
         assert (DOC.parent / link).exists(), link
     assert (DOC.parent.parent / "configs" / "finetune.toml").exists()

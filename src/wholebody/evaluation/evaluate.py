@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from wholebody.errors import AssetMissing, BadInput
+from wholebody.options import BatchSize, Device, positional
 
 if TYPE_CHECKING:
     from wholebody.evaluation.result import Network, Result
@@ -24,22 +25,26 @@ TESTSETS = (*MESH_SETS, SUBMISSION, *OPEN_SETS, *PHOTO_SETS)
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """What `wholebody evaluate` is asked for; the names are those of its options."""
+    """What `wholebody evaluate` is asked for; its fields are the command's options."""
 
-    models: tuple[str, ...]
+    models: Annotated[tuple[str, ...], positional("MODEL")]
+    """an embedded name or checkpoints; several share one table"""
     testset: str
+    """EHF, AGORA, AGORA-test (a submission), PW3D, UBody, UBody-inter, synthetic, real, coco2d or mpii2d"""
     root: Path | None = None
-    """The set's own folder, or the one that holds it under the name that the published README gives it."""
+    """the test set's folder, or the one that holds it under the name that the published README gives it"""
     out: Path | None = None
-    """Folder for the report; None: `output/evaluate/TESTSET`."""
+    """folder for the report; output/evaluate/TESTSET if not given"""
     body: str | None = None
-    device: str = "auto"
-    batch_size: int | None = None
+    """folder with the SMPL-X files, see docs/evaluation.md"""
+    device: Device = "auto"
+    batch_size: BatchSize = None
     limit: int | None = None
+    """only the first N people"""
     every: int | None = None
-    """Every so-manieth person only; None: as the published code does."""
+    """every Nth person only; as published if not given (UBody 100, else 1)"""
     gallery: int = 3
-    """How many of the best, the middle and the worst samples to draw; 0: none."""
+    """how many of the best, the middle and the worst samples to draw; 0: none"""
 
     def __post_init__(self) -> None:
         if self.testset not in TESTSETS:

@@ -19,7 +19,8 @@ from wholebody.evaluation.synthetic import PLAIN
 from wholebody.fitting.fit import Bodies, FitConfig, Fitter
 from wholebody.geometry.camera import crop_camera_to_image
 from wholebody.model.osx import OSX
-from wholebody.people.refine import MIN_QUALITY, TRUNK_AND_LIMBS, quality
+from wholebody.people import MIN_QUALITY
+from wholebody.people.refine import TRUNK_AND_LIMBS, quality
 from wholebody.people.relift import lift_of
 from wholebody.synthesis.sets.crops import CROP_HW, CropDataConfig, TrainingCrops
 

@@ -7,31 +7,37 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from wholebody.errors import AssetMissing, BadInput, WholebodyError
 from wholebody.evaluation.evaluate import SUBMISSION, EvaluateConfig, evaluate
 from wholebody.evaluation.paper import PAPER, ROWS, PaperRow
-from wholebody.evaluation.result import Result, label
-from wholebody.files.whole import write_bytes
-from wholebody.output.files import check_folder
+from wholebody.options import BatchSize, Device, several
+
+if TYPE_CHECKING:  # NumPy and more: nothing that `--help` may wait for
+    from wholebody.evaluation.result import Result
 
 
 @dataclass(frozen=True)
 class ReproduceConfig:
-    """What `wholebody reproduce` is asked for; the names are those of its options."""
+    """What `wholebody reproduce` is asked for; its fields are the command's options."""
 
     root: Path
-    """Holds the test sets under the names that the published README gives them."""
+    """holds the test sets (EHF, AGORA, PW3D, UBody) under the names that the published README gives them"""
     checkpoints: Path
-    """Holds the published checkpoints under their own names."""
+    """holds the published checkpoints (osx_l.pth.tar and the others) under their own names"""
     body: str
+    """folder with the SMPL-X files, see docs/evaluation.md"""
     out: Path = Path("output/reproduce")
-    only: tuple[str, ...] = ()
-    """Test sets; none named: all."""
-    device: str = "auto"
-    batch_size: int | None = None
+    """folder for the table and the reports"""
+    only: Annotated[tuple[str, ...], several("--only")] = ()
+    """some of EHF, AGORA, PW3D, UBody, AGORA-test; all if none is named"""
+    device: Device = "auto"
+    batch_size: BatchSize = None
     limit: int | None = None
+    """only the first N people of each set"""
     every: int | None = None
+    """every Nth person only; as published if not given"""
 
     def rows(self) -> list[PaperRow]:
         unknown = set(self.only) - {row.testset for row in ROWS}
@@ -61,6 +67,9 @@ def reproduce(config: ReproduceConfig, say: Callable[[str], None] = print) -> tu
     A set or checkpoint that is missing is named in the table and does not stop the rest. Writes `table.md` and
     `table.json`, and each evaluation's own report into a folder named after its set.
     """
+    from wholebody.files.whole import write_bytes
+    from wholebody.output.files import check_folder
+
     check_folder(config.out)
     lines: list[Line] = []
     failed = 0
@@ -94,6 +103,8 @@ def _evaluation(config: ReproduceConfig, row: PaperRow) -> EvaluateConfig:
 
 
 def _lines(row: PaperRow, result: Result | None, note: str) -> list[Line]:
+    from wholebody.evaluation.result import label
+
     found = result.networks[0].summary(result.measures) if result else {}
     lines = []
     for measure, paper in row.figures.items():

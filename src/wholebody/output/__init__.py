@@ -1,1 +1,4 @@
 """What a prediction becomes: files that appear whole, and pictures to look at."""
+
+KINDS = ("overlay", "npz", "obj", "ply", "glb", "json")
+"""Of results of a picture; `.json` is always written."""

@@ -18,11 +18,11 @@ import numpy as np
 
 from wholebody.errors import BadInput
 from wholebody.files.whole import sweep, write_bytes, write_json
+from wholebody.output import KINDS
 
 if TYPE_CHECKING:
     from wholebody.people.predictor import Person
 
-KINDS = ("overlay", "npz", "obj", "ply", "glb", "json")
 MESHES = ("obj", "ply", "glb")
 FORMAT = "wholebody.person/1"
 

@@ -20,7 +20,6 @@ from wholebody.people.predictor import Person
 from wholebody.people.relift import KeypointLift
 
 TRUNK_AND_LIMBS = slice(5, 17)  # of the 133: shoulders to ankles
-MIN_QUALITY = 0.5  # from which a fit becomes a label, unless asked otherwise
 LEAST_KEYPOINTS = 6  # fewer say less about a body than the network does
 
 

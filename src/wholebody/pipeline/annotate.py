@@ -24,34 +24,14 @@ from wholebody.files.image import Source, find_sources, read_image
 from wholebody.files.whole import write_bytes
 from wholebody.people.detect import Detections, make_detector
 from wholebody.people.keypoints import KeypointFile, KeypointSource, make_source
-from wholebody.people.refine import LEAST_KEYPOINTS, MIN_QUALITY, TRUNK_AND_LIMBS, Refined, Refiner, quality
+from wholebody.people.refine import LEAST_KEYPOINTS, TRUNK_AND_LIMBS, Refined, Refiner, quality
 from wholebody.people.relift import lift_of
+from wholebody.pipeline.config import AnnotateConfig
 
-SPLITS = ("train", "val", "test")
 _LISTS = (("keypoints", 0, 17), ("foot_kpts", 17, 23), ("face_kpts", 23, 91), ("lefthand_kpts", 91, 112),
           ("righthand_kpts", 112, 133))  # fmt: skip
 _PARTS = (("lefthand", 91, 112), ("righthand", 112, 133), ("face", 23, 91))
 _SURE = 0.3  # confidence from which a keypoint becomes a label
-
-
-@dataclass(frozen=True)
-class AnnotateConfig:
-    """What `wholebody annotate` is asked for; the names are those of its options."""
-
-    folder: Path
-    keypoints: str = "auto"
-    split: str = "train"
-    detector: str = "movenet"
-    model: str = "t"
-    body: str | None = None
-    device: str = "auto"
-    min_quality: float = MIN_QUALITY
-
-    def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise BadInput(f"--split is {self.split!r}; choose one of {', '.join(SPLITS)}.")
-        if not 0 <= self.min_quality <= 1:
-            raise BadInput(f"--min-quality is {self.min_quality:g}; it must be from 0 to 1.")
 
 
 @dataclass

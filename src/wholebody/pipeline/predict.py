@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wholebody import __version__
@@ -19,6 +18,7 @@ from wholebody.errors import BadInput, OutputError, WholebodyError
 from wholebody.files.image import Source, find_sources, read_image
 from wholebody.output import files
 from wholebody.people.detect import BoxFile, Detections, WholePicture, make_detector
+from wholebody.pipeline.config import PredictConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,33 +30,6 @@ if TYPE_CHECKING:
 RUN_RECORD = "wholebody_run.json"
 _PENDING_PIXELS = 24_000_000  # pictures that wait for a full batch hold no more than this
 _TALKATIVE = 20  # up to this many pictures get a line each
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """What `wholebody predict` is asked for; the names are those of its options."""
-
-    inputs: tuple[str, ...]
-    out: Path
-    model: str = "t"
-    body: str | None = None  # "open", or a file or folder with SMPL-X; None: the one the weights were made for
-    boxes: str | None = None  # "whole", or a JSON file; None: the detector
-    detector: str = "movenet"
-    device: str = "auto"
-    batch_size: int | None = None  # people at a time; None: 4 on a CPU, 32 on a GPU
-    save: tuple[str, ...] = files.KINDS
-    opacity: float = 0.9
-    resume: bool = False
-    refine: str | None = None  # "auto", "mediapipe", "movenet" or a JSON file with keypoints; None: as predicted
-
-    def __post_init__(self) -> None:
-        unknown = [kind for kind in self.save if kind not in files.KINDS]
-        if unknown:
-            raise BadInput(f"--save {','.join(unknown)} is unknown; known: {', '.join(files.KINDS)}.")
-        if not 0 <= self.opacity <= 1:
-            raise BadInput(f"--opacity is {self.opacity:g}; it must be from 0 to 1.")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise BadInput(f"--batch-size is {self.batch_size}; it must be at least 1.")
 
 
 @dataclass

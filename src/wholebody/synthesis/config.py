@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from wholebody.errors import BadInput
 
@@ -29,31 +32,34 @@ class SynthesisConfig:
     """Where material comes from, and how often what happens."""
 
     size_hw: tuple[int, int] | None = None
-    """Height and width in pixels; None: 256 x 192 for pictures, 384 x 288 for layers."""
+    """height and width in pixels; 256 192 for pictures and 384 288 for layers if not given"""
     margin: float | None = None
-    """Picture height over the height of the person's 3:4 box; None: 1.25 for pictures, 1.65 for layers."""
+    """picture height over the height of the person's 3:4 box; 1.25 for pictures and 1.65 for layers if not given"""
     motion: str | None = None
-    """Folder of motion clips; None: `../shared/motion` beside the project if it is there, else procedural poses."""
+    """folder of motion clips; if not given, `../shared/motion` beside the project if it is there, else procedural
+    poses"""
     hdri: str | None = None
-    """Folder of environment maps (.npz with `rgb`, .hdr, .exr, .exr.js); None: as for motion; else made-up light."""
+    """folder of environment maps (.npz with `rgb`, .hdr, .exr, .exr.js); if not given, as for motion, else made-up
+    light"""
     backgrounds: str | None = None
-    """Folder of photos to use as backgrounds beside environment maps and clutter."""
+    """folder of photos to use as backgrounds beside environment maps and clutter"""
     assets: str | None = None
-    """Folder of MakeHuman's clothes and hair (`clothes/*/*.mhclo`, `hair`, ...); None: as for motion; "none", or where
-    there is nothing: painted clothes."""
+    """folder of MakeHuman's clothes and hair (`clothes/*/*.mhclo`, `hair`, ...); if not given, as for motion; `none`,
+    or where there is nothing: painted clothes"""
     body: str | None = None
-    """Another open body file in the compact form; None: the embedded one."""
+    """another open body file in the compact form; the embedded one if not given"""
     split: str = "train"
-    """Which motion subjects, garments and environment maps: "train", "heldout" (never in "train") or "all"."""
+    """which motion subjects, garments and environment maps: train, heldout (never in train) or all"""
     child_fraction: float = 0.08
-    recombined_fraction: float = 0.0
-    """People whose arms, legs and trunk come from different frames of the motion clips, before anything else."""
+    """people who are children"""
+    recombined_fraction: Annotated[float, Parameter(name=("--recombine", "--recombined-fraction"))] = 0.0
+    """people whose arms, legs and trunk come from different frames of the motion clips, before anything else"""
     closeup_fraction: float = 0.35
-    """People framed from the knees, the hips, the waist or the chest up."""
+    """people framed from the knees, the hips, the waist or the chest up"""
     occluder_fraction: float = 0.2
-    """Pictures (not layers) where something stands in front of the person."""
+    """pictures (not layers) where something stands in front of the person"""
     samples: int = 2
-    """Samples per pixel side: 2 means four per pixel."""
+    """per pixel side: 2 means four per pixel"""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from wholebody.errors import BadInput, WholebodyError
 from wholebody.training.requeue import requeue
@@ -28,12 +30,17 @@ class SlurmConfig:
     """What a job asks the cluster for; None: the cluster's own default."""
 
     partition: str | None = None
+    """the cluster's default if not given"""
     account: str | None = None
-    minutes: int = 1440
+    """the cluster's default if not given"""
+    minutes: Annotated[int, Parameter(name="--time")] = 1440
+    """minutes; a job saves and is requeued before"""
     gpus_per_node: int = 8
+    """of the cluster"""
     cpus_per_gpu: int = 6
+    """for the processes that read data"""
     gres: str | None = None
-    """Instead of so many GPUs, where a cluster names its own kinds ("gpu:a100:4"); "none": processes without GPUs."""
+    """how this cluster names GPUs, where it does by kind ("gpu:a100:4"); `none`: as many processes on CPUs"""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def test_agora(people, tmp_path, capsys):
     assert main(["data", "agora-json", str(root), "--vertices", "none"]) == 0
     output = capsys.readouterr()
     assert "3 pictures, 4 people" in output.out
-    assert "1 people without usable parameters:\n  smplx_gt/trainset_forged/2_1.pkl" in output.err
+    assert "1 person without usable parameters:\n  smplx_gt/trainset_forged/2_1.pkl" in output.err
 
     arguments = ["data", "agora-crops", str(root), "--split", "train", "--workers", "1", "--height", "256",
                  "--width", "192"]  # fmt: skip
@@ -23,10 +23,10 @@ def test_agora(people, tmp_path, capsys):
     shutil.move(picture, tmp_path / "away.png")
     assert main(arguments) == 1
     output = capsys.readouterr()
-    assert "2 crops written, 0 were there, 1 pictures failed" in output.out and "is missing" in output.err
+    assert "2 crops written, 0 were there, 1 picture failed" in output.out and "is missing" in output.err
     shutil.move(tmp_path / "away.png", picture)
     assert main(arguments) == 0
-    assert "1 crops written, 2 were there" in capsys.readouterr().out
+    assert "1 crop written, 2 were there" in capsys.readouterr().out
 
 
 def test_ubody(tmp_path, capsys):

@@ -1,0 +1,83 @@
+"""What `predict` and `annotate` are asked for. Their fields are the commands' options."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from wholebody.errors import BadInput
+from wholebody.options import BatchSize, Device, comma_separated, positional
+from wholebody.output import KINDS
+from wholebody.people import MIN_QUALITY
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """What `wholebody predict` is asked for."""
+
+    inputs: Annotated[tuple[str, ...], positional("INPUT")]
+    """pictures, folders of pictures, or globs"""
+    _: KW_ONLY
+    out: Path
+    """folder for the results; made if missing"""
+    model: str = "t"
+    """an embedded name (t), a .safetensors checkpoint or a published .pth.tar"""
+    body: str | None = None
+    """open (embedded), or a file or folder with SMPL-X; if not given, what the model needs"""
+    boxes: str | None = None
+    """JSON with person boxes (COCO detections, or boxes by picture name), or `whole`: one person fills the picture; if
+    not given, the detector finds them"""
+    detector: str = "movenet"
+    """movenet (embedded), rfdetr (if installed), or whole"""
+    device: Device = "auto"
+    batch_size: BatchSize = None
+    save: Annotated[tuple[str, ...], comma_separated()] = KINDS
+    """what to write; the .json is always written"""
+    refine: str | None = None
+    """fit the bodies to 2D keypoints: `--refine=FILE` in COCO or COCO-WholeBody form, `--refine=mediapipe` (if
+    installed), `--refine=movenet` (embedded); `--refine` alone takes the best of these two"""
+    opacity: float = 0.9
+    """of the mesh over the photo, 0 to 1"""
+    resume: bool = False
+    """skip pictures that an earlier run finished"""
+
+    def __post_init__(self) -> None:
+        unknown = [kind for kind in self.save if kind not in KINDS]
+        if unknown:
+            raise BadInput(f"--save {','.join(unknown)} is unknown; known: {', '.join(KINDS)}.")
+        if not 0 <= self.opacity <= 1:
+            raise BadInput(f"--opacity is {self.opacity:g}; it must be from 0 to 1.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise BadInput(f"--batch-size is {self.batch_size}; it must be at least 1.")
+
+
+@dataclass(frozen=True)
+class AnnotateConfig:
+    """What `wholebody annotate` is asked for."""
+
+    folder: Annotated[Path, positional("DIR")]
+    """holds `images`; gets `annotations`, see docs/fitting.md"""
+    _: KW_ONLY
+    keypoints: str = "auto"
+    """a file in COCO or COCO-WholeBody form, `mediapipe` (if installed), `movenet` (embedded), or `auto`: the better of
+    these two"""
+    split: str = "train"
+    """train, val or test"""
+    detector: str = "movenet"
+    """without a file: movenet, rfdetr or whole"""
+    model: str = "t"
+    """as for predict"""
+    body: str | None = None
+    """as for predict"""
+    device: Device = "auto"
+    min_quality: float = MIN_QUALITY
+    """parameters of people from this quality on"""
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise BadInput(f"--split is {self.split!r}; choose one of {', '.join(SPLITS)}.")
+        if not 0 <= self.min_quality <= 1:
+            raise BadInput(f"--min-quality is {self.min_quality:g}; it must be from 0 to 1.")
