@@ -3,9 +3,8 @@
     wholebody synth --layers --count 500 --seed 41 --out output/layers
     python tools/measure_landmarks.py output/layers --count 500 --out noise.npz
 
-Errors are in fractions of the person's box (its longer side), of joints that can be seen. 2D errors are told apart from
-the constant by which a landmarker's notion of a joint differs from the body's own, which is the mean in the frame of the
-limb or trunk. `--out` keeps what was found and the truth of every person, for whoever wants to simulate it.
+2D errors are in fractions of the person's box (its longer side), of joints that can be seen. `--out` keeps what was
+found and the truth of every person, for whoever wants to simulate it.
 """
 
 from __future__ import annotations
@@ -105,15 +104,17 @@ def report(found: dict[str, np.ndarray]) -> None:
     coco = [POSE_33.index(name) for name in COCO_17]
     limbs = np.arange(17) >= 5
     places = {
-        "thunder": found["thunder"], "thunder, mirrored too": found["thunder_mirrored"], "regressed": found["regressed"],
-        "pose": found["pose"][:, coco], "pose, second look": found["pose2"][:, coco],
+        "thunder": found["thunder"], "thunder, mirrored too": found["thunder_mirrored"],
+        "regressed": found["regressed"], "pose": found["pose"][:, coco], "pose, second look": found["pose2"][:, coco],
     }  # fmt: skip
     print(f"{len(true)} people")
     for name, points in places.items():
         error = np.linalg.norm(points - true, axis=2) / size
         e = error[seen & limbs]
-        print(f"{name:24s} limbs: median {np.median(e):.4f}, 90 % {np.quantile(e, 0.9):.4f}, PCK@0.05 "
-              f"{(e < 0.05).mean():.3f}, PCK@0.1 {(e < 0.1).mean():.3f}; all 17 median {np.median(error[seen]):.4f}")  # fmt: skip
+        print(
+            f"{name:24s} limbs: median {np.median(e):.4f}, 90 % {np.quantile(e, 0.9):.4f}, PCK@0.05 "
+            f"{(e < 0.05).mean():.3f}, PCK@0.1 {(e < 0.1).mean():.3f}; all 17 median {np.median(error[seen]):.4f}"
+        )
     for key, again in (("pose_m", "first look"), ("pose2_m", "second look")):
         p = found[key][:, coco][:, limbs]
         t = found["joints_cam"][:, BODY][:, limbs]
@@ -121,8 +122,10 @@ def report(found: dict[str, np.ndarray]) -> None:
         p = p - p[:, 6:8].mean(1, keepdims=True)
         scale = (p * t).sum((1, 2)) / (p * p).sum((1, 2))
         d = p * scale[:, None, None] - t
-        print(f"BlazePose 3D, {again}: scale {np.median(scale):.3f}, mean error {np.linalg.norm(d, axis=2).mean():.3f} m, "
-              f"by axis {np.abs(d).mean((0, 1)).round(3)}")  # fmt: skip
+        print(
+            f"BlazePose 3D, {again}: scale {np.median(scale):.3f}, mean error "
+            f"{np.linalg.norm(d, axis=2).mean():.3f} m, by axis {np.abs(d).mean((0, 1)).round(3)}"
+        )
     whole = (found["next"][:, 2] / found["region"][:, 2])[found["pose_score"] > 0.8]
     print(f"region found over region given: {np.quantile(whole, [0.1, 0.25, 0.5, 0.75, 0.9]).round(2)}")
 
