@@ -183,3 +183,17 @@ FORGED_FOLDERS = {
     "agora": "AGORA", "ehf": "EHF", "human36m": "Human36M", "mpii": "MPII", "mpi_inf_3dhp": "MPI_INF_3DHP",
     "mscoco": "MSCOCO", "pw3d": "PW3D", "ubody": "UBody", "humandata": "HumanData", "own": "Own",
 }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def open_body() -> BodyModel:
+    """The embedded body; it loads in a second."""
+    return BodyModel.load()
+
+
+@pytest.fixture(scope="session")
+def people(open_body):
+    """Six people posed with the embedded body: the first wholly known, of the others see `forge.people.DIRT`."""
+    from data.forge.people import make_people
+
+    return make_people(open_body)

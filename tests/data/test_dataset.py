@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from wholebody.body.joints import JOINTS_137, flip_permutation
 from wholebody.data.augment import CROP_HW, NOTHING, PUBLISHED
 from wholebody.data.dataset import PeopleDataConfig, PeopleDataset, SetConfig
+from wholebody.data.framing import in_crop
 from wholebody.data.index import index_path, write_index
-from wholebody.data.targets import crop_targets
 from wholebody.errors import BadInput
 from wholebody.geometry.crop import apply_affine, crop_affine, fit_box
 
@@ -116,7 +116,7 @@ def test_the_camera_sees_the_turned_joints_where_they_are():
     sample = replace(sample, joints_px=points)
     for flip in (False, True):
         affine, _ = crop_affine(fit_box(sample.box_xyxy), 0.4, 1.2, flip, CROP_HW)
-        target = crop_targets(sample, affine, CROP_HW)
+        target = in_crop(sample, affine)
         pelvis_crop = apply_affine(points[JOINTS_137.index("Pelvis")], affine)
         depth = sample.joints_cam[0, 2]
         pelvis = np.append((pelvis_crop - target["principal_crop"]) / target["focal_crop"] * depth, depth)
@@ -190,8 +190,10 @@ def test_occlusion_and_truncation_are_options(root):
 
 def test_every_forged_set_is_indexed_and_loaded(forged_root, standin_arrays, standin_dir, tmp_path):
     """From files in each set's own form to batches, by the command's own steps."""
+    from wholebody.data.framing import both
     from wholebody.data.index import Index, run_index
     from wholebody.data.mesh_joints import JointPoser, MeshJoints
+    from wholebody.training.published.targets import PublishedTargetsOf
 
     lines = list(run_index(forged_root / "dataset", out=tmp_path))
     written = sorted(path.stem.rpartition("-")[::2] for path in tmp_path.glob("*.arrow"))
@@ -209,8 +211,9 @@ def test_every_forged_set_is_indexed_and_loaded(forged_root, standin_arrays, sta
         one = SetConfig(name, split, index=str(tmp_path / f"{name}-{split}.arrow"))
         if not len(Index(one.index)):
             continue
-        changes = {"sets": (one,), "targets": "both", "broken_limit": 0}
-        people = PeopleDataset(config(forged_root / "dataset", **changes), seed=1, mesh_joints=joints)
+        changes = {"sets": (one,), "broken_limit": 0}
+        targets = both(in_crop, PublishedTargetsOf(joints))
+        people = PeopleDataset(config(forged_root / "dataset", **changes), seed=1, targets=targets)
         batch = next(iter(DataLoader(people, batch_size=2)))
         assert batch["image"].float().std() > 5, name
         assert batch["smplx_pose"].shape[1:] == (159,) and batch["joints_crop"].shape[1:] == (137, 2)
@@ -268,9 +271,7 @@ def test_a_missing_set_ends_soon(tmp_path):
         PeopleDataset(config(tmp_path, sets=(SetConfig("Own"),), broken_limit=5))[0]
 
 
-@pytest.mark.parametrize(
-    "changes, what", [({"mix": "half"}, "mix"), ({"targets": "x"}, "targets"), ({"sets": ()}, "sets")]
-)
+@pytest.mark.parametrize("changes, what", [({"mix": "half"}, "mix"), ({"sets": ()}, "sets")])
 def test_impossible_configurations_are_named(root, changes, what):
     with pytest.raises(BadInput, match=what):
         PeopleDataset(config(root, **changes))

@@ -57,7 +57,7 @@ def test_the_loader_sees_own_photos_upright(people, tmp_path):
         if turned:
             turned_copy(root / "Own", 0)
         build_index("Own", root / "Own", "train", index_path(root, "Own", "train"))
-        config = PeopleDataConfig(sets=(SetConfig("Own"),), root=str(root), mix="all", targets="crop", body="")
+        config = PeopleDataConfig(sets=(SetConfig("Own"),), root=str(root), mix="all", body="")
         crops.append(PeopleDataset(config, seed=3)[0])
     np.testing.assert_array_equal(crops[0]["joints_crop"], crops[1]["joints_crop"])
     difference = np.abs(crops[0]["image"].astype(int) - crops[1]["image"])
@@ -74,3 +74,12 @@ def test_the_sheet_sees_own_photos_upright_and_names_other_copies(people, tmp_pa
     (report,) = check(tmp_path, ["Own"], ["train"], sheet=tmp_path / "sheet.png")
     assert "120×160 pixels, the annotations say 240×320" in report.splits[0].unreadable[0]
     assert next(READERS["Own"].read(tmp_path, "train")).image_hw == (320, 240)
+
+
+def test_whose_annotations_are_upright_is_said_by_the_set():
+    from wholebody.data.readers import READERS, annotated_upright
+    from wholebody.data.sample import masked_sample
+
+    upright = {name for name in READERS if annotated_upright(masked_sample("x", np.zeros(4), dataset=name))}
+    assert upright == {name for name, info in READERS.items() if info.upright} == {"Own"}
+    assert not annotated_upright(masked_sample("x", np.zeros(4)))

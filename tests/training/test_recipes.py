@@ -117,3 +117,8 @@ def test_missing_files_are_named_with_what_to_do(tmp_path):
         loop.new_network(read_config(CONFIGS / "setting1.toml", ["network=b"]))
     with pytest.raises(BadInput, match="data index"):
         loop.open_data(read_config(CONFIGS / "setting1.toml", [f"people.root={tmp_path}"]))
+
+
+def test_what_people_are_learnt_towards_is_known(tmp_path):
+    with pytest.raises(BadInput, match="people.targets is 'x'"):
+        read_config(CONFIGS / "setting1.toml", ["people.targets=x"])

@@ -70,7 +70,7 @@ def random_crop(
 ) -> np.ndarray:
     """A random 2×3 map from picture pixels to the crop of `CROP_HW`: framing, rotation, mirror.
 
-    Boxes, joints, rotations and the camera follow from this map: see `targets.crop_targets`.
+    Boxes, joints, rotations and the camera follow from this map: see `framing.in_crop`.
 
     Args:
         box_xyxy: (4,) of the person.

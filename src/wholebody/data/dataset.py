@@ -20,18 +20,16 @@ from torch.utils.data import Dataset
 
 from wholebody.data.augment import CROP_HW, PUBLISHED, AugmentConfig, occlude, own_texture, photometric, random_crop
 from wholebody.data.decode import crop_picture, read_picture
+from wholebody.data.framing import Targets, in_crop
 from wholebody.data.index import Index, index_path
-from wholebody.data.mesh_joints import MeshJoints
 from wholebody.data.mixing import Mixture, by_weight, equal_length, one_after_another
 from wholebody.data.orientation import upright_from_stored
-from wholebody.data.published_targets import published_targets
+from wholebody.data.readers import annotated_upright
 from wholebody.data.sample import Sample
-from wholebody.data.targets import crop_targets
 from wholebody.errors import BadInput
 from wholebody.geometry.crop import compose_affine
 
 MIXES = ("equal", "all", "weights")
-TARGETS = ("crop", "published", "both")
 log = logging.getLogger(__name__)
 
 
@@ -67,8 +65,6 @@ class PeopleDataConfig:
     """Pixels of the crop as the network sees it; published networks take (512, 384), or every second pixel of it."""
     antialias: bool = True
     """False: crops are sampled as published, with every pixel of a picture decoded. Published weights saw those."""
-    targets: str = "crop"
-    """"crop": those of `targets.crop_targets`; "published": those of `published_targets`; "both"."""
     body: str = "smplx"
     """Whose parameters are learnt: those of another body are masked. Empty: all."""
     augment: AugmentConfig = PUBLISHED
@@ -78,20 +74,18 @@ class PeopleDataConfig:
 
 class PeopleDataset(Dataset):
     """`self[n]` is sample n: `image` (picture_h, picture_w, 3) uint8 RGB, `box_height` (of the person's box, in pixels
-    of the crop), `flat_hand` (hand rotations are measured from the flat hand) and the targets, in the frame of
-    `CROP_HW`.
+    of the crop), `flat_hand` (hand rotations are measured from the flat hand) and what `targets` makes of the person
+    and the crop, in the frame of `CROP_HW`: the truth itself, unless an objective hands in its own.
 
     n may be any number: epoch after epoch, each of `epoch_length` samples. `length` is what `len` says, one epoch if 0.
-    `mesh_joints` poses the body that is learnt, for published targets; without it those of the mesh are masked.
     """
 
-    def __init__(self, config: PeopleDataConfig, seed: int = 0, length: int = 0, mesh_joints: MeshJoints | None = None):
-        for value, known, what in ((config.mix, MIXES, "mix"), (config.targets, TARGETS, "targets")):
-            if value not in known:
-                raise BadInput(f"data.{what} is {value!r}: use one of {', '.join(known)}")
+    def __init__(self, config: PeopleDataConfig, seed: int = 0, length: int = 0, targets: Targets = in_crop):
+        if config.mix not in MIXES:
+            raise BadInput(f"people.mix is {config.mix!r}: use one of {', '.join(MIXES)}")
         if not config.sets:
-            raise BadInput("data.sets is empty: name at least one set")
-        self.config, self.seed, self.mesh_joints = config, seed, mesh_joints
+            raise BadInput("people.sets is empty: name at least one set")
+        self.config, self.seed, self.targets = config, seed, targets
         self.indices = [Index(_index_path(config, one)) for one in config.sets]
         self.folders = [one.folder or str(Path(config.root) / one.name) for one in config.sets]
         self.mixture, self._order = _mixture(config, [len(index) for index in self.indices], seed)
@@ -139,7 +133,7 @@ class PeopleDataset(Dataset):
         count, limit = self.broken, self.config.broken_limit
         if count > limit:
             raise BadInput(
-                f"{count} pictures cannot be used, and data.broken_limit is {limit}. The last: {error} "
+                f"{count} pictures cannot be used, and people.broken_limit is {limit}. The last: {error} "
                 f"`wholebody data check {self.config.root}` says what is missing."
             ) from error
         if not known:
@@ -158,7 +152,7 @@ class PeopleDataset(Dataset):
         crop_from_image = random_crop(sample.box_xyxy, sample.joints_px, rng, augment, sample.joint_valid)
         height, width = config.picture_hw
         to_picture = np.diag([width / CROP_HW[1], height / CROP_HW[0]]) @ crop_from_image
-        if sample.dataset == "Own" and (upright := upright_from_stored(data)) is not None:
+        if annotated_upright(sample) and (upright := upright_from_stored(data)) is not None:
             to_picture = compose_affine(to_picture, upright)
         picture = crop_picture(data, to_picture, config.picture_hw, name, config.antialias)
         if augment.occlude_probability and rng.random() < augment.occlude_probability:
@@ -167,17 +161,7 @@ class PeopleDataset(Dataset):
         box_height = (sample.box_xyxy[3] - sample.box_xyxy[1]) * np.sqrt(abs(np.linalg.det(crop_from_image[:, :2])))
         result: dict[str, Any] = {"image": picture, "box_height": np.asarray(box_height, np.float32)}
         result["flat_hand"] = np.asarray(sample.flat_hand, np.float32)
-        if config.targets != "published":
-            result |= crop_targets(sample, crop_from_image, CROP_HW)
-        if config.targets != "crop":
-            result |= self._published(sample, crop_from_image)
-        return result
-
-    def _published(self, sample: Sample, crop_from_image: np.ndarray) -> dict[str, np.ndarray]:
-        if self.mesh_joints is None:
-            return published_targets(sample, crop_from_image)
-        mean = self.mesh_joints.hand_mean(sample.gender) if sample.flat_hand else None
-        return published_targets(sample, crop_from_image, self.mesh_joints(sample), mean)
+        return result | self.targets(sample, crop_from_image)
 
 
 def _index_path(config: PeopleDataConfig, one: SetConfig) -> Path:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from wholebody.body.joints import JOINTS_137, PARTS_137
+from wholebody.data.readers import annotated_upright
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput, OutputError
 from wholebody.geometry.camera import project
@@ -58,7 +59,7 @@ def tile(sample: Sample, root: Path, mesh_joints_cam: np.ndarray | None = None) 
     Raises BadInput if the picture cannot be read.
     """
     path = root / (sample.image_path or "")
-    stored = 0 if sample.dataset == "Own" else cv2.IMREAD_IGNORE_ORIENTATION  # see `data.orientation`
+    stored = 0 if annotated_upright(sample) else cv2.IMREAD_IGNORE_ORIENTATION  # see `data.orientation`
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR | stored) if path.is_file() else None
     if picture is None:
         raise BadInput(f"{sample.dataset} {sample.id}: {path} is {'broken' if path.is_file() else 'missing'}")

@@ -37,12 +37,20 @@ class PublishedConfig:
 
 
 @dataclass(frozen=True)
+class PeopleConfig(PeopleDataConfig):
+    """Which data sets, how they are mixed, and what of each person a network is trained towards."""
+
+    targets: str = "crop"
+    """"crop": those of our own objective (`own.targets`); "published": those of the published one; "both"."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides what a run computes. Recipes are in configs/"""
 
     data: CropDataConfig | None = None
     """Synthetic people in layers; either this or `people`."""
-    people: PeopleDataConfig | None = None
+    people: PeopleConfig | None = None
     """Indexed data sets, mixed."""
     heldout: HeldoutConfig | None = None
     """Held-out layers to measure on as training goes on; none: `wholebody evaluate` measures what a run leaves."""
@@ -169,6 +177,7 @@ def config_from_table(table: dict[str, Any], source: str) -> TrainConfig:
     return config
 
 
+TARGETS = ("crop", "published", "both")
 CHOICES = {
     "network": ("t", "b", "l"),
     "variant": ("normal", "wo_face_decoder", "wo_decoder"),
@@ -183,6 +192,8 @@ def _check(config: TrainConfig, source: str) -> None:
         value = getattr(config, key)
         if value not in known and not (key == "network" and config.start_from):
             raise BadInput(f"{source}: {key} is {value!r}; known are {', '.join(known)}")
+    if config.people and config.people.targets not in TARGETS:
+        raise BadInput(f"{source}: people.targets is {config.people.targets!r}; known are {', '.join(TARGETS)}")
     for key in ("batch_size", "lifting_batch_size", "epochs", "steps", "workers", "threads", "allowed_skips"):
         if getattr(config, key) < 0:
             raise BadInput(f"{source}: {key} is {getattr(config, key)}; it cannot be negative")

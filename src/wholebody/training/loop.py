@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from wholebody.body.layer import BodyModel
 from wholebody.data.dataset import PeopleDataset
+from wholebody.data.framing import Targets, both
 from wholebody.data.mesh_joints import MeshJoints
 from wholebody.model.config import published_config
 from wholebody.model.embedded.movenet import load_movenet
@@ -26,14 +27,16 @@ from wholebody.model.embedded.sizes import SMALL
 from wholebody.model.load import EMBEDDED, find_weights
 from wholebody.model.osx import OSX, PartBoxes, Prediction, build_osx
 from wholebody.synthesis.sets.crops import CROP_HW, TrainingCrops
-from wholebody.training.config import TrainConfig, new_folder, read_config
+from wholebody.training.config import PeopleConfig, TrainConfig, new_folder, read_config
 from wholebody.training.log import Log
 from wholebody.training.network import check_start, load_encoder, prepare_encoder
 from wholebody.training.norms import share_statistics
 from wholebody.training.own.batch import lifting_losses, picture_losses
 from wholebody.training.own.poses import LiftingBatches
+from wholebody.training.own.targets import crop_targets
 from wholebody.training.processes import ALONE, Group, Signals, processes, seed_of, share_gradients
 from wholebody.training.published.batch import draw_batch, published_terms
+from wholebody.training.published.targets import PublishedTargetsOf
 from wholebody.training.run import Batch, Run, parameter_groups
 from wholebody.training.state import AveragedWeights, samples_per_step, set_random_state
 
@@ -153,12 +156,19 @@ def open_data(config: TrainConfig) -> tuple[Dataset | None, int]:
     if not config.batch_size:
         return None, 0
     if config.people is not None:
-        joints = MeshJoints(config.body) if config.people.targets != "crop" else None
-        people = PeopleDataset(config.people, config.seed, mesh_joints=joints)
+        people = PeopleDataset(config.people, config.seed, targets=targets_of(config.people, config.body))
         return people, people.epoch_length
     assert config.data is not None
-    layers = TrainingCrops(config.data, config.seed, 0)
+    layers = TrainingCrops(config.data, config.seed, 0, crop_targets)
     return layers, len(layers.layers)
+
+
+def targets_of(people: PeopleConfig, body: str | None) -> Targets:
+    """What a network is trained towards on data sets, as their recipe says; body: whose mesh has joints, None: none."""
+    if people.targets == "crop":
+        return crop_targets
+    published = PublishedTargetsOf(MeshJoints(body) if body else None)
+    return both(crop_targets, published) if people.targets == "both" else published
 
 
 def new_network(config: TrainConfig) -> OSX:

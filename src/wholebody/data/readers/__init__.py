@@ -36,6 +36,10 @@ class ReaderInfo:
     pictures: str = ""
     """What the user does, beyond downloading, to have the pictures in place; "" if nothing."""
     licence: str = ""
+    upright: bool = False
+    """Annotations count the pixels of a picture as its EXIF tag turns it; False: as they are stored in its file."""
+    own_mesh_frame: bool = False
+    """The set's meshes do not lie in the camera's frame: its module's `camera_from_mesh` takes their vertices there."""
 
     def read(self, root: str | Path, split: str, **options: Any) -> Iterator[Sample]:
         """The people of one split of the set whose folder is `root`."""
@@ -73,6 +77,7 @@ _ALL = (
         splits=("test",),
         source="register at https://smpl-x.is.tue.mpg.de for the pictures and meshes; " + _PARSED + "EHF.json",
         files={"test": ("data/EHF.json", "data/*_img.jpg|data/*_img.png", "data/*_align.ply|data/*_align.obj")},
+        own_mesh_frame=True,
         licence=_RESEARCH,
     ),
     ReaderInfo(
@@ -196,6 +201,7 @@ _ALL = (
         source="your own files, made as docs/own-data.md says",
         files={split: (f"annotations/{split}.json", "images") for split in ("train", "val", "test")},
         licence="yours",
+        upright=True,
     ),
 )
 
@@ -208,3 +214,8 @@ def reader(name: str) -> ReaderInfo:
     if name not in READERS:
         raise BadInput(f"no dataset {name!r}: there are {', '.join(READERS)}")
     return READERS[name]
+
+
+def annotated_upright(sample: Sample) -> bool:
+    """Whether the sample's pixels are those of the picture as its EXIF tag turns it, see `ReaderInfo.upright`."""
+    return sample.dataset in READERS and READERS[sample.dataset].upright

@@ -51,6 +51,11 @@ def read(root: Path, split: str = "test") -> Iterator[Sample]:
         )
 
 
+def camera_from_mesh(vertices: np.ndarray) -> np.ndarray:
+    """Vertices (V, 3) of a mesh of the set, in the studio's frame, in the camera's; metres."""
+    return np.asarray(vertices @ ROTATION.T + TRANSLATION)
+
+
 def _part_box(path: Path, annotation: Mapping, key: str) -> np.ndarray | None:
     """xyxy (4,), not cut to the picture, as published; None where it is not annotated or empty."""
     if annotation.get(key) is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wholebody.data.readers import ehf
+from wholebody.data.readers import READERS
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
 from wholebody.files.json_stream import read_json
@@ -28,7 +28,8 @@ def true_mesh(root: Path, sample: Sample) -> np.ndarray:
     if sample.mesh_path is None:
         raise BadInput(f"{sample.dataset or 'the set'} has no true mesh of {sample.id}")
     vertices = read_vertices(root / sample.mesh_path)
-    return vertices @ ehf.ROTATION.T + ehf.TRANSLATION if sample.dataset == "EHF" else vertices
+    info = READERS.get(sample.dataset)
+    return info.load().camera_from_mesh(vertices) if info is not None and info.own_mesh_frame else vertices
 
 
 def read_vertices(path: Path) -> np.ndarray:

@@ -16,7 +16,7 @@ from numpy.random import Generator
 from torch.utils.data import Dataset
 
 from wholebody.data.augment import CROP_HW, AugmentConfig, blend, occlude, photometric, random_crop
-from wholebody.data.targets import crop_targets
+from wholebody.data.framing import Targets, in_crop
 from wholebody.synthesis.light.backgrounds import BackgroundBank
 from wholebody.synthesis.light.shadow import darken, warp_shadow
 from wholebody.synthesis.sets.layers import LayerSet
@@ -43,10 +43,11 @@ def _bank(hdri: str | None, photos: str | None, split: str) -> BackgroundBank:
 
 class TrainingCrops(Dataset):
     """`self[n]` is sample n: `image` (picture_h×picture_w×3 uint8 RGB), `box_height` (of the person's box, in pixels of
-    the crop) and the targets of `crop_targets`."""
+    the crop) and what `targets` makes of the person and the crop: the truth, unless an objective hands in its own.
+    """
 
-    def __init__(self, config: CropDataConfig, seed: int, length: int):
-        self.config, self.seed, self.length = config, seed, length
+    def __init__(self, config: CropDataConfig, seed: int, length: int, targets: Targets = in_crop):
+        self.config, self.seed, self.length, self.targets = config, seed, length, targets
         self.layers = LayerSet(Path(config.layers))
         self.backgrounds = _bank(config.hdri, config.backgrounds, config.split)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
@@ -67,7 +68,7 @@ class TrainingCrops(Dataset):
         crop_from_layer = random_crop(sample.box_xyxy, sample.joints_px, rng, self.config.augment)
         picture = self._compose(layer, crop_from_layer, rng)
         box_height = (sample.box_xyxy[3] - sample.box_xyxy[1]) * np.sqrt(abs(np.linalg.det(crop_from_layer[:, :2])))
-        targets = crop_targets(sample, crop_from_layer, CROP_HW)
+        targets = self.targets(sample, crop_from_layer)
         return {"image": picture, "box_height": np.asarray(box_height, np.float32), **targets}
 
     def _compose(self, layer, crop_from_layer: np.ndarray, rng: Generator) -> np.ndarray:

@@ -152,7 +152,7 @@ def objective(
 
     Args:
         outputs: of the network.
-        target: a batch of `wholebody.data.targets.crop_targets`.
+        target: a batch of `wholebody.training.own.targets.crop_targets`.
         target_vertices: B×V×3 metres, camera frame, any origin.
         weights: of the terms.
         crop_hw: size of the crop in which pixels are given.

@@ -21,11 +21,13 @@ from wholebody.body.joints import (
     SMPLX_JOINTS,
     flip_permutation,
 )
+from wholebody.data.augment import CROP_HW
+from wholebody.data.framing import is_mirrored
+from wholebody.data.mesh_joints import MeshJoints
 from wholebody.data.sample import Sample, axis_angle_to_matrix, matrix_to_axis_angle
 from wholebody.geometry.camera import project, turn_of_affine
 from wholebody.geometry.crop import apply_affine
 
-CROP_HW = (512, 384)
 CELLS = (16, 16, 12)  # depth, rows, columns
 DEPTH_M = {"body": 2.0, "left_hand": 0.3, "right_hand": 0.3, "face": 0.3}
 LARGEST_BETA = 3.0
@@ -88,6 +90,20 @@ def published_targets(
 
 
 @dataclass(frozen=True, eq=False)
+class PublishedTargetsOf:
+    """`published_targets` as data sets take it, with the joints of the body that is learnt posed by each person's
+    parameters. mesh_joints: None masks what needs a body file."""
+
+    mesh_joints: MeshJoints | None = None
+
+    def __call__(self, sample: Sample, crop_from_image: np.ndarray) -> dict[str, np.ndarray]:
+        if self.mesh_joints is None:
+            return published_targets(sample, crop_from_image)
+        mean = self.mesh_joints.hand_mean(sample.gender) if sample.flat_hand else None
+        return published_targets(sample, crop_from_image, self.mesh_joints(sample), mean)
+
+
+@dataclass(frozen=True, eq=False)
 class _Turn:
     """A crop, and what it does in space."""
 
@@ -99,7 +115,7 @@ class _Turn:
     def of(crop_from_image: np.ndarray) -> _Turn:
         crop = np.asarray(crop_from_image, np.float64)
         turn = turn_of_affine(crop)
-        mirrored = bool(np.linalg.det(turn) < 0)
+        mirrored = is_mirrored(crop)
         return _Turn(crop, mirrored, turn * _MIRROR if mirrored else turn)
 
     def cells(self, points_px: np.ndarray) -> np.ndarray:

@@ -8,15 +8,15 @@ import torch
 from data.forge import mscoco
 
 from wholebody.body.joints import JOINTS_137
-from wholebody.data import published_targets as P
 from wholebody.data.mesh_joints import JointPoser, MeshJoints
-from wholebody.data.published_targets import published_targets
 from wholebody.data.readers import READERS
 from wholebody.data.readers.coco_format import Fits, joints_by_name
 from wholebody.data.sample import masked_sample, matrix_to_axis_angle
 from wholebody.geometry.camera import Camera, warp_camera
 from wholebody.geometry.crop import crop_affine, fit_box
 from wholebody.geometry.rotation import axis_angle_to_matrix
+from wholebody.training.published import targets as P
+from wholebody.training.published.targets import published_targets
 
 CASES = ("plain", "rot", "flip", "Rt_flip", "no_lhand_no_face_flip_female", "large_beta")
 J = {name: row for row, name in enumerate(JOINTS_137)}

@@ -6,9 +6,9 @@ import torch
 
 from wholebody.body.joints import JOINTS_137, ROTATIONS_53_FROM_55
 from wholebody.body.layer import BodyModel
-from wholebody.data.targets import crop_targets
 from wholebody.geometry.crop import crop_affine, fit_box
 from wholebody.synthesis.sets.layers import LayerSet
+from wholebody.training.own.targets import crop_targets
 
 CROP = (512, 384)
 
