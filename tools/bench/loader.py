@@ -21,7 +21,7 @@ import numpy as np
 
 from wholebody.data.augment import channel_gains
 from wholebody.data.decode import crop_picture, read_picture
-from wholebody.data.index import RECORD, ROWS, IndexWriter
+from wholebody.data.index import RECORD, ROWS, index_writer
 from wholebody.geometry.crop import crop_affine, fit_box
 
 ROOT = Path(__file__).parents[2]
@@ -214,7 +214,7 @@ def _write_million(path: Path, count: int) -> None:
     """No two people alike, so that nothing can be shared or packed. Batches are handed to the writer whole: packing
     person by person, as an index of a real set is made, takes 80 s of processor time."""
     rng = np.random.default_rng(0)
-    with IndexWriter(path, {"dataset": "MSCOCO", "split": "train"}) as writer:
+    with index_writer(path, {"dataset": "MSCOCO", "split": "train"}) as writer:
         for start in range(0, count, ROWS):
             numbers = range(start, min(start + ROWS, count))
             raw = rng.integers(0, 128, (ROWS, RECORD.itemsize), np.uint8)  # below 128: no float is NaN

@@ -32,15 +32,14 @@ Keys of the compact file:
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from wholebody.body.joints import PARENTS
-from wholebody.errors import BadInput, OutputError
+from wholebody.errors import BadInput
+from wholebody.files.whole import whole
 
 FORMAT = 1
 COMPACT_PATH = Path(__file__).with_name("open_body.npz")
@@ -150,16 +149,6 @@ def export(path: Path | str) -> Path:
         path = path / "smplx" / "SMPLX_NEUTRAL.npz"
     if path.suffix != ".npz":
         raise BadInput(f"cannot write a body to {path}: give a folder or a name that ends in .npz")
-    partial = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            partial = Path(file.name)
-            np.savez_compressed(file, **expand(read_compact()))  # type: ignore[arg-type]
-        partial.chmod(0o644)
-        os.replace(partial, path)
-    except OSError as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot write the body to {path} ({error}): choose another place with --out") from error
+    with whole(path) as part, open(part, "xb") as file:
+        np.savez_compressed(file, **expand(read_compact()))  # type: ignore[arg-type]
     return path

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 
 from wholebody.data.readers import READERS, ReaderInfo, reader
 from wholebody.data.sample import Sample
-from wholebody.errors import BadInput, OutputError
+from wholebody.errors import BadInput
+from wholebody.files.whole import whole
 
 VERSION = 1
 ROWS = 2048
@@ -81,34 +81,32 @@ def unpack(record: np.ndarray, texts: dict[str, str | None]) -> Sample:
     return Sample(**values, **texts)  # type: ignore[arg-type]
 
 
-class IndexWriter:
-    """Writes people one after the other; the file appears whole when the `with` block ends, or not at all.
+@contextmanager
+def index_writer(path: str | Path, about: Mapping[str, Any] | None = None) -> Iterator[IndexWriter]:
+    """Takes people one after the other (`add`); the file appears whole when the `with` block ends, or not at all.
 
-    Raises OutputError where the disk is full or may not be written.
+    `about`: what to note in the file's metadata. Raises OutputError where the disk is full or may not be written.
     """
+    with whole(path) as part, closing(_open(part)) as file:
+        writer = IndexWriter(file, about or {})
+        yield writer
+        writer.finish()
 
-    def __init__(self, path: str | Path, about: dict[str, Any] | None = None):
-        self.path = Path(path)
-        self.about = about or {}
-        self.count = 0
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        self._records = np.zeros(ROWS, RECORD)
-        self._texts: dict[str, list[str | None]] = {name: [] for name in TEXTS}
 
-    def __enter__(self) -> IndexWriter:
+class IndexWriter:
+    """Writes people to an open file, `ROWS` at a time."""
+
+    def __init__(self, file: IO[bytes], about: Mapping[str, Any]):
         import pyarrow as pa
 
+        self.count = 0
+        self._records = np.zeros(ROWS, RECORD)
+        self._texts: dict[str, list[str | None]] = {name: [] for name in TEXTS}
         columns = [pa.field(name, pa.string()) for name in TEXTS]
         columns.append(pa.field("record", pa.binary(RECORD.itemsize), nullable=False))
-        about = {"wholebody_index": VERSION, "record": RECORD.descr, **self.about}
+        about = {"wholebody_index": VERSION, "record": RECORD.descr, **about}
         self._schema = pa.schema(columns, {key: json.dumps(value) for key, value in about.items()})
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = _open(self._partial)
-            self._sink = pa.ipc.new_file(self._file, self._schema)
-        except OSError as error:
-            raise self._failed(error) from error
-        return self
+        self._sink = pa.ipc.new_file(file, self._schema)
 
     def add(self, sample: Sample) -> None:
         record, texts = pack(sample)
@@ -119,6 +117,10 @@ class IndexWriter:
         if len(self._texts["id"]) == ROWS:
             self._flush()
 
+    def finish(self) -> None:
+        self._flush()
+        self._sink.close()
+
     def _flush(self) -> None:
         import pyarrow as pa
 
@@ -128,50 +130,20 @@ class IndexWriter:
         records = pa.py_buffer(self._records[:count].tobytes())
         columns = [pa.array(self._texts[name], pa.string()) for name in TEXTS]
         columns.append(pa.FixedSizeBinaryArray.from_buffers(pa.binary(RECORD.itemsize), count, [None, records]))
-        try:
-            self._sink.write_batch(pa.record_batch(columns, schema=self._schema))
-        except OSError as error:
-            raise self._failed(error) from error
+        self._sink.write_batch(pa.record_batch(columns, schema=self._schema))
         self._texts = {name: [] for name in TEXTS}
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._flush()
-                self._sink.close()
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                self._file.close()
-                os.replace(self._partial, self.path)
-        except OSError as failed:
-            raise self._failed(failed) from failed
-        finally:
-            if not self._file.closed:
-                try:
-                    self._file.close()
-                except OSError:
-                    pass  # a full disk, reported already
-            self._partial.unlink(missing_ok=True)
-
-    def _failed(self, error: OSError) -> OutputError:
-        return OutputError(
-            f"{self.path}: cannot write the index ({error.strerror or error}). What was there before is "
-            "unchanged; make room or choose another place with --out."
-        )
 
 
 def _open(path: Path) -> IO[bytes]:
-    return open(path, "wb")
+    return open(path, "xb")
 
 
 def write_index(samples: Iterable[Sample], path: str | Path, **about: Any) -> Path:
     """An index of any people, in their order. `about`: what to note in the file's metadata."""
-    with IndexWriter(path, about) as writer:
+    with index_writer(path, about) as writer:
         for sample in samples:
             writer.add(sample)
-    return writer.path
+    return Path(path)
 
 
 def index_path(root: str | Path, dataset: str, split: str) -> Path:

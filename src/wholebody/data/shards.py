@@ -14,8 +14,10 @@ import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from types import TracebackType
 from typing import IO
 
 import numpy as np
@@ -23,6 +25,7 @@ import numpy as np
 from wholebody.data.index import RECORD, TEXTS, Index, index_path, pack, unpack, write_index
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput, OutputError
+from wholebody.files.whole import cannot_write, sweep, whole
 
 _MEMBER = re.compile(r"(?P<shard>[^/\\:]+\.tar):(?P<offset>\d+)\+(?P<size>\d+)")
 _KEY = re.compile(r"(?P<key>\d+)\.(?P<kind>[a-z0-9]+)")
@@ -107,7 +110,7 @@ def _by_picture(index: Index) -> Iterator[tuple[str, list[Sample]]]:
 
 
 class _Writer:
-    """Tars one after the other, each complete or absent."""
+    """Tars one after the other, each complete or absent. Raises OutputError."""
 
     def __init__(self, out: Path, name: str, size: int):
         self.out, self.name, self.size = out, name, size
@@ -115,14 +118,10 @@ class _Writer:
         self._key = 0
         self._written = 0
         self._tar: tarfile.TarFile | None = None
-        self._file: IO[bytes] | None = None
-        self._partial = out / f".{name}.{os.getpid()}.partial"
+        self._open_tar = ExitStack()
 
     def __enter__(self) -> _Writer:
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._failed(error) from error
+        sweep(self.out)
         return self
 
     def add(self, suffix: str, picture: bytes, people: list[Sample]) -> None:
@@ -130,55 +129,51 @@ class _Writer:
         records = io.BytesIO()
         np.save(records, np.stack([record for record, _ in packed]), allow_pickle=False)
         texts = json.dumps([names for _, names in packed]).encode()
+        if self._tar is None:
+            self._begin()
+        assert self._tar is not None
         try:
-            if self._tar is None:
-                self._file = _open(self._partial)
-                self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
-                self._written = 0
             for kind, data in (("json", texts), ("npy", records.getvalue()), (suffix, picture)):
                 entry = tarfile.TarInfo(f"{self._key:09d}.{kind}")
                 entry.size, entry.mode = len(data), 0o644
                 self._tar.addfile(entry, io.BytesIO(data))
                 self._written += len(data) + 1024
-            self._key += 1
-            if self._written >= self.size:
-                self._finish()
         except OSError as error:
-            raise self._failed(error) from error
+            raise cannot_write(self._place(), error) from error
+        self._key += 1
+        if self._written >= self.size:
+            self._finish()
+
+    def _place(self) -> Path:
+        return self.out / f"{self.name}-{len(self.names):06d}.tar"
+
+    def _begin(self) -> None:
+        with ExitStack() as stack:
+            file = stack.enter_context(closing(_open(stack.enter_context(whole(self._place())))))
+            self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
+            self._open_tar = stack.pop_all()
+        self._written = 0
 
     def _finish(self) -> None:
-        if self._tar is None or self._file is None:
+        if self._tar is None:
             return
-        self._tar.close()
-        self._file.close()
-        path = self.out / f"{self.name}-{len(self.names):06d}.tar"
-        os.replace(self._partial, path)
-        self.names.append(path.name)
+        with self._open_tar:
+            self._tar.close()
+        self.names.append(self._place().name)
         self._tar = None
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        except OSError as failed:
-            raise self._failed(failed) from failed
-        finally:
-            if self._file is not None and not self._file.closed:
-                try:
-                    self._file.close()
-                except OSError:
-                    pass  # a full disk, reported already
-            self._partial.unlink(missing_ok=True)
-
-    def _failed(self, error: OSError) -> OutputError:
-        return OutputError(
-            f"{self.out}: cannot write a tar ({error.strerror or error}). The tars that are there are whole; make room "
-            "and run the command again."
-        )
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish()
+        else:
+            with suppress(OutputError):  # that closing fails on a full disk has been reported already
+                self._open_tar.__exit__(kind, error, trace)
 
 
 def _open(path: Path) -> IO[bytes]:
-    return open(path, "wb")
+    return open(path, "xb")
 
 
 def read_shards(paths: Iterable[Path]) -> Iterator[Sample]:

@@ -12,6 +12,7 @@ from wholebody.body.joints import JOINTS_137, PARTS_137
 from wholebody.data.readers import annotated_upright
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput, OutputError
+from wholebody.files.whole import write_bytes
 from wholebody.geometry.camera import project
 from wholebody.geometry.crop import apply_affine, crop_affine, fit_box, warp
 
@@ -128,14 +129,6 @@ def write_sheet(path: Path, rows: Sequence[Sequence[np.ndarray]]) -> Path:
         for x, one in enumerate(row):
             sheet[y * height : (y + 1) * height, x * width : (x + 1) * width] = one
     done, data = cv2.imencode(".png", sheet[..., ::-1])
-    part = path.with_name(path.name + ".part")
-    try:
-        if not done:
-            raise OSError("the picture could not be encoded")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data.tobytes())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"could not write the sheet {path}: {error}") from error
-    return path
+    if not done:
+        raise OutputError(f"cannot write {path}: a sheet of {columns} by {len(rows)} tiles is no picture; ask for less")
+    return write_bytes(path, data.tobytes())

@@ -6,9 +6,7 @@ joints in pixels of the 3840×2160 pictures; see docs/evaluation.md for the form
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import pickle
 import re
 import zipfile
@@ -21,11 +19,11 @@ import numpy as np
 from torch import Tensor
 
 from wholebody.data.readers import agora, reader
-from wholebody.errors import BadInput, OutputError
+from wholebody.errors import BadInput
 from wholebody.evaluation.inference import Predicted, predict
 from wholebody.files.json_stream import read_json
 from wholebody.files.unpickle import RestrictedUnpickler, load_pickle
-from wholebody.files.whole import write_bytes
+from wholebody.files.whole import whole, write_bytes
 from wholebody.geometry.crop import apply_affine
 from wholebody.output.files import check_folder
 
@@ -256,17 +254,10 @@ def _iou(joints: np.ndarray, xywh: np.ndarray) -> float:
 
 def archive(folder: Path, path: Path, expected: Mapping[str, list[np.ndarray]]) -> Path:
     """Zip a checked folder: written aside, read back and checked, then renamed, so that `path` is whole or absent."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as stored:
+    with whole(path) as part:
+        with zipfile.ZipFile(part, "x", zipfile.ZIP_DEFLATED) as stored:
             for name, data in _files_of_folder(folder):
                 # A fixed date: the same predictions give the same file.
                 stored.writestr(zipfile.ZipInfo(f"{FOLDER}/{name}"), data, zipfile.ZIP_DEFLATED)
-        check(_files_of_zip(partial), expected)
-        os.replace(partial, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another --out") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        check(_files_of_zip(part), expected)
     return path

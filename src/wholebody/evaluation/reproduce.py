@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ def reproduce(config: ReproduceConfig, say: Callable[[str], None] = print) -> tu
     A set or checkpoint that is missing is named in the table and does not stop the rest. Writes `table.md` and
     `table.json`, and each evaluation's own report into a folder named after its set.
     """
-    from wholebody.files.whole import write_bytes
+    from wholebody.files.whole import write_bytes, write_json
     from wholebody.output.files import check_folder
 
     check_folder(config.out)
@@ -82,7 +81,7 @@ def reproduce(config: ReproduceConfig, say: Callable[[str], None] = print) -> tu
             result, note, failed = None, f"not measured: {error}", failed + 1
             say(f"  {note}")
         lines += _lines(row, result, note)
-    write_bytes(config.out / "table.json", json.dumps([_as_dict(line) for line in lines], indent=1).encode())
+    write_json(config.out / "table.json", [_as_dict(line) for line in lines], indent=1)
     path = write_bytes(config.out / "table.md", table(lines).encode())
     say(table(lines))
     say(str(path))

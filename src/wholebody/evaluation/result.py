@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from wholebody import __version__
-from wholebody.files.whole import write_bytes
+from wholebody.files.whole import write_bytes, write_json
 
 FORMAT = "wholebody.evaluation/1"
 RESAMPLES = 1000
@@ -174,7 +173,7 @@ class Result:
         """`result.json` and `samples.csv`."""
         return [
             write_bytes(folder / "samples.csv", self.csv().encode()),
-            write_bytes(folder / "result.json", json.dumps(self.as_dict(), indent=1, allow_nan=False).encode()),
+            write_json(folder / "result.json", self.as_dict(), indent=1),
         ]
 
 

@@ -16,6 +16,7 @@ from wholebody.body.joints import PARTS_137, ROTATIONS_53_FROM_55
 from wholebody.body.layer import BodyModel
 from wholebody.data.augment import AugmentConfig
 from wholebody.evaluation.metrics import MeshParts, mean_distance_mm, mesh_errors_mm, pa_mpvpe_mm, rigid_align
+from wholebody.files.whole import write_bytes
 from wholebody.model.osx import OSX, Prediction
 from wholebody.synthesis.sets.crops import CROP_HW, CropDataConfig, TrainingCrops
 
@@ -144,8 +145,8 @@ def _draw(image: Tensor, truth: Tensor, projected: Tensor) -> np.ndarray:
 def _write_sheet(pictures: list[np.ndarray], path: Path, columns: int = 8) -> None:
     starts = range(0, len(pictures), columns)
     rows = [np.concatenate(list(_padded(pictures[i : i + columns], columns)), 1) for i in starts]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
+    picture = cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR)
+    write_bytes(path, cv2.imencode(path.suffix, picture)[1].tobytes())
 
 
 def _padded(pictures: list[np.ndarray], count: int) -> Iterator[np.ndarray]:

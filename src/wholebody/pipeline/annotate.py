@@ -21,7 +21,8 @@ import numpy as np
 from wholebody.body.joints import COCO_WHOLEBODY
 from wholebody.errors import BadInput, OutputError, WholebodyError
 from wholebody.files.image import Source, find_sources, read_image
-from wholebody.files.whole import write_bytes
+from wholebody.files.options import check_same_options, record_options
+from wholebody.files.whole import write_json
 from wholebody.people.detect import Detections, make_detector
 from wholebody.people.keypoints import KeypointFile, KeypointSource, make_source
 from wholebody.people.refine import LEAST_KEYPOINTS, TRUNK_AND_LIMBS, Refined, Refiner, quality
@@ -71,7 +72,7 @@ def annotate(config: AnnotateConfig, say: Callable[[str], None] = print) -> Anno
             except WholebodyError as error:
                 result.problems.append(str(error))
                 continue
-            write_bytes(record, json.dumps(known).encode())
+            write_json(record, known)
             qualities = ", ".join(f"{person['annotation']['quality']:.2f}" for person in known["people"])
             say(f"{picture.path}: {len(known['people'])} people{f' (quality {qualities})' if qualities else ''}")
         else:
@@ -169,8 +170,8 @@ def _write(config: AnnotateConfig, rows: list[dict[str, Any]]) -> tuple[int, int
     content = {"images": images, "annotations": annotations, "categories": [category]}
     folder = config.folder / "annotations"
     # Parameters first: they mean nothing without the other file, which may be there from a smaller run.
-    write_bytes(folder / f"{config.split}_smplx.json", json.dumps(fits).encode())
-    write_bytes(folder / f"{config.split}.json", json.dumps(content).encode())
+    write_json(folder / f"{config.split}_smplx.json", fits)
+    write_json(folder / f"{config.split}.json", content)
     return len(annotations), len(fits)
 
 
@@ -178,21 +179,12 @@ def _check_same_run(config: AnnotateConfig, notes: Path) -> None:
     """A folder of records holds one kind of label; annotations of other origin are never written over."""
     record = {k: str(v) for k, v in asdict(config).items() if k not in ("folder", "min_quality", "device")}
     path, target = notes / "run.json", config.folder / "annotations" / f"{config.split}.json"
-    if not path.exists():
-        if target.exists():
-            raise BadInput(f"{target} is there already and was not made by `annotate`: choose another --split.")
-        write_bytes(path, json.dumps(record, indent=1).encode())
+    way_out = f"Give the same ones to go on, choose another --split, or delete {notes} to begin anew."
+    if check_same_options(path, record, way_out):
         return
-    try:
-        before = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: cannot be read ({error}). Delete the folder {notes} to begin anew.") from error
-    changed = [f"--{k} {before.get(k)} then, {v} now" for k, v in record.items() if before.get(k) != v]
-    if changed:
-        raise BadInput(
-            f"{notes} was made with other options ({'; '.join(changed)}). Give the same ones to go on, choose another "
-            "--split, or delete that folder to begin anew."
-        )
+    if target.exists():
+        raise BadInput(f"{target} is there already and was not made by `annotate`: choose another --split.")
+    record_options(path, record)
 
 
 def _read(record: Path, picture: Path) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import sys
 import time
 from collections import defaultdict
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wholebody import __version__
 from wholebody.errors import BadInput, OutputError, WholebodyError
 from wholebody.files.image import Source, find_sources, read_image
+from wholebody.files.options import check_same_options, record_options
 from wholebody.output import files
 from wholebody.people.detect import BoxFile, Detections, WholePicture, make_detector
 from wholebody.pipeline.config import PredictConfig
@@ -224,22 +224,11 @@ def _check_run_record(config: PredictConfig) -> None:
     """Remember what a folder was made with, so that `--resume` does not mix two kinds of results."""
     record = {name: getattr(config, name) for name in ("model", "body", "boxes", "detector", "refine")}
     path = config.out / RUN_RECORD
-    if config.resume and path.exists():
-        try:
-            before = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{path}: cannot be read ({error}). Delete it, or run without --resume.") from error
-        changed = [
-            f"--{name} {before.get(name)} then, {value} now"
-            for name, value in record.items()
-            if before.get(name) != value
-        ]
-        if changed:
-            raise BadInput(
-                f"{config.out} was made with other options ({'; '.join(changed)}). Give the same ones to "
-                "resume, choose another --out, or leave out --resume to do all again."
-            )
-    files.write_bytes(path, json.dumps(record | {"version": __version__}, indent=1).encode())
+    if config.resume:
+        check_same_options(
+            path, record, "Give the same ones to resume, choose another --out, or leave out --resume to do all again."
+        )
+    record_options(path, record | {"version": __version__})
 
 
 @contextlib.contextmanager

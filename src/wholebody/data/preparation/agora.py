@@ -151,7 +151,8 @@ def _write_points(data: Path, annotation: dict, cells: dict, person: int, place:
         kinds.append(("smplx_verts_path", "gt_verts", 3))
     for key, column, size in kinds:
         annotation[key] = f"{column}/{place}"
-        write_json(data / annotation[key], _points(cells, column, person, size).tolist())
+        points = _points(cells, column, person, size)
+        write_json(data / annotation[key], np.where(np.isfinite(points), points, None).tolist())  # null: not known
 
 
 def _add_parameters(data: Path, annotation: dict, cells: dict, person: int, summary: TableSummary) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -12,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wholebody.errors import BadInput
+from wholebody.errors import BadInput, OutputError
+from wholebody.files.whole import whole
 
 RATE = 30
 """Pictures a second: annotations count pictures at this rate, whatever the video's own is."""
@@ -83,28 +82,23 @@ def _run(jobs: list[tuple[Path, Path]], workers: int) -> Iterator[tuple[int, str
 
 def _extract(job: tuple[Path, Path]) -> tuple[int, str]:
     """(pictures written, what went wrong)"""
-    import av
-
     video, folder = job
-    part = folder.with_name(f".{os.getpid()}.part.{folder.name}")
+    count = 0
     try:
-        part.mkdir(parents=True)
-        count = 0
-        for picture, repeats in at_constant_rate(_decode(video)):
-            content = _png(picture) if repeats else b""
-            for _ in range(repeats):
-                count += 1
-                (part / f"{count:06d}.png").write_bytes(content)
-        if count == 0:
-            return 0, f"{video}: holds no pictures; fetch it again"
-        os.replace(part, folder)
-        return count, ""
-    except (av.error.FFmpegError, IndexError, ValueError) as error:
-        return 0, f"{video}: cannot be decoded ({error}); fetch it again"
-    except OSError as error:
-        return 0, f"{video}: cannot write {folder} ({error})"
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        with whole(folder) as part:
+            part.mkdir()
+            for picture, repeats in at_constant_rate(_decode(video)):
+                content = _png(picture) if repeats else b""
+                for _ in range(repeats):
+                    count += 1
+                    (part / f"{count:06d}.png").write_bytes(content)
+            if count == 0:
+                raise BadInput(f"{video}: holds no pictures; fetch it again")
+    except BadInput as error:
+        return 0, str(error)
+    except OutputError as error:
+        return 0, f"{video}: {error}"
+    return count, ""
 
 
 def _png(picture: np.ndarray) -> bytes:
@@ -117,19 +111,22 @@ def _decode(path: Path) -> Iterator[tuple[np.ndarray, float, float]]:
     """(picture H×W×3 BGR, seconds from the start, seconds that it lasts) of a video's frames."""
     import av
 
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        start = (container.start_time or 0) / 1e6
-        lasts = float(1 / (stream.guessed_rate or stream.average_rate or RATE))
-        time = None
-        for frame in container.decode(stream):
-            last_time, time = time, frame.time
-            if time is None:  # no time stamp: it follows the one before
-                time = start if last_time is None else last_time + lasts
-            picture = frame.to_ndarray(format="bgr24", interpolation="BICUBIC")
-            duration = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else lasts
-            yield picture, time - start, duration
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            start = (container.start_time or 0) / 1e6
+            lasts = float(1 / (stream.guessed_rate or stream.average_rate or RATE))
+            time = None
+            for frame in container.decode(stream):
+                last_time, time = time, frame.time
+                if time is None:  # no time stamp: it follows the one before
+                    time = start if last_time is None else last_time + lasts
+                picture = frame.to_ndarray(format="bgr24", interpolation="BICUBIC")
+                duration = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else lasts
+                yield picture, time - start, duration
+    except (av.error.FFmpegError, OSError, IndexError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be decoded ({error}); fetch it again") from error
 
 
 def at_constant_rate(

@@ -18,7 +18,8 @@ import numpy as np
 
 from wholebody.body.open_body import expand, read_compact
 from wholebody.drawing.raster import srgb_to_linear
-from wholebody.errors import BadInput
+from wholebody.errors import BadInput, OutputError
+from wholebody.files.whole import whole
 from wholebody.synthesis.clothes import scaffold as base_mesh
 from wholebody.synthesis.clothes.makehuman import Piece, read_piece
 
@@ -97,7 +98,7 @@ def _load(assets: str, cache: str) -> tuple[Item, ...]:
     items = _bake(root, paths)
     try:
         _write(kept, items)
-    except OSError:
+    except OutputError:
         pass  # a cache that cannot be written costs time, nothing else
     return tuple(items)
 
@@ -259,15 +260,9 @@ def _density(rest: np.ndarray, faces: np.ndarray, uv: np.ndarray, uv_faces: np.n
 
 
 def _write(path: Path, items: list[Item]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{k}/{f.name}": np.asarray(getattr(i, f.name)) for k, i in enumerate(items) for f in fields(Item)}
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # several processes may bake at once
-    try:
-        with open(part, "wb") as file:
-            np.savez(file, allow_pickle=False, count=np.array(len(items)), **arrays)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(path) as part, open(part, "xb") as file:
+        np.savez(file, allow_pickle=False, count=np.array(len(items)), **arrays)
 
 
 def _read(path: Path) -> list[Item]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,8 @@ import numpy as np
 
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput, OutputError
+from wholebody.files.options import check_same_options, record_options
+from wholebody.files.whole import sweep, write_bytes
 from wholebody.synthesis.clothes import stock as wardrobe
 from wholebody.synthesis.config import SynthesisConfig
 from wholebody.synthesis.light.backgrounds import BackgroundBank
@@ -46,6 +47,7 @@ def run(
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        sweep(out)
         for folder in () if layers else ("images", "masks"):
             (out / folder).mkdir(exist_ok=True)
         _check_same_recipe(out, config, seed, layers)
@@ -158,14 +160,7 @@ def _write_shard(job: tuple[str, SynthesisConfig, int, int, int, bool]) -> int:
 
 
 def _write(path: Path, image: np.ndarray, options: list[int]) -> None:
-    data = cv2.imencode(path.suffix, image, options)[1]
-    try:
-        path.write_bytes(data.tobytes())
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise OutputError(
-            f"could not write {path}: {error.strerror}; free some space or choose another --out"
-        ) from error
+    write_bytes(path, cv2.imencode(path.suffix, image, options)[1].tobytes())
 
 
 def _is_complete(out: Path, number: int, count: int, layers: bool) -> bool:
@@ -179,16 +174,11 @@ def _is_complete(out: Path, number: int, count: int, layers: bool) -> bool:
 def _check_same_recipe(out: Path, config: SynthesisConfig, seed: int, layers: bool) -> None:
     """A folder holds one recipe: a different one would silently mix. Settings that are newer than a set are at their
     defaults in it."""
-    recipe = json.dumps({"config": asdict(config), "seed": seed, "layers": layers}, indent=1, default=str)
-    path = out / "recipe.json"
-    if path.exists():
-        try:
-            found = json.loads(path.read_text())
-            found["config"] = json.loads(json.dumps(asdict(SynthesisConfig()))) | found["config"]
-        except (ValueError, KeyError, TypeError):
-            found = None
-        if found != json.loads(recipe):
-            raise OutputError(
-                f"{out} holds a set made with other settings (see {path}): choose another --out, or empty it"
-            )
-    path.write_text(recipe)
+    record, recipe = out / "recipe.json", {"config": asdict(config), "seed": seed, "layers": layers}
+    way_out = f"{out} holds a set made with other settings: choose another --out, or empty it"
+    try:
+        known = check_same_options(record, recipe, way_out, defaults={"config": asdict(SynthesisConfig())}, label="")
+    except BadInput as error:
+        raise OutputError(str(error)) from error
+    if not known:
+        record_options(record, recipe)

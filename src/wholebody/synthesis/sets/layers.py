@@ -8,7 +8,6 @@ grows.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -18,7 +17,8 @@ import cv2
 import numpy as np
 
 from wholebody.data.sample import Sample
-from wholebody.errors import BadInput, OutputError
+from wholebody.errors import BadInput
+from wholebody.files.whole import whole
 from wholebody.synthesis.render import Layer
 
 _FILE_FIELDS = ("dataset", "image_path", "image_hw", "joint_cam_valid", "camera_valid", "gender", "mesh_path", "kid",
@@ -101,14 +101,9 @@ def write_shard(folder: str | Path, number: int, layers: Sequence[Layer], qualit
         at = int(ends[-1])
         parts += [color, alpha, shadow]
     target = folder / f"layers-{number:05d}.npz"
-    try:
-        with open(target.with_suffix(".bin"), "wb") as file:
-            file.writelines(parts)
-        write_truth(target, [layer.sample for layer in layers], offsets=np.array(offsets, np.int64))
-    except OSError as error:
-        raise OutputError(
-            f"could not write {target}: {error.strerror}; free some space or choose another folder"
-        ) from error
+    with whole(target.with_suffix(".bin")) as part, open(part, "xb") as file:
+        file.writelines(parts)
+    write_truth(target, [layer.sample for layer in layers], offsets=np.array(offsets, np.int64))
     return target
 
 
@@ -120,14 +115,9 @@ def write_truth(path: Path, samples: Sequence[Sample], **more: np.ndarray) -> No
 
 
 def write_arrays(path: Path, save: Callable[..., None], arrays: dict[str, np.ndarray]) -> None:
-    """`save` (`np.savez` or `np.savez_compressed`) to a neighbour of `path` that takes its place once complete."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            save(file, allow_pickle=False, **arrays)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    """`save` (`np.savez` or `np.savez_compressed`) to `path`, whole or not at all. Raises OutputError."""
+    with whole(path) as part, open(part, "xb") as file:
+        save(file, allow_pickle=False, **arrays)
 
 
 def read_truth(path: str | Path) -> list[Sample]:

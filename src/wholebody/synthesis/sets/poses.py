@@ -67,10 +67,7 @@ def run(
             stacked[key].append(value[:kept].astype(np.float32))
         if progress:
             progress(kept)
-    try:
-        write_arrays(target, np.savez, {key: np.concatenate(values) for key, values in stacked.items()})
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror}; free space or choose another --out") from error
+    write_arrays(target, np.savez, {key: np.concatenate(values) for key, values in stacked.items()})
     return target.parent
 
 
