@@ -151,8 +151,9 @@ def _write_points(data: Path, annotation: dict, cells: dict, person: int, place:
         kinds.append(("smplx_verts_path", "gt_verts", 3))
     for key, column, size in kinds:
         annotation[key] = f"{column}/{place}"
-        points = _points(cells, column, person, size)
-        write_json(data / annotation[key], np.where(np.isfinite(points), points, None).tolist())  # null: not known
+        points = _points(cells, column, person, size).astype(object)
+        points[~np.isfinite(points.astype(float))] = None  # not known: null
+        write_json(data / annotation[key], points.tolist())
 
 
 def _add_parameters(data: Path, annotation: dict, cells: dict, person: int, summary: TableSummary) -> None:
