@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test bench lint train clean help
+.PHONY: demo test test-slow bench lint train clean help
 
 help:
 	@echo "make demo   predict on a real photo and a synthetic one; results in output/demo/"
-	@echo "make test   the test suite"
+	@echo "make test   the test suite; make test-slow: the tests that need a browser, node or minutes"
 	@echo "make bench  timed claims, side by side with the published way"
 	@echo "make lint   ruff and mypy"
 
@@ -27,6 +27,9 @@ demo: $(BIN)/.installed
 
 test: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest
+
+test-slow: $(BIN)/.installed-dev
+	$(BIN)/python -m pytest -m slow
 
 bench: $(BIN)/.installed-dev
 	$(BIN)/python -m tools.bench

@@ -44,7 +44,8 @@ class BodyOutput:
 class BodyModel(nn.Module):
     """A body whose buffers follow `.to()` and `.double()`, and stay out of a network's `state_dict`.
 
-    Build it with `BodyModel.load`. `faces` (F, 3) indexes the vertices of the output.
+    Build it with `BodyModel.load`. `faces` (F, 3) indexes the vertices of the output. `extras` is what the body's file
+    holds beyond the layout, of the whole body: `vt`, `ft`, `region`, ...
     """
 
     faces: Tensor
@@ -72,6 +73,7 @@ class BodyModel(nn.Module):
         self.flat_hand_mean = flat_hand_mean
         self.parents = PARENTS
         self.num_vertices = arrays.num_vertices
+        self.extras = arrays.extras
         self._is_subset = False
 
         # Coordinates lie in planes (all x, all y, all z): the skinning reads them that way.

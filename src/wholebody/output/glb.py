@@ -1,0 +1,418 @@
+"""A scene as glTF 2.0 (`.glb`): everybody with a skin on a skeleton, moving, standing where they stood, and the camera.
+
+Axes and units are glTF's and the world's alike: y up, metres, the floor at y = 0. Each person is an armature named
+`personN` with joints named as `body.joints.SMPLX_JOINTS`, and a mesh `personN_body` with UVs and one material a
+garment. What skinning alone does not know is in morph targets that move with it: `expression_0`..`9`, whose weights are
+the expression coefficients, and `corrective_JOINT_K`, the pose correctives of these motions (see `rig`). A person who
+is not in the film yet, or no longer, has size 0.
+
+Written by hand rather than by a library: trimesh writes no skins and pygltflib only names the fields.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wholebody.body.joints import PARENTS, SMPLX_JOINTS
+from wholebody.body.layer import BodyModel
+from wholebody.files.whole import write_bytes
+from wholebody.output.look import Look, make_look
+from wholebody.output.rig import (
+    MorphTarget,
+    Placed,
+    corrective_targets,
+    expression_targets,
+    place,
+    scene_rows,
+    shaped,
+)
+from wholebody.people.scene import Motion, Scene
+
+_STILL = 1e-6  # a rotation or a weight that changes less than this, or a place (metres), is not animated
+_FLOAT, _USHORT, _UBYTE, _UINT = 5126, 5123, 5121, 5125
+_TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
+
+
+def write_glb(path: Path, scene: Scene, body: BodyModel, *, look: str = "clothed") -> Path:
+    """Write the scene whole or not at all; a photo (one frame) stands still, a film moves."""
+    return write_bytes(path, glb_bytes(scene, body, look=look))
+
+
+def glb_bytes(scene: Scene, body: BodyModel, *, look: str = "clothed") -> bytes:
+    file = _File()
+    painted = make_look(look, body)
+    placed = [place(motion, scene, body) for motion in scene.people]
+    mesh = _SharedMesh(file, body, painted, placed)
+    animation = _Animation(file)
+    for number, (motion, person) in enumerate(zip(scene.people, placed, strict=True)):
+        _add_person(file, animation, mesh, number, motion, person, scene, body)
+    _add_camera(file, animation, scene)
+    if animation.channels:
+        file.json["animations"] = [
+            {"name": "film", "channels": animation.channels, "samplers": animation.samplers}
+        ]  # fmt: skip
+    return file.to_bytes()
+
+
+class _File:
+    """The JSON and the binary part of a `.glb` while it grows."""
+
+    def __init__(self) -> None:
+        from wholebody import __version__
+
+        self.json: dict[str, Any] = {
+            "asset": {"version": "2.0", "generator": f"wholebody {__version__}"},
+            "scene": 0,
+            "scenes": [{"name": "scene", "nodes": []}],
+            "nodes": [],
+            "bufferViews": [],
+            "accessors": [],
+        }
+        self._parts: list[bytes] = []
+        self._length = 0
+
+    def add(self, kind: str, item: dict[str, Any]) -> int:
+        self.json.setdefault(kind, []).append(item)
+        return len(self.json[kind]) - 1
+
+    def node(self, item: dict[str, Any], root: bool = False) -> int:
+        number = self.add("nodes", item)
+        if root:
+            self.json["scenes"][0]["nodes"].append(number)
+        return number
+
+    def view(self, array: np.ndarray, target: int | None = None) -> int:
+        data = np.ascontiguousarray(array).tobytes()
+        view = {"buffer": 0, "byteOffset": self._length, "byteLength": len(data)}
+        if target:
+            view["target"] = target
+        data += b"\0" * (-len(data) % 4)
+        self._parts.append(data)
+        self._length += len(data)
+        return self.add("bufferViews", view)
+
+    def accessor(
+        self, array: np.ndarray, target: int | None = None, bounds: bool = False, normalized: bool = False
+    ) -> int:
+        """An array (N,) or (N, C); matrices come as (N, 16)."""
+        array = np.asarray(array)
+        columns = 1 if array.ndim == 1 else array.shape[1]
+        component = {"f4": _FLOAT, "u2": _USHORT, "u1": _UBYTE, "u4": _UINT}[array.dtype.str[1:]]
+        item = {
+            "bufferView": self.view(array, target),
+            "componentType": component,
+            "count": len(array),
+            "type": _TYPES.get(columns, "MAT4"),
+        }
+        if normalized:
+            item["normalized"] = True
+        if bounds:
+            item |= _bounds(array)
+        return self.add("accessors", item)
+
+    def sparse(self, target: MorphTarget, count: int) -> int:
+        """Zeros but for the vertices of the target."""
+        offsets = target.offsets.astype("<f4")
+        wide = count > 65535
+        item = {
+            "componentType": _FLOAT,
+            "count": count,
+            "type": "VEC3",
+            "sparse": {
+                "count": len(target.vertices),
+                "indices": {
+                    "bufferView": self.view(target.vertices.astype("<u4" if wide else "<u2")),
+                    "componentType": _UINT if wide else _USHORT,
+                },
+                "values": {"bufferView": self.view(offsets)},
+            },
+        }
+        everywhere = len(target.vertices) == count
+        return self.add(
+            "accessors", item | _bounds(offsets if everywhere else np.concatenate([offsets, np.zeros((1, 3), "f4")]))
+        )
+
+    def to_bytes(self) -> bytes:
+        if self._parts:
+            self.json["buffers"] = [{"byteLength": self._length}]
+        else:
+            del self.json["bufferViews"], self.json["accessors"]
+        if not self.json["scenes"][0]["nodes"]:
+            del self.json["scenes"][0]["nodes"]
+        text = json.dumps(self.json, separators=(",", ":"), allow_nan=False).encode()
+        text += b" " * (-len(text) % 4)
+        chunks = [struct.pack("<II", len(text), 0x4E4F534A) + text]
+        if self._parts:
+            chunks.append(struct.pack("<II", self._length, 0x004E4942) + b"".join(self._parts))
+        length = 12 + sum(map(len, chunks))
+        return struct.pack("<4sII", b"glTF", 2, length) + b"".join(chunks)
+
+
+def _bounds(array: np.ndarray) -> dict[str, list[float]]:
+    rows = array.reshape(len(array), -1)
+    return {"min": rows.min(0).tolist(), "max": rows.max(0).tolist()}
+
+
+class _Animation:
+    def __init__(self, file: _File) -> None:
+        self._file = file
+        self.channels: list[dict[str, Any]] = []
+        self.samplers: list[dict[str, Any]] = []
+
+    def add(self, node: int, path: str, times: int, values: np.ndarray, interpolation: str = "LINEAR") -> None:
+        output = self._file.accessor(values.astype("<f4"))
+        self.samplers.append({"input": times, "output": output, "interpolation": interpolation})
+        self.channels.append({"sampler": len(self.samplers) - 1, "target": {"node": node, "path": path}})
+
+
+class _SharedMesh:
+    """What all people have in common: UVs, skin weights, faces by garment, morph targets."""
+
+    def __init__(self, file: _File, body: BodyModel, look: Look, placed: list[Placed]) -> None:
+        self._file, self.look = file, look
+        self.vertex, faces, uv = _with_uvs(body)
+        self.faces = body.faces.numpy()
+        if not placed:
+            return
+        count = len(self.vertex)
+        self.attributes: dict[str, int] = {}
+        if uv is not None:
+            self.attributes["TEXCOORD_0"] = file.accessor(uv.astype("<f4"), target=34962)
+        joints, weights = _skin_weights(body.weights.double().numpy().T)
+        for part in range(joints.shape[1] // 4):
+            own = slice(4 * part, 4 * part + 4)
+            self.attributes[f"JOINTS_{part}"] = file.accessor(joints[self.vertex, own], target=34962)
+            self.attributes[f"WEIGHTS_{part}"] = file.accessor(weights[self.vertex, own], target=34962, normalized=True)
+        wide = count > 65535
+        self.indices = [
+            file.accessor(faces[look.paint_of_face == k].ravel().astype("<u4" if wide else "<u2"), target=34963)
+            for k in range(len(look.paints))
+        ]
+        correctives, self.corrective_weights = corrective_targets(placed, body)
+        targets = [*expression_targets(body), *correctives]
+        self.target_names = [target.name for target in targets]
+        copies = np.arange(body.num_vertices, count)
+        self.targets = [{"POSITION": file.sparse(_on_copies(target, self.vertex, copies), count)} for target in targets]
+
+    def mesh(self, number: int, at_rest: np.ndarray, weights: np.ndarray) -> int:
+        """The mesh of one person from vertices at rest (V, 3)."""
+        from wholebody.drawing.raster import srgb_to_linear
+        from wholebody.output.files import vertex_normals
+
+        normals = vertex_normals(at_rest, self.faces)
+        attributes = {
+            "POSITION": self._file.accessor(at_rest[self.vertex].astype("<f4"), target=34962, bounds=True),
+            "NORMAL": self._file.accessor(_unit(normals)[self.vertex].astype("<f4"), target=34962),
+            **self.attributes,
+        }
+        primitives = []
+        for paint, indices in zip(self.look.paints, self.indices, strict=True):
+            linear = srgb_to_linear(np.array(self.look.color(paint, number)))
+            material = {
+                "name": f"person{number}_{paint}",
+                "pbrMetallicRoughness": {
+                    "baseColorFactor": [*np.round(linear.astype(float), 5).tolist(), 1],
+                    "metallicFactor": 0,
+                    "roughnessFactor": 0.8,
+                },
+            }
+            primitives.append(
+                {
+                    "attributes": attributes,
+                    "indices": indices,
+                    "material": self._file.add("materials", material),
+                    "targets": self.targets,
+                }
+            )
+        mesh = {
+            "name": f"person{number}_body",
+            "primitives": primitives,
+            "weights": weights.tolist(),
+            "extras": {"targetNames": self.target_names},  # where Blender, three.js and Unity look for names
+        }
+        return self._file.add("meshes", mesh)
+
+
+def _with_uvs(body: BodyModel) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Vertices split where the texture has a seam: of each the body's vertex (N,), faces (F, 3), UVs (N, 2).
+
+    The body's V vertices come first, in their own order; the copies follow.
+    """
+    faces = body.faces.numpy()
+    if "vt" not in body.extras or "ft" not in body.extras:
+        return np.arange(body.num_vertices), faces, None
+    corners = body.extras["ft"].astype(np.int64)
+    pairs, where = np.unique(np.stack([faces.ravel(), corners.ravel()], 1), axis=0, return_inverse=True)
+    first = np.ones(len(pairs), bool)
+    first[1:] = pairs[1:, 0] != pairs[:-1, 0]
+    number = np.empty(len(pairs), np.int64)
+    number[first] = pairs[first, 0]
+    number[~first] = body.num_vertices + np.arange((~first).sum())
+    vertex = np.concatenate([np.arange(body.num_vertices), pairs[~first, 0]])
+    uv = np.zeros((len(vertex), 2))
+    uv[number] = body.extras["vt"][pairs[:, 1]] * [1, -1] + [0, 1]  # glTF's v points down
+    return vertex, number[where.ravel()].reshape(-1, 3), uv
+
+
+def _on_copies(target: MorphTarget, vertex: np.ndarray, copies: np.ndarray) -> MorphTarget:
+    """The target with the copies of its vertices."""
+    row = np.full(vertex.max() + 1, -1)
+    row[target.vertices] = np.arange(len(target.vertices))
+    moved = copies[row[vertex[copies]] >= 0]
+    return MorphTarget(
+        target.name,
+        np.concatenate([target.vertices, moved]),
+        np.concatenate([target.offsets, target.offsets[row[vertex[moved]]]]),
+    )
+
+
+def _skin_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(V, 55) to joints (V, 4 n) uint8 and weights (V, 4 n) uint16 that sum to exactly 65535, strongest first."""
+    columns = 8 if ((weights > 1 / 65535).sum(1) > 4).any() else 4
+    order = np.argsort(-weights, axis=1, kind="stable")[:, :columns]
+    kept = np.take_along_axis(weights, order, 1)
+    steps = np.floor(kept / kept.sum(1, keepdims=True) * 65535 + 0.5)
+    steps[:, 0] += 65535 - steps.sum(1)
+    order[steps == 0] = 0  # a joint without weight is named 0
+    return order.astype("u1"), steps.astype("<u2")
+
+
+def _add_person(
+    file: _File, animation: _Animation, shared: _SharedMesh, number: int, motion: Motion, person: Placed, scene: Scene,
+    body: BodyModel,
+) -> None:  # fmt: skip
+    first_node = len(file.json["nodes"])
+    rotations, translations = _local(person)
+    quaternions = _quaternions(rotations)
+    children: list[list[int]] = [[] for _ in PARENTS]
+    for joint in range(1, len(PARENTS)):
+        children[PARENTS[joint]].append(first_node + joint)
+    for joint, name in enumerate(SMPLX_JOINTS):
+        node = {
+            "name": name,
+            "translation": translations[0, joint].tolist(),
+            "rotation": quaternions[0, joint].tolist(),
+        }
+        if children[joint]:
+            node["children"] = children[joint]
+        file.node(node)
+    about = {"track_id": int(motion.track_id), "betas": np.asarray(motion.betas, float).round(6).tolist()}
+    armature = file.node({"name": f"person{number}", "children": [first_node], "extras": about}, root=True)
+
+    inverse_bind = np.tile(np.eye(4), (len(PARENTS), 1, 1))
+    inverse_bind[:, :3, 3] = -person.rest_joints
+    skin = {
+        "name": f"person{number}",
+        "inverseBindMatrices": file.accessor(inverse_bind.transpose(0, 2, 1).reshape(-1, 16).astype("<f4")),
+        "skeleton": armature,
+        "joints": list(range(first_node, first_node + len(PARENTS))),
+    }
+    weights = np.concatenate([motion.expression, shared.corrective_weights[number]], 1)
+    mesh = shared.mesh(number, shaped(motion, body), weights[0])
+    holder = file.node({"name": f"person{number}_body", "mesh": mesh, "skin": file.add("skins", skin)}, root=True)
+
+    if len(motion.frames) > 1:
+        times = file.accessor(_times(motion.times, scene), bounds=True)
+        for joint in range(len(PARENTS)):
+            if _moves(quaternions[:, joint]):
+                animation.add(first_node + joint, "rotation", times, quaternions[:, joint])
+            if _moves(translations[:, joint]):
+                animation.add(first_node + joint, "translation", times, translations[:, joint])
+        if _moves(weights):
+            animation.add(holder, "weights", times, weights.ravel())
+    _hide_outside(file, animation, armature, motion, scene)
+
+
+def _hide_outside(file: _File, animation: _Animation, armature: int, motion: Motion, scene: Scene) -> None:
+    """Size 0 before the first and after the last frame of a person who is not there throughout."""
+    rows = scene_rows(motion, scene)
+    steps = {} if rows[0] == 0 else {0: 0.0}
+    steps[int(rows[0])] = 1.0
+    if rows[-1] + 1 < len(scene.frames):
+        steps[int(rows[-1]) + 1] = 0.0
+    if len(steps) == 1:
+        return
+    times = file.accessor(_times(np.asarray(scene.times)[list(steps)], scene), bounds=True)
+    sizes = np.repeat(np.array(list(steps.values()))[:, None], 3, 1)
+    animation.add(armature, "scale", times, sizes, "STEP")
+
+
+def _add_camera(file: _File, animation: _Animation, scene: Scene) -> None:
+    """The camera as glTF has it, looking along -z; an off-centre principal point is only noted."""
+    camera = scene.camera
+    width, height = camera.image_wh
+    view = {
+        "type": "perspective",
+        "name": "camera",
+        "perspective": {
+            "aspectRatio": width / height,
+            "yfov": 2 * float(np.arctan2(height / 2, camera.focal_px)),
+            "znear": 0.05,
+        },
+        "extras": {
+            "focal_px": float(camera.focal_px),
+            "principal_px": np.asarray(camera.principal_px, float).tolist(),
+            "image_wh": [int(width), int(height)],
+            "source": camera.source,
+            "state": camera.state,
+            "floor": scene.floor,
+        },
+    }
+    path = np.asarray(scene.camera_from_world, np.float64)
+    turns = path[:, :3, :3].transpose(0, 2, 1)
+    places = -np.einsum("tij,tj->ti", turns, path[:, :3, 3])
+    quaternions = _quaternions((turns * [1.0, -1.0, -1.0])[:, None])[:, 0]
+    node = file.node(
+        {
+            "name": "camera",
+            "camera": file.add("cameras", view),
+            "translation": places[0].tolist(),
+            "rotation": quaternions[0].tolist(),
+        },
+        root=True,
+    )
+    if len(path) > 1 and (_moves(quaternions) or _moves(places)):
+        times = file.accessor(_times(scene.times, scene), bounds=True)
+        animation.add(node, "rotation", times, quaternions)
+        animation.add(node, "translation", times, places)
+
+
+def _local(person: Placed) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations (T, 55, 3, 3) and translations (T, 55, 3) of each joint's node in its parent's.
+
+    Expression may move a joint of a licensed body. The bind pose cannot, so the node moves instead.
+    """
+    parents = list(PARENTS[1:])
+    origins = person.shifts + np.einsum("tjab,jb->tja", person.turns, person.rest_joints)
+    between = origins[:, 1:] - origins[:, parents]
+    local = np.einsum("tjba,tjb->tja", person.turns[:, parents], between)
+    return person.rotations, np.concatenate([origins[:, :1], local], 1)
+
+
+def _quaternions(rotations: np.ndarray) -> np.ndarray:
+    """(T, J, 3, 3) to unit quaternions (T, J, 4), x y z w, each on the same side as the one of the frame before."""
+    import roma
+    import torch
+
+    out = roma.rotmat_to_unitquat(torch.from_numpy(np.ascontiguousarray(rotations))).numpy()
+    flips = np.cumprod(np.where((out[1:] * out[:-1]).sum(-1, keepdims=True) < 0, -1.0, 1.0), axis=0)
+    return np.concatenate([out[:1], out[1:] * flips])
+
+
+def _times(seconds: np.ndarray, scene: Scene) -> np.ndarray:
+    return (np.asarray(seconds, np.float64) - float(scene.times[0])).astype("<f4")
+
+
+def _moves(values: np.ndarray) -> bool:
+    return bool(np.ptp(values, axis=0).max(initial=0.0) > _STILL)
+
+
+def _unit(normals: np.ndarray) -> np.ndarray:
+    """Unit normals; a vertex of no face gets one that points up."""
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.where(length > 0.5, normals / np.maximum(length, 1e-12), [0.0, 1.0, 0.0])

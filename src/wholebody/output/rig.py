@@ -1,0 +1,205 @@
+"""A scene as moving skeletons in the world: what every format that moves is written from.
+
+A body's vertex is the weighted mean of its joints' transforms, applied to a shape that pose correctives and expression
+have moved. Formats for animation know the first part (a skin on a skeleton) and know shapes that are added by weight
+(morph targets); here the second part is put into such shapes.
+
+World frame: x right, y up, z towards the camera, metres, floor at y = 0 (see `people.scene`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wholebody.body.joints import SMPLX_JOINTS
+from wholebody.body.layer import BodyModel
+from wholebody.errors import BadInput
+from wholebody.people.scene import Motion, Scene
+
+_SHAPE_ERROR = 3e-4  # metres that one joint's correctives may be off when they become a few morph targets
+_CHUNK = 32  # frames whose meshes are held at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """One person's skeleton over T frames in the world, float64.
+
+    A vertex at rest v, already shaped, goes to `sum_j weight_j (turns[t, j] v + shifts[t, j])`.
+    """
+
+    pose: np.ndarray  # (T, 55, 3) axis-angle against the flat hand; the root in the world
+    transl: np.ndarray  # (T, 3) added to the posed body
+    rotations: np.ndarray  # (T, 55, 3, 3) of `pose`: in the parent's frame
+    turns: np.ndarray  # (T, 55, 3, 3) of each joint in the world
+    joints: np.ndarray  # (T, 55, 3)
+    rest_joints: np.ndarray  # (55, 3) of this shape without expression
+    shifts: np.ndarray  # (T, 55, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class MorphTarget:
+    """A shape that is added to the body at rest by a weight: offsets (N, 3) in metres of vertices (N,), ascending."""
+
+    name: str
+    vertices: np.ndarray
+    offsets: np.ndarray
+
+
+def scene_rows(motion: Motion, scene: Scene) -> np.ndarray:
+    """(T,) rows of `scene.frames` that are this person's frames."""
+    rows = np.searchsorted(scene.frames, motion.frames)
+    if (rows >= len(scene.frames)).any() or (scene.frames[rows] != motion.frames).any():
+        raise BadInput(f"person {motion.track_id} has frames that the scene does not: build both from one film")
+    return rows
+
+
+def full_pose_of(motion: Motion, body: BodyModel) -> np.ndarray:
+    """(T, 55, 3) axis-angle, float64, the relaxed hand added: complete rotations, root in the camera's frame."""
+    import torch
+
+    names = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose")
+    parts = {name: torch.from_numpy(np.asarray(getattr(motion, name), np.float64)) for name in names}
+    return body.full_pose(**parts).numpy()
+
+
+def place(motion: Motion, scene: Scene, body: BodyModel) -> Placed:
+    """The person's skeleton in the world."""
+    import torch
+
+    from wholebody.body.kinematics import BODY_TREE
+    from wholebody.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
+
+    camera_from_world = np.asarray(scene.camera_from_world, np.float64)[scene_rows(motion, scene)]
+    world_turn = camera_from_world[:, :3, :3].transpose(0, 2, 1)
+    betas = torch.from_numpy(np.asarray(motion.betas, np.float64))
+    expression = torch.from_numpy(np.asarray(motion.expression, np.float64))
+
+    # A body turns about its pelvis, which is not the origin of its frame.
+    still = body.rest_joints.double() + (betas @ body.joint_directions[:10].double()).unflatten(-1, (55, 3))
+    moving = still + (expression @ body.joint_directions[10:].double()).unflatten(-1, (55, 3))
+    pelvis = moving[:, 0].numpy()
+    seen = np.asarray(motion.transl, np.float64) + pelvis - camera_from_world[:, :3, 3]
+    transl = np.einsum("tij,tj->ti", world_turn, seen) - pelvis
+
+    pose = full_pose_of(motion, body)
+    rotations = axis_angle_to_matrix(torch.from_numpy(pose))
+    rotations[:, 0] = torch.from_numpy(world_turn) @ rotations[:, 0]
+    pose[:, 0] = matrix_to_axis_angle(rotations[:, 0]).numpy()
+    turns, places = BODY_TREE.pose(rotations, moving)
+    joints = places + torch.from_numpy(transl)[:, None]
+    shifts = joints - (turns @ moving[..., None])[..., 0]
+    return Placed(
+        pose, transl, rotations.numpy(), turns.numpy(), joints.numpy(), still.numpy(), shifts.numpy()
+    )  # fmt: skip
+
+
+def posed_in_camera(
+    motion: Motion, body: BodyModel, chunk: int = _CHUNK
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """(rows, vertices (n, V, 3), joints (n, 144, 3)) in the camera's frame, some frames at a time, float32."""
+    import torch
+
+    pose = full_pose_of(motion, body)
+    for first in range(0, len(motion.frames), chunk):
+        rows = slice(first, min(first + chunk, len(motion.frames)))
+        with torch.inference_mode():
+            yield rows, *_mesh(body, pose[rows], motion.betas, motion.expression[rows], motion.transl[rows])
+
+
+def _mesh(body: BodyModel, pose, betas, expression, transl) -> tuple[np.ndarray, np.ndarray]:
+    import torch
+
+    from wholebody.geometry.rotation import axis_angle_to_matrix
+
+    def tensor(value):
+        return torch.from_numpy(np.ascontiguousarray(value, np.float64)).to(body.dtype)
+
+    rotations = axis_angle_to_matrix(torch.from_numpy(np.ascontiguousarray(pose, np.float64))).to(body.dtype)
+    shape = tensor(betas).expand(len(pose), -1)
+    posed = body.from_matrices(rotations, shape, tensor(expression), tensor(transl))
+    return posed.vertices.numpy(), posed.joints.numpy()
+
+
+def shaped(motion: Motion, body: BodyModel) -> np.ndarray:
+    """(V, 3) float64: this person's body at rest, arms out, without expression."""
+    betas = np.asarray(motion.betas, np.float64)
+    template, directions = body.template.double().numpy(), body.directions[:10].double().numpy()
+    return (template + np.tensordot(betas, directions, (0, 0))).T
+
+
+def expression_targets(body: BodyModel) -> list[MorphTarget]:
+    """The ten expression coefficients as morph targets: the coefficient is the weight."""
+    targets = []
+    for number, offsets in enumerate(body.directions[10:].numpy().transpose(0, 2, 1)):
+        targets.append(_sparse(f"expression_{number}", np.arange(len(offsets)), offsets, 1e-6))
+    return targets
+
+
+def corrective_targets(people: Sequence[Placed], body: BodyModel) -> tuple[list[MorphTarget], list[np.ndarray]]:
+    """Pose correctives as morph targets shared by all people, and their weights: per person (T, number of targets).
+
+    A joint's correctives are nine shapes, weighted by the entries of its rotation minus one. Joints move in few ways
+    (a knee in about one), so the shapes are combined into as few as keep every vertex of every frame within 0.3 mm a
+    joint: the leading singular vectors of the displacements that occur. One frame needs but one shape for all joints.
+    """
+    ends = np.cumsum([len(person.rotations) for person in people])[:-1]
+    turned = np.concatenate([person.rotations[:, 1:] for person in people]) - np.eye(3)  # (T, 54, 3, 3)
+    shapes = list(_corrective_shapes(body))
+    if len(turned) == 1:
+        total = np.zeros((body.num_vertices, 3))
+        for joint, vertices, offsets in shapes:
+            total[vertices] += offsets @ turned[0, joint - 1].ravel()
+        target = _sparse("pose_correctives", np.arange(len(total)), total, 1e-5)
+        return ([target], [np.ones((1, 1))]) if np.abs(target.offsets).max() > 1e-5 else ([], [np.zeros((1, 0))])
+
+    targets: list[MorphTarget] = []
+    columns: list[np.ndarray] = []
+    for joint, vertices, offsets in shapes:
+        features = turned[:, joint - 1].reshape(-1, 9)
+        left, strength, right = np.linalg.svd(offsets.reshape(-1, 9).T, full_matrices=False)  # 9 x 9, 9, 9 x 3 n
+        _, sizes, axes = np.linalg.svd(features @ (left * strength), full_matrices=False)
+        amounts = features @ (left * strength) @ axes.T  # (T, k), most important first
+        moves = (axes @ right).reshape(len(sizes), -1, 3)
+        for rank in range(len(sizes) + 1):
+            # What is left out is at most the longest remainder of a frame times the largest gain of a vertex.
+            rest = np.linalg.norm(amounts[:, rank:], axis=1).max() if rank < len(sizes) else 0.0
+            gain = np.linalg.norm(moves[rank:], axis=(0, 2)).max() if rank < len(sizes) else 0.0
+            if rest * gain <= _SHAPE_ERROR:
+                break
+        for k in range(rank):
+            largest = np.abs(amounts[:, k]).max()
+            name = f"corrective_{SMPLX_JOINTS[joint]}_{k}"
+            targets.append(_sparse(name, vertices, moves[k] * largest, _SHAPE_ERROR / 20))
+            columns.append(amounts[:, k] / largest)
+    weights = np.stack(columns, 1) if columns else np.zeros((len(turned), 0))
+    return targets, np.split(weights, ends)
+
+
+def _corrective_shapes(body: BodyModel) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """(joint, vertices (n,), offsets (n, 3, 9)) for each joint that has correctives."""
+    correctives = body.correctives.double().numpy()
+    if correctives.shape[0] == 9:
+        joints, vertices = body.corrective_joint.numpy(), body.corrective_vertex.numpy()
+        for joint in np.unique(joints):
+            rows = joints == joint
+            yield int(joint) + 1, vertices[rows], correctives[:, rows].transpose(1, 2, 0)
+        return
+    for joint, block in enumerate(correctives.reshape(54, 9, 3, -1), 1):
+        offsets = block.transpose(2, 1, 0)
+        # Licensed files give every joint a trace of every vertex: below a fiftieth of a millimetre it is not kept.
+        rows = np.flatnonzero(np.linalg.norm(offsets, axis=(1, 2)) > _SHAPE_ERROR / 5)
+        if len(rows):
+            yield joint, rows, offsets[rows]
+
+
+def _sparse(name: str, vertices: np.ndarray, offsets: np.ndarray, least: float) -> MorphTarget:
+    """A target of the vertices that it moves by more than `least` metres, one at least."""
+    moved = np.linalg.norm(offsets, axis=1)
+    kept = np.flatnonzero(moved > least)
+    if not len(kept):
+        kept = np.array([int(moved.argmax())])
+    order = kept[np.argsort(vertices[kept])]
+    return MorphTarget(name, np.asarray(vertices)[order], np.asarray(offsets, np.float32)[order])
