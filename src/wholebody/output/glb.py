@@ -27,6 +27,7 @@ from wholebody.output.rig import (
     Placed,
     corrective_targets,
     expression_targets,
+    local_frames,
     place,
     scene_rows,
     shaped,
@@ -287,7 +288,7 @@ def _add_person(
     body: BodyModel,
 ) -> None:  # fmt: skip
     first_node = len(file.json["nodes"])
-    rotations, translations = _local(person)
+    rotations, translations = local_frames(person)
     quaternions = _quaternions(rotations)
     children: list[list[int]] = [[] for _ in PARENTS]
     for joint in range(1, len(PARENTS)):
@@ -380,18 +381,6 @@ def _add_camera(file: _File, animation: _Animation, scene: Scene) -> None:
         times = file.accessor(_times(scene.times, scene), bounds=True)
         animation.add(node, "rotation", times, quaternions)
         animation.add(node, "translation", times, places)
-
-
-def _local(person: Placed) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (T, 55, 3, 3) and translations (T, 55, 3) of each joint's node in its parent's.
-
-    Expression may move a joint of a licensed body. The bind pose cannot, so the node moves instead.
-    """
-    parents = list(PARENTS[1:])
-    origins = person.shifts + np.einsum("tjab,jb->tja", person.turns, person.rest_joints)
-    between = origins[:, 1:] - origins[:, parents]
-    local = np.einsum("tjba,tjb->tja", person.turns[:, parents], between)
-    return person.rotations, np.concatenate([origins[:, :1], local], 1)
 
 
 def _quaternions(rotations: np.ndarray) -> np.ndarray:

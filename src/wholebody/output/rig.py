@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wholebody.body.joints import SMPLX_JOINTS
+from wholebody.body.joints import PARENTS, SMPLX_JOINTS
 from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
 from wholebody.people.scene import Motion, Scene
@@ -94,6 +94,19 @@ def place(motion: Motion, scene: Scene, body: BodyModel) -> Placed:
     return Placed(
         pose, transl, rotations.numpy(), turns.numpy(), joints.numpy(), still.numpy(), shifts.numpy()
     )  # fmt: skip
+
+
+def local_frames(person: Placed) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations (T, 55, 3, 3) and places (T, 55, 3) of each joint in its parent's frame, the root in the world.
+
+    Expression may move a joint of a licensed body. A skin's bind pose cannot, so here the joint's frame moves instead:
+    by these frames a vertex at rest goes to the same place as by `turns` and `shifts`.
+    """
+    parents = list(PARENTS[1:])
+    origins = person.shifts + np.einsum("tjab,jb->tja", person.turns, person.rest_joints)
+    between = origins[:, 1:] - origins[:, parents]
+    local = np.einsum("tjba,tjb->tja", person.turns[:, parents], between)
+    return person.rotations, np.concatenate([origins[:, :1], local], 1)
 
 
 def posed_in_camera(

@@ -1,0 +1,80 @@
+"""One person's motion as a Biovision hierarchy (`.bvh`): 55 joints, centimetres, degrees, y up, the root moving.
+
+The axes are the world's (see `people.scene`), times 100. The root's offset is zero and its position channels say where
+the pelvis is, so that readers which add the two and readers which do not agree. A joint's channels are rotations about
+z, then x, then y of the axes so far (`R = Rz Rx Ry`). The rest pose is the T-pose. BVH knows one rate, no shape and no
+expression: bones have the length of this person's shape, under the mean expression.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from wholebody.body.joints import PARENTS, SMPLX_JOINTS
+from wholebody.body.layer import BodyModel
+from wholebody.files.whole import write_whole
+from wholebody.output.rig import local_frames, place
+from wholebody.people.scene import Motion, Scene
+
+_CM = 100.0
+_STUB = 0.6  # a last bone's end, in lengths of the bone before it
+
+
+def write_bvh(path: Path, motion: Motion, scene: Scene, body: BodyModel) -> Path:
+    """Write one person, first to last frame, at the scene's rate; a photo is one frame at 30 a second."""
+    person = place(motion, scene, body)
+    rotations, translations = local_frames(person)
+    bones = translations.mean(0) * _CM
+    order = _depth_first()
+    channels = [translations[:, 0] * _CM, *(_euler_zxy(rotations[:, joint]) for joint in order)]
+    rows = np.concatenate(channels, 1)
+
+    def write(part: Path) -> None:
+        with open(part, "w", encoding="ascii", newline="\n") as file:
+            file.write("HIERARCHY\n")
+            file.write("\n".join(_joint_lines(0, bones, 0)))
+            file.write(f"\nMOTION\nFrames: {len(rows)}\nFrame Time: {1 / (scene.fps or 30.0):.8f}\n")
+            np.savetxt(file, rows, "%.5f")
+
+    return write_whole(path, write)
+
+
+def _children(joint: int) -> list[int]:
+    return [child for child, parent in enumerate(PARENTS) if parent == joint and child != joint]
+
+
+def _depth_first(joint: int = 0) -> list[int]:
+    """The order of the hierarchy's text, in which the channels follow."""
+    return [joint, *(below for child in _children(joint) for below in _depth_first(child))]
+
+
+def _joint_lines(joint: int, bones: np.ndarray, depth: int) -> list[str]:
+    indent = "\t" * depth
+    offset = np.zeros(3) if joint == 0 else bones[joint]
+    places = "6 Xposition Yposition Zposition" if joint == 0 else "3"
+    lines = [
+        f"{indent}{'ROOT' if joint == 0 else 'JOINT'} {SMPLX_JOINTS[joint]}",
+        f"{indent}{{",
+        f"{indent}\tOFFSET {_numbers(offset)}",
+        f"{indent}\tCHANNELS {places} Zrotation Xrotation Yrotation",
+    ]
+    for child in _children(joint):
+        lines += _joint_lines(child, bones, depth + 1)
+    if not _children(joint):
+        end = _numbers(offset * _STUB)
+        lines += [f"{indent}\tEnd Site", f"{indent}\t{{", f"{indent}\t\tOFFSET {end}", f"{indent}\t}}"]
+    return [*lines, f"{indent}}}"]
+
+
+def _numbers(values: np.ndarray) -> str:
+    return " ".join(f"{value:.5f}" for value in values)
+
+
+def _euler_zxy(rotations: np.ndarray) -> np.ndarray:
+    """(T, 3, 3) = Rz Rx Ry to (T, 3) degrees z, x, y without jumps of a whole turn between frames."""
+    from scipy.spatial.transform import Rotation
+
+    angles = Rotation.from_matrix(rotations).as_euler("ZXY")
+    return np.degrees(np.unwrap(angles, axis=0))

@@ -1,0 +1,65 @@
+"""Everything that a film becomes, by kind; each kind is written by a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wholebody.body.layer import BodyModel
+from wholebody.errors import BadInput
+from wholebody.people.scene import Scene
+
+if TYPE_CHECKING:
+    from wholebody.files.video import Film
+
+FILM_KINDS = ("glb", "bvh", "npz", "json", "mot")
+_ONE_EACH = ("bvh", "npz")
+
+
+def film_path(folder: Path, name: str, kind: str, person: int = 0) -> Path:
+    """Where the result of that kind for the film `name` lies; `person` counts `Scene.people`."""
+    end = {"mot": "_mot.txt", "overlay": "_overlay.mp4"}.get(kind, f".{kind}")
+    return folder / (name + (f"_person{person}.{kind}" if kind in _ONE_EACH else end))
+
+
+def write_film(
+    folder: Path, name: str, scene: Scene, body: BodyModel, film: Film | None = None, *,
+    save: Sequence[str] = FILM_KINDS, look: str = "clothed", conventions: dict[str, Any] | None = None,
+    say: Callable[[str], object] | None = None,
+) -> list[Path]:  # fmt: skip
+    """Write what `save` names and say which files those are. The JSON comes last: it says that the rest is complete.
+
+    Args:
+        film: where the frames come from, for the overlay.
+        look: see `output.look`.
+        say: is told what is being written, a line a file.
+    """
+    if unknown := [kind for kind in save if kind not in FILM_KINDS]:
+        raise BadInput(f"A film is not saved as {unknown[0]!r}; known: {', '.join(FILM_KINDS)}.")
+    written: list[Path] = []
+    for kind in sorted(save, key=lambda kind: (kind == "json", FILM_KINDS.index(kind))):
+        for person in range(len(scene.people)) if kind in _ONE_EACH else (0,):
+            path = film_path(folder, name, kind, person)
+            if say:
+                say(f"writing {path.name}")
+            written.append(_write(path, kind, person, scene, body, look))
+    return written
+
+
+def _write(path: Path, kind: str, person: int, scene: Scene, body: BodyModel, look: str) -> Path:
+    if kind == "glb":
+        from wholebody.output.glb import write_glb
+
+        return write_glb(path, scene, body, look=look)
+    if kind == "bvh":
+        from wholebody.output.bvh import write_bvh
+
+        return write_bvh(path, scene.people[person], scene, body)
+    if kind == "npz":
+        from wholebody.output.amass import write_amass
+
+        return write_amass(path, scene.people[person], scene, body)
+    from wholebody.output.film_json import write_film_json, write_mot
+
+    return write_mot(path, scene) if kind == "mot" else write_film_json(path, scene, body)
