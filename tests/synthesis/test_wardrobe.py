@@ -11,6 +11,7 @@ from forge_assets import forge
 from wholebody.body.open_body import expand, read_compact
 from wholebody.data.sample import axis_angle_to_matrix
 from wholebody.errors import BadInput
+from wholebody.files.cache import cache_folder
 from wholebody.synthesis import config as configs
 from wholebody.synthesis.clothes import garment_kernels as garments
 from wholebody.synthesis.clothes import outfit as wearing
@@ -112,7 +113,7 @@ def test_the_scaffold_continues_the_body():
 
 
 def test_the_cache_gives_back_what_was_baked(assets, items):
-    again = wardrobe._read(next(wardrobe._cache_folder().glob("wardrobe-*.npz")))
+    again = wardrobe._read(next(cache_folder().glob("wardrobe-*.npz")))
     assert [i.name for i in again] == [i.name for i in items]
     for a, b in zip(again, items, strict=True):
         np.testing.assert_array_equal(a.texels, b.texels)

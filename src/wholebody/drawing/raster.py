@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import njit
 
+from wholebody.drawing.compiled import compiled
 from wholebody.errors import BadInput
 
 NEAR_M = 0.02  # nothing nearer to the camera than this is drawn
@@ -187,7 +187,7 @@ def _checked(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
     return points, tri
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def vertex_normals(points, faces):
     """Area-weighted unit normals (V,3) float32."""
     out = np.zeros_like(points)
@@ -210,7 +210,7 @@ def vertex_normals(points, faces):
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def visibility(points, faces, fx, fy, cx, cy, samples, cull_back, first_face, inv_depth, face_id):
     """Nearest face per sample. `inv_depth` (H*s, W*s) starts at 0, `face_id` at -1; faces are numbered from
     `first_face`, so that several meshes can be drawn into the same arrays."""
@@ -271,7 +271,7 @@ def visibility(points, faces, fx, fy, cx, cy, samples, cull_back, first_face, in
             _visibility_near(points, a, b, c, fx, fy, cx, cy, samples, cull_back, first_face + f, inv_depth, face_id)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _visibility_near(points, a, b, c, fx, fy, cx, cy, samples, cull_back, number, inv_depth, face_id):
     rows, cols = inv_depth.shape
     ax, ay, az = np.float64(points[a, 0]), np.float64(points[a, 1]), np.float64(points[a, 2])
@@ -300,7 +300,7 @@ def _visibility_near(points, a, b, c, fx, fy, cx, cy, samples, cull_back, number
                 face_id[y, x] = number
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def barycentric(points, a, b, c, rx, ry):
     """Perspective-correct weights of the face's corners where the ray (rx, ry, 1) meets its plane; they sum to one."""
     ax, ay, az = np.float64(points[a, 0]), np.float64(points[a, 1]), np.float64(points[a, 2])
@@ -318,7 +318,7 @@ def barycentric(points, a, b, c, rx, ry):
     return np.float32(w0 * total), np.float32(w1 * total), np.float32(w2 * total)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def samples_agree(inv_depth, face_id, y, x, samples):
     """(covered samples, does one shading serve them all, face of the nearest): see `_DEPTH_STEP`."""
     covered, face = 0, -1
@@ -335,7 +335,7 @@ def samples_agree(inv_depth, face_id, y, x, samples):
     return covered, covered == samples * samples and high - low < _DEPTH_STEP * high, face
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _shade_lit(points, faces, normals, color, color_faces, texture, has_texture, fx, fy, cx, cy, samples, first_face,
                ambient, directional, lamp, inv_depth, face_id, rgba):  # fmt: skip
     height, width = rgba.shape[:2]
@@ -384,7 +384,7 @@ def _shade_lit(points, faces, normals, color, color_faces, texture, has_texture,
                 rgba[y, x, 3] += weight
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _resolve(rgba, samples):
     """Sums of covered samples -> mean colour and coverage."""
     for y in range(rgba.shape[0]):
@@ -396,7 +396,7 @@ def _resolve(rgba, samples):
                 rgba[y, x, 3] = n / (samples * samples)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _nearest(inv_depth, face_id, samples, depth, face):
     for y in range(depth.shape[0]):
         for x in range(depth.shape[1]):

@@ -8,12 +8,13 @@ good to 5e-4.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from wholebody.drawing.compiled import compiled
 
 _FAST = {"contract", "reassoc", "arcp", "nsz"}  # no "nnan", "ninf": a broken mesh must give a broken error
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def moments(points: np.ndarray, truth: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
     """Of meshes (B, V, 3), vertices `ids`: sums of points, of truth, of squares, of products -> (B, 16)."""
     for b in range(points.shape[0]):
@@ -54,7 +55,7 @@ def moments(points: np.ndarray, truth: np.ndarray, ids: np.ndarray, out: np.ndar
         row[13], row[14], row[15] = zx / n - sz * ux, zy / n - sz * uy, zz / n - sz * uz
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def distances(
     points: np.ndarray,
     truth: np.ndarray,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.random import Generator
+
+from wholebody.drawing.compiled import compiled
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def sample_framing(
     return Framing(offset, float(focal), principal, box, frame * focal + np.tile(principal, 2))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _bounds(points, wanted, offset):
     """Bounds of the projection at focal length 1 of moved points (V,3): xyxy of the wanted ones, then of all."""
     out = np.array([1e9, 1e9, -1e9, -1e9, 1e9, 1e9, -1e9, -1e9])

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from wholebody.body.joints import PARENTS, SMPLX_JOINTS
 from wholebody.body.layer import BodyModel
+from wholebody.drawing.compiled import compiled
 from wholebody.synthesis.clothes import garment_kernels as gm
 from wholebody.synthesis.clothes import paint_kernels as p
 from wholebody.synthesis.clothes.outfit import Worn
@@ -129,7 +129,7 @@ def loosen(dressed: Dressed, normals: np.ndarray, lattice: np.ndarray, scale: fl
             )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _ruffle(points, normals, rest, puff, ruffle, seed, lattice):
     for i in range(points.shape[0]):
         x, y, z = rest[i, 0], rest[i, 1], rest[i, 2]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from wholebody.drawing.compiled import compiled
 from wholebody.drawing.raster import NEAR_M
 
 _FAST = {"contract", "reassoc", "arcp", "nsz"}
@@ -16,7 +16,7 @@ TEXEL, SIZE, DENSITY, PATTERNED, LUMINANCE, MATRIX, OFFSET, HAIR = 0, 1, 2, 3, 4
 LOOK_COLUMNS = 18
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _place(rest, dirs, joints, weights, i, coefficients, transforms, out):
     """Where linear skinning of the shaped vertex i goes, into out (3,)."""
     x, y, z = rest[i, 0], rest[i, 1], rest[i, 2]
@@ -33,7 +33,7 @@ def _place(rest, dirs, joints, weights, i, coefficients, transforms, out):
                 out[r] += w * (t[r, 0] * x + t[r, 1] * y + t[r, 2] * z + t[r, 3])
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def corrections(near, rest, dirs, joints, weights, coefficients, transforms, posed, known, out):
     """For the body vertices in `near`, how far they are from plain linear skinning: pose correctives, into out (V,3).
     `known` (V,) bool marks what is done."""
@@ -48,7 +48,7 @@ def corrections(near, rest, dirs, joints, weights, coefficients, transforms, pos
                     out[i, c] = posed[i, c] - place[c]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def follow(rest, dirs, joints, weights, near, near_weights, moves, coefficients, transforms, offset, out):
     """Pose a garment: shape, skinning, and the correctives of the skin beside it; `offset` (3,) is added."""
     place = np.empty(3, np.float32)
@@ -61,7 +61,7 @@ def follow(rest, dirs, joints, weights, near, near_weights, moves, coefficients,
             out[i, c] = place[c] + offset[c]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def cloth_visibility(points, faces, uv, uv_faces, texels, first_texel, size, levels, opaque, keep, bias, focal, cx, cy,
                      samples, first_face, inv_depth, face_id):  # fmt: skip
     """`raster.visibility` for cloth and hair: both sides of a face are seen; what is transparent in the texture (a
@@ -142,7 +142,7 @@ def cloth_visibility(points, faces, uv, uv_faces, texels, first_texel, size, lev
                 iz += dzx
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, inline="always")
+@compiled(fastmath=_FAST, inline="always")
 def texel_color(texels, linear, look, levels, u, v, footprint):
     """Linear RGB of a texture at (u, v), bilinear, at the level that fits `footprint` metres per pixel."""
     side, at = int(look[SIZE]), int(look[TEXEL])

@@ -9,7 +9,8 @@ body and pose. A garment is one row of numbers; `clothes.py` fills the rows and 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from wholebody.drawing.compiled import compiled
 
 _FAST = {"contract", "reassoc", "arcp", "nsz"}
 
@@ -41,7 +42,7 @@ def noise_lattice() -> np.ndarray:
     return values.astype(np.float32)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def noise4(lattice, x, y, z):
     """Smooth periodic noise: four values in -1..1, features of size 1."""
     fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
@@ -61,7 +62,7 @@ def noise4(lattice, x, y, z):
     return n0, n1, n2, n3
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def garment_distance(g, x, y, z, scalp):
     """Metres inside the garment's edge (negative: outside it), at a place on the resting body."""
     kind = int(g[KIND])
@@ -109,7 +110,7 @@ def garment_distance(g, x, y, z, scalp):
     return -1.0
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def garment_color(g, lattice, x, y, z, footprint):
     """Linear RGB of the cloth at a place; `footprint` (metres per pixel) softens pattern edges."""
     a0, a1, a2 = g[COLOR_A], g[COLOR_A + 1], g[COLOR_A + 2]
@@ -172,7 +173,7 @@ def garment_color(g, lattice, x, y, z, footprint):
     return a0 + (g[COLOR_B] - a0) * mix, a1 + (g[COLOR_B + 1] - a1) * mix, a2 + (g[COLOR_B + 2] - a2) * mix
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def skin_color(s, lattice, x, y, z, brow, lip, mouth, eye, face, eye_centre, footprint):
     """Linear RGB and shine of skin, lips, brows, eyes and mouth."""
     seed = s[SKIN_SEED]
@@ -229,7 +230,7 @@ def skin_color(s, lattice, x, y, z, brow, lip, mouth, eye, face, eye_centre, foo
     return c0, c1, c2, shine
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def dress(points, normals, rest, masks, garments, lattice, down, scale):
     """Move clothed vertices outwards, in place: thickness, looseness, wrinkles, and what hangs from raised limbs.
     `down` is the direction of gravity in the frame of `points`; `scale` the person's height over the mean one's."""

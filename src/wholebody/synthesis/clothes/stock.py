@@ -6,8 +6,8 @@ functions; tops and bottoms of a suit become two items, to be worn with others. 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -19,6 +19,7 @@ import numpy as np
 from wholebody.body.open_body import expand, read_compact
 from wholebody.drawing.raster import srgb_to_linear
 from wholebody.errors import BadInput, OutputError
+from wholebody.files.cache import cache_folder
 from wholebody.files.whole import whole
 from wholebody.synthesis.clothes import scaffold as base_mesh
 from wholebody.synthesis.clothes.makehuman import Piece, read_piece
@@ -69,18 +70,13 @@ class Item:
 
 def load(assets: str | Path, cache: str | Path | None = None) -> list[Item]:
     """All items in a folder of MakeHuman assets (`clothes/`, `hair/`, ... or `makehuman/` with these). Baking them
-    takes some seconds; the result is kept under `cache` (default: the environment's WHOLEBODY_CACHE, else the user's
-    cache folder)."""
-    return list(_load(str(assets), str(cache or _cache_folder())))
-
-
-def _cache_folder() -> Path:
-    named = os.environ.get("WHOLEBODY_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wholebody"
+    takes some seconds; the result is kept under `cache` (default: `wholebody.files.cache.cache_folder`)."""
+    folder = cache or cache_folder()
+    return list(_load(str(assets), None if folder is None else str(folder)))
 
 
 @lru_cache(maxsize=2)
-def _load(assets: str, cache: str) -> tuple[Item, ...]:
+def _load(assets: str, cache: str | None) -> tuple[Item, ...]:
     root = Path(assets)
     root = root / "makehuman" if (root / "makehuman").is_dir() else root
     paths = sorted(p for folder in _FOLDERS for p in (root / folder).glob("*/*.mhclo") if p.stem not in _UNUSABLE)
@@ -92,14 +88,14 @@ def _load(assets: str, cache: str) -> tuple[Item, ...]:
     digest = hashlib.sha256(f"{FORMAT}".encode() + base_mesh.PATH.read_bytes())
     for path in sorted(p for folder in _FOLDERS for p in (root / folder).rglob("*") if p.is_file()):
         digest.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode())
+    if cache is None:
+        return tuple(_bake(root, paths))
     kept = Path(cache) / f"wardrobe-{digest.hexdigest()[:16]}.npz"
     if kept.exists():
         return tuple(_read(kept))
     items = _bake(root, paths)
-    try:
+    with contextlib.suppress(OutputError):  # a cache that cannot be written costs time, nothing else
         _write(kept, items)
-    except OutputError:
-        pass  # a cache that cannot be written costs time, nothing else
     return tuple(items)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from wholebody.drawing.compiled import compiled
 from wholebody.drawing.raster import barycentric, samples_agree
 from wholebody.synthesis.clothes import garment_kernels as gm
 from wholebody.synthesis.clothes import paint_kernels as p
@@ -21,7 +21,7 @@ _BUMP, _OPACITY, _SHINE, _SEED = p.BUMP, p.OPACITY, p.SHINE, p.SEED
 _PATTERNED, _LUMINANCE, _MATRIX, _OFFSET, _IS_HAIR = gm.PATTERNED, gm.LUMINANCE, gm.MATRIX, gm.OFFSET, gm.HAIR
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def exposure(points, normals, direction, cell, bias, spread):
     """(V,) 0..1: how much of a distant light in `direction` reaches each vertex, by a depth map that the vertices
     themselves are splatted into (`spread` cells each way). Cheaper than drawing the faces, and soft."""
@@ -71,7 +71,7 @@ def exposure(points, normals, direction, cell, bias, spread):
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def light_vertices(points, normals, sh, normal_to_world, sun_direction, directions, out):
     """`out` (V,4): ambient irradiance / pi darkened in folds and under limbs, and the exposure to the main light."""
     count = points.shape[0]
@@ -105,7 +105,7 @@ def light_vertices(points, normals, sh, normal_to_world, sun_direction, directio
         out[i, 3] = sunlit[i]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def shade_person(points, faces, normals, rest, masks, lit, garments, skin, eye_centre, lattice, sun_direction, sun,
                  focal, cx, cy, samples, inv_depth, face_id, tone, worn_first, worn_rows, looks, uv, uv_faces, texels,
                  levels, linear, color, alpha):  # fmt: skip
@@ -277,7 +277,7 @@ def shade_person(points, faces, normals, rest, masks, lit, garments, skin, eye_c
             alpha[y, x] = (covered * 255 + samples * samples // 2) // (samples * samples)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def bleed(color, alpha):
     """Carry edge colours outwards over what alpha hides, in place: no dark halo when a layer is resampled or
     compressed."""
@@ -306,7 +306,7 @@ def bleed(color, alpha):
             color[y] = color[y - 1]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def visible_points(joints_px, joints_z, tolerance, inv_depth, samples, out):
     """(J,) bool: inside the picture and not more than `tolerance` metres behind the surface that is seen there."""
     rows, cols = inv_depth.shape

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numba import njit
+
+from wholebody.drawing.compiled import compiled
 
 STEP = 4
 """Pixels of the layer per pixel of its shadow."""
@@ -35,7 +36,7 @@ def cast_shadow(
     return (255 * (1 - lit) + 0.5).clip(0, 255).astype(np.uint8)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _splat(points, above, along, focal, cx, cy, high, seen):
     """Mark where points land on the ground along a direction: low ones in seen[0], high ones in seen[1]."""
     rows, cols = seen.shape[1:]
@@ -52,7 +53,7 @@ def _splat(points, above, along, focal, cx, cy, high, seen):
                 layer[yy, xx] = 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _splat_contact(points, above, up, focal, cx, cy, seen):
     """Mark what stands on the ground or nearly does."""
     rows, cols = seen.shape
