@@ -17,7 +17,7 @@ from wholebody.model.load import EMBEDDED, WEIGHTS
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="model.safetensors of a run")
-    parser.add_argument("--recipe", default="configs/t.toml")
+    parser.add_argument("--recipe", default="t")
     options = parser.parse_args()
     model, info = checkpoint.load(options.run)
     half = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}

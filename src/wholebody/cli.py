@@ -36,7 +36,7 @@ from wholebody.training.slurm import SlurmConfig
 
 OK, SOME_FAILED, USAGE, DEFECT, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 3, 130, 141, 143
 _SYNTHESIS, _CLUSTER = SynthesisConfig(), SlurmConfig()
-Recipe = Annotated[str, positional("CONFIG"), Parameter(help="a recipe: a path, or a name in configs/")]
+Recipe = Annotated[str, positional("CONFIG"), Parameter(help="a recipe: a file, or a name: setting1, finetune, t, ...")]
 Jobs = Annotated[str, positional("JOB"), Parameter(help="its name, and of its folder")]
 
 

@@ -42,10 +42,11 @@ def test_the_walk_through_works(tmp_path, monkeypatch, capsys):
 
 def test_commands_and_files_that_it_names_exist():
     from wholebody.cli import app
+    from wholebody.training.config import recipe_names
 
     text = DOC.read_text()
     for command in re.findall(r"^wholebody (.*?)(?:#.*)?$", text, re.M):
         app.parse_args(command.split(), exit_on_error=False, print_error=False)
     for link in re.findall(r"\]\(([\w.-]+\.md)\)", text):
         assert (DOC.parent / link).exists(), link
-    assert (DOC.parent.parent / "configs" / "finetune.toml").exists()
+    assert "wholebody train finetune" in text and "finetune" in recipe_names()

@@ -1,17 +1,17 @@
-"""The recipes in configs/, end to end at a tiny size: the forged sets are indexed, and each trains two epochs."""
+"""The recipes of the package, end to end at a tiny size: the forged sets are indexed, and each trains two epochs."""
 
 import json
-from pathlib import Path
 
 import pytest
 import tiny
 import torch
 
 from wholebody.errors import AssetMissing, BadInput
+from wholebody.files.settings import names_of
 from wholebody.training import loop
-from wholebody.training.config import read_config
+from wholebody.training.config import PUBLISHED_NAMES, RECIPES, TrainConfig, find_recipe, read_config, recipe_names
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = RECIPES
 PUBLISHED = {"setting1": "normal", "setting2": "wo_decoder", "ubody": "wo_face_decoder", "finetune": "normal"}
 SETS = ("AGORA", "Human36M", "MPII", "MSCOCO", "Own", "UBody")
 
@@ -122,3 +122,45 @@ def test_missing_files_are_named_with_what_to_do(tmp_path):
 def test_what_people_are_learnt_towards_is_known(tmp_path):
     with pytest.raises(BadInput, match="people.targets is 'x'"):
         read_config(CONFIGS / "setting1.toml", ["people.targets=x"])
+
+
+def test_recipes_of_the_package_are_found_by_name_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert {"setting1", "setting2", "ubody", "finetune", "t", "t_lift", "t_places", "t_more"} <= set(recipe_names())
+    for name in ("setting1", "setting1.toml", "configs/setting1.toml", "/elsewhere/configs/setting1.toml"):
+        assert find_recipe(name) == RECIPES / "setting1.toml"
+        assert read_config(name).name == "setting1"
+    (tmp_path / "setting1.toml").write_text('name = "mine"\n[data]\nlayers = "x"\n')
+    assert read_config("setting1.toml").name == "mine"
+    with pytest.raises(BadInput, match="'setings1': name a file, or one of finetune, .*Did you mean setting1"):
+        read_config("setings1")
+    for name in recipe_names():
+        assert read_config(name).name == name
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("lr=1e-3", r"setting1.toml: lr is no setting \(did you mean learning_rate\?\)"),
+        ("end_epoch=3", "did you mean epochs"),
+        ("learning_rat=1", "did you mean learning_rate"),
+        ("people.antialiaz=true", "people.antialiaz is no setting .did you mean people.antialias"),
+        ("antialias=true", "did you mean people.antialias"),
+        ("published.shape_wait=1", "did you mean published.shape_weight"),
+        ("people.sets=[{nam='MPII'}]", r"people.sets\[0\].nam is no setting .did you mean people.sets\[0\].name"),
+        ("xyzzy=1", "xyzzy is no setting$"),
+        ("name.x=1", "name is 'setting1', not a table"),
+        ("steps=1.5", "1.5 is not a whole number for steps"),
+        ("people.sets=[{name=1}]", r"1 is not text for people.sets\[0\].name"),
+        ("people.sets=3", "people.sets"),
+        ("steps", "not of the form key=value"),
+    ],
+)
+def test_an_unknown_setting_says_what_it_may_have_meant(change, message):
+    with pytest.raises(BadInput, match=message):
+        read_config("setting1", [change])
+
+
+def test_every_published_name_leads_to_a_setting():
+    assert set(PUBLISHED_NAMES.values()) <= set(names_of(TrainConfig))
+    assert not set(PUBLISHED_NAMES) & set(names_of(TrainConfig))

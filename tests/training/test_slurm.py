@@ -11,7 +11,6 @@ import pytest
 import tiny
 
 from wholebody.cli import main
-from wholebody.errors import BadInput
 from wholebody.training import slurm
 
 submitit = pytest.importorskip("submitit")
@@ -82,13 +81,6 @@ def test_a_job_says_what_is_wrong_and_ends_with_that_status(tmp_path, capsys, mo
     with pytest.raises(SystemExit) as ended:
         slurm.train_job(str(tmp_path / "none.toml"), (), str(tmp_path))
     assert ended.value.code == 2 and "none.toml" in capsys.readouterr().err
-
-
-def test_recipes_are_found_by_name(tmp_path, monkeypatch):
-    monkeypatch.chdir(TOOLS.parent)
-    assert slurm.find_recipe("setting1") == slurm.find_recipe("setting1.toml") == Path("configs/setting1.toml")
-    with pytest.raises(BadInput, match="setting9"):
-        slurm.find_recipe("setting9")
 
 
 def test_the_scripts_pass_their_arguments_on(tmp_path):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +11,11 @@ from typing import Any
 
 from wholebody.data.dataset import PeopleDataConfig
 from wholebody.errors import BadInput
+from wholebody.files.settings import from_table, override, read_toml, to_table
 from wholebody.synthesis.sets.crops import CropDataConfig
 from wholebody.training.own.losses import LossWeights
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class PeopleConfig(PeopleDataConfig):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides what a run computes. Recipes are in configs/"""
+    """Everything that decides what a run computes. Recipes are in `wholebody/recipes`."""
 
     data: CropDataConfig | None = None
     """Synthetic people in layers; either this or `people`."""
@@ -128,51 +130,65 @@ class TrainConfig:
     losses: LossWeights = LossWeights()
 
 
-def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """A TOML recipe, with `key.subkey=value` overrides (values in TOML's notation; plain words are strings).
+PUBLISHED_NAMES = {
+    "lr": "learning_rate",
+    "end_epoch": "epochs",
+    "train_batch_size": "batch_size",
+    "num_thread": "workers",
+    "exp_name": "name",
+    "model_type": "network",
+    "encoder_setting": "network",
+    "decoder_setting": "variant",
+    "pretrained_model_path": "start_from",
+    "encoder_pretrained_model_path": "encoder_from",
+    "human_model_path": "body",
+    "smplx_loss_weight": "published.shape_weight",
+    "print_iters": "log_every",
+    "save_epoch": "snapshot_every",
+    "trainset_3d": "people.sets",
+    "trainset_2d": "people.sets",
+    "trainset_humandata": "people.sets",
+    "data_strategy": "people.mix",
+    "total_data_len": "people.epoch_length",
+    "input_img_shape": "people.picture_hw",
+    "syncbn": "sync_norms",
+}
+"""Settings here by what the published codes (OSX, SMPLer-X) call them."""
+
+
+def read_config(recipe: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """A TOML recipe (see `find_recipe`), with `key.subkey=value` overrides (values in TOML's notation; plain words are
+    strings).
 
     Raises:
-        BadInput: no such file, not TOML, an unknown key or a value of the wrong type; says which.
+        BadInput: no such recipe, not TOML, an unknown key or a value of the wrong type; says which.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        table = tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise BadInput(f"{path}: cannot read the recipe: {error.strerror}. See configs/ for examples.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{path}: not a TOML file: {error}") from error
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise BadInput(f"override {override!r} is not of the form key=value, as in steps=100 or data.layers=DIR")
-        try:
-            parsed = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            parsed = value
-        *parents, last = key.strip().split(".")
-        place = table
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = parsed
-    return config_from_table(table, source=str(path))
+    path = find_recipe(recipe)
+    return config_from_table(override(read_toml(path), overrides), source=str(path))
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The recipe of this path, or the one of this name that is part of the package (with or without `.toml`, and with
+    the folder `configs/`, where they lay before)."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = RECIPES / f"{path.name.removesuffix('.toml')}.toml"
+    if path.parent.name in ("", "configs") and shipped.is_file():
+        return shipped
+    close = difflib.get_close_matches(path.name.removesuffix(".toml"), recipe_names(), n=1)
+    meant = f" Did you mean {close[0]}?" if close else ""
+    raise BadInput(f"there is no recipe {str(name)!r}: name a file, or one of {', '.join(recipe_names())}.{meant}")
+
+
+def recipe_names() -> list[str]:
+    """The recipes that are part of the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
 def config_from_table(table: dict[str, Any], source: str) -> TrainConfig:
     """A `TrainConfig` from nested tables; unknown keys and wrong types are errors that name them."""
-    import cattrs
-
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    for kind, names in ((str, "text"), (bool, "true or false"), (int, "a whole number"), (float, "a number")):
-        converter.register_structure_hook(kind, _strict(kind, names))
-    try:
-        config = converter.structure(table, TrainConfig)
-    except cattrs.BaseValidationError as error:
-        raise BadInput(
-            f"{source}: " + "; ".join(cattrs.transform_error(error, path="config", format_exception=_reason))
-        ) from error
+    config = from_table(TrainConfig, table, source, PUBLISHED_NAMES)
     _check(config, source)
     return config
 
@@ -223,25 +239,9 @@ def _check(config: TrainConfig, source: str) -> None:
             raise BadInput(f"{source}: {problem}")
 
 
-def _reason(error: BaseException, kind: type | None) -> str:
-    from cattrs.v import format_exception
-
-    return str(error) if type(error) is ValueError else format_exception(error, kind)
-
-
-def _strict(kind: type, name: str) -> Any:
-    def structure(value: Any, _: type) -> Any:
-        accepted = (int, float) if kind is float else kind
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            raise ValueError(f"{value!r} is not {name}")
-        return kind(value)
-
-    return structure
-
-
 def config_to_table(config: TrainConfig) -> dict[str, Any]:
     """Nested tables of plain values; the inverse of `config_from_table`."""
-    return dataclasses.asdict(config)
+    return to_table(config)
 
 
 def new_folder(job: str, kind: str = "train") -> str:

@@ -172,6 +172,6 @@ def _git_state() -> dict[str, str]:
         return found.stdout if found.returncode == 0 else ""
 
     try:
-        return {"git": git("rev-parse", "HEAD").strip(), "changes": git("diff", "HEAD", "--", "src", "configs")}
+        return {"git": git("rev-parse", "HEAD").strip(), "changes": git("diff", "HEAD", "--", "src")}
     except (OSError, subprocess.TimeoutExpired):
         return {}

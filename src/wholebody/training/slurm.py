@@ -59,7 +59,7 @@ def submit_training(
 
     Raises BadInput for a recipe that cannot be read, here and not hours later in the queue.
     """
-    from wholebody.training.config import new_folder, read_config
+    from wholebody.training.config import find_recipe, new_folder, read_config
 
     recipe = find_recipe(recipe)
     overrides = [*overrides, f'name="{job}"']
@@ -89,14 +89,6 @@ def submit_test(
         (str(checkpoint.absolute()),), testset, root=None if root is None else Path(root), out=folder, body=body
     )
     return _submit(job, gpus, 1, (evaluate_job, asked), folder, config)
-
-
-def find_recipe(name: str | Path) -> Path:
-    """The recipe of this path, or of this name in configs/, with or without its `.toml`."""
-    for path in (Path(name), Path("configs") / name, Path("configs") / f"{name}.toml"):
-        if path.is_file():
-            return path
-    raise BadInput(f"there is no recipe {str(name)!r}, neither as a path nor in configs/")
 
 
 def _submit(
