@@ -13,7 +13,7 @@ from wholebody.people.scene import Scene
 if TYPE_CHECKING:
     from wholebody.files.video import Film
 
-FILM_KINDS = ("glb", "bvh", "npz", "json", "mot")
+FILM_KINDS = ("glb", "bvh", "npz", "json", "mot", "overlay")
 _ONE_EACH = ("bvh", "npz")
 
 
@@ -31,7 +31,7 @@ def write_film(
     """Write what `save` names and say which files those are. The JSON comes last: it says that the rest is complete.
 
     Args:
-        film: where the frames come from, for the overlay.
+        film: where the frames come from, for the overlay; without it there is none.
         look: see `output.look`.
         say: is told what is being written, a line a file.
     """
@@ -39,15 +39,22 @@ def write_film(
         raise BadInput(f"A film is not saved as {unknown[0]!r}; known: {', '.join(FILM_KINDS)}.")
     written: list[Path] = []
     for kind in sorted(save, key=lambda kind: (kind == "json", FILM_KINDS.index(kind))):
+        if kind == "overlay" and film is None:
+            continue
         for person in range(len(scene.people)) if kind in _ONE_EACH else (0,):
             path = film_path(folder, name, kind, person)
             if say:
                 say(f"writing {path.name}")
-            written.append(_write(path, kind, person, scene, body, look))
+            written.append(_write(path, kind, person, scene, body, film, look))
     return written
 
 
-def _write(path: Path, kind: str, person: int, scene: Scene, body: BodyModel, look: str) -> Path:
+def _write(path: Path, kind: str, person: int, scene: Scene, body: BodyModel, film: Film | None, look: str) -> Path:
+    if kind == "overlay":
+        from wholebody.output.overlay_film import write_overlay_film
+
+        assert film is not None
+        return write_overlay_film(path, scene, body, film, look=look)
     if kind == "glb":
         from wholebody.output.glb import write_glb
 

@@ -62,12 +62,18 @@ class Look:
         own = COLORS[person % len(COLORS)] ** (_DEEPER if paint == "shirt" else 1.0)
         return _PAINTS.get(paint) or (float(own[0]), float(own[1]), float(own[2]))
 
-    def vertex_colors(self, faces: np.ndarray, count: int, person: int) -> np.ndarray:
-        """(V, 3) sRGB: of each vertex the paint of one of its faces."""
-        colors = np.array([self.color(paint, person) for paint in self.paints])
-        out = np.tile(colors[0], (count, 1))
-        out[faces.ravel()] = np.repeat(colors[self.paint_of_face], 3, axis=0)
-        return out
+    def split(self, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Vertices with a copy for each paint that meets there, so that hems are sharp where colours go by vertex.
+
+        Of each copy its vertex (N,) and its paint (N,), and faces (F, 3) among the copies.
+        """
+        corners = np.stack([faces.ravel(), np.repeat(self.paint_of_face, 3)], 1)
+        pairs, where = np.unique(corners, axis=0, return_inverse=True)
+        return pairs[:, 0], pairs[:, 1], where.ravel().reshape(-1, 3)
+
+    def colors(self, person: int) -> np.ndarray:
+        """(number of paints, 3) sRGB."""
+        return np.array([self.color(paint, person) for paint in self.paints])
 
 
 def make_look(name: str, body: BodyModel) -> Look:
