@@ -89,7 +89,7 @@ def _draw_people(
     for number, person in enumerate(people):
         focal = np.asarray(person.focal_px, np.float64) * scale
         principal = (np.asarray(person.principal_px, np.float64) + 0.5) * scale - 0.5  # pixel centres at integers
-        window = _window(person.vertices_cam, focal, principal, size_hw)
+        window = covered_window(person.vertices_cam, focal, principal, size_hw)
         if window is None:
             continue
         x0, y0, x1, y1 = window
@@ -111,7 +111,7 @@ def _draw_people(
     return layer
 
 
-def _window(
+def covered_window(
     vertices: np.ndarray,
     focal: np.ndarray,
     principal: np.ndarray,
@@ -150,13 +150,13 @@ def _draw_one(
         light=light,
         samples=samples,
     )
-    shade = 1 - (1 - _OUTLINE) * _outline(drawing.depth, float(np.median(vertices[:, 2])))
+    shade = 1 - (1 - _OUTLINE) * outline(drawing.depth, float(np.median(vertices[:, 2])))
     rgba = drawing.rgba.copy()
     rgba[..., :3] *= (shade * rgba[..., 3])[..., None]
     return rgba, drawing.depth
 
 
-def _outline(depth: np.ndarray, distance: float) -> np.ndarray:
+def outline(depth: np.ndarray, distance: float) -> np.ndarray:
     """(H, W) 0..1: thin lines where the surface ends or one limb passes in front of another, softened over a pixel."""
     import cv2
 

@@ -18,7 +18,7 @@ from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput, OutputError
 from wholebody.files.whole import write_whole
 from wholebody.output.look import Look, make_look
-from wholebody.output.overlay import _outline, _window
+from wholebody.output.overlay import covered_window, outline
 from wholebody.output.rig import posed_in_camera
 from wholebody.people.scene import Motion, Scene
 
@@ -139,7 +139,7 @@ def paint(
 
     light = Light(direction_cam=(-0.45, -0.65, -0.62), ambient=(0.34, 0.35, 0.38), directional=(0.78, 0.76, 0.72))
     out = image.copy()
-    windows = [_window(vertices, np.full(2, focal), principal, image.shape[:2]) for vertices, _ in people]
+    windows = [covered_window(vertices, np.full(2, focal), principal, image.shape[:2]) for vertices, _ in people]
     for members, (x0, y0, x1, y1) in _together([(n, window) for n, window in enumerate(windows) if window]):
         meshes = []
         for n in members:
@@ -149,7 +149,7 @@ def paint(
         corner = principal - [x0, y0]
         drawing = draw_meshes(meshes, focal, corner.tolist(), (y1 - y0, x1 - x0), light=light, samples=2)
         distance = float(np.median([np.median(people[n][0][:, 2]) for n in members]))
-        edge = _outline(drawing.depth, distance)
+        edge = outline(drawing.depth, distance)
         part = out[y0:y1, x0:x1]
         alpha = drawing.rgba[..., 3] * (opacity + (1 - opacity) * edge)  # the outline itself is not seen through
         color = drawing.rgba[..., :3] * (255 * (1 - (1 - _OUTLINE) * edge))[..., None]
