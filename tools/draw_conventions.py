@@ -15,7 +15,7 @@ import torch
 from wholebody.body.joints import COCO_WHOLEBODY_FROM_137, FROM_144
 from wholebody.body.layer import BodyModel
 from wholebody.drawing.raster import draw_mesh
-from wholebody.geometry.camera import crop_camera_to_image, project
+from wholebody.geometry.camera import VirtualCamera, project
 from wholebody.people.predictor import fit_crop
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "conventions.png"
@@ -38,7 +38,7 @@ def main() -> None:
     )  # fmt: skip
     box = np.array([125.0, 66, 340, 402])
     crop_box = fit_crop(box, PHOTO_HW)
-    camera = crop_camera_to_image([*crop_box[:2], *(crop_box[2:] - crop_box[:2])])
+    camera = VirtualCamera().in_picture([*crop_box[:2], *(crop_box[2:] - crop_box[:2])])
     # Where the network would have put the body: its middle in the middle of the box, as high as the box.
     low, high = out.vertices[0].min(0).values.numpy(), out.vertices[0].max(0).values.numpy()
     depth = camera.focal_px[1] * (high[1] - low[1]) / (box[3] - box[1])

@@ -175,7 +175,7 @@ def test_submitted_joints_are_the_mesh_seen_in_the_full_picture(submission, forg
     from wholebody.data.readers import READERS
     from wholebody.data.readers.agora import full_from_picture
     from wholebody.evaluation.inference import crop_box_of
-    from wholebody.geometry.camera import crop_camera_to_image
+    from wholebody.geometry.camera import VirtualCamera
     from wholebody.geometry.crop import apply_affine
 
     root = forged_root / "dataset" / "AGORA"
@@ -187,7 +187,7 @@ def test_submitted_joints_are_the_mesh_seen_in_the_full_picture(submission, forg
     params = {name: torch.as_tensor(content["params"][name]) for name in (*names, "transl")}
     joints = tiny.body(**params).joints[0].numpy()
     box = crop_box_of(sample, sample.image_hw)
-    camera = crop_camera_to_image([*box[:2], *(box[2:] - box[:2])])
+    camera = VirtualCamera().in_picture([*box[:2], *(box[2:] - box[:2])])
     full = apply_affine(camera.project(joints), full_from_picture(root, sample))
     np.testing.assert_allclose(content["joints"], full, atol=0.5)
 

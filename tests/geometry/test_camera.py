@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from wholebody.body.joints import JOINTS_137, flip_permutation
 from wholebody.errors import BadInput
@@ -22,22 +21,12 @@ def test_projection_is_the_published_one(oracle):
     focal, principal = np.array([1500.0, 1400.0]), np.array([96.0, 128.0])  # what the arrays were made with
     cam = arrays["in/A"] + [0, 0, 6]
     np.testing.assert_allclose(K.project(cam, focal, principal), arrays["out/cam2pixel"][:, :2], rtol=1e-9)
-    lifted = K.unproject(arrays["in/A"][:, :2], cam[:, 2:], focal, principal)
-    np.testing.assert_allclose(lifted, arrays["out/pixel2cam"], rtol=1e-9)
-
-
-def test_unprojecting_undoes_projecting():
-    cam, focal, principal = points(), np.array([900.0, 950.0]), np.array([320.0, 200.0])
-    pixels = K.project(cam, focal, principal)
-    np.testing.assert_allclose(K.unproject(pixels, cam[:, 2:], focal, principal), cam, atol=1e-12)
-    as_tensors = [torch.from_numpy(a) for a in (pixels, cam[:, 2:], focal, principal)]
-    np.testing.assert_allclose(K.unproject(*as_tensors), cam, atol=1e-12)
 
 
 def test_crop_camera_is_the_published_one(oracle):
     arrays = oracle("evaluate")
     for box, focal, principal in zip(*(arrays[k] for k in PW3D), strict=True):
-        camera = K.crop_camera_to_image(box)
+        camera = K.VirtualCamera().in_picture(box)
         np.testing.assert_allclose(camera.focal_px, focal)
         np.testing.assert_allclose(camera.principal_px, principal)
 
@@ -48,7 +37,7 @@ def test_crop_camera_sees_in_the_picture_what_the_virtual_camera_sees_in_the_cro
     in_crop = K.project(body, np.array([5000.0, 5000]), np.array([96.0, 128]))
     _, image_from_crop = C.crop_affine(np.concatenate([box[:2], box[:2] + box[2:]]), out_hw=(256, 192))
     np.testing.assert_allclose(
-        K.crop_camera_to_image(box).project(body), C.apply_affine(in_crop, image_from_crop), atol=1e-9
+        K.VirtualCamera().in_picture(box).project(body), C.apply_affine(in_crop, image_from_crop), atol=1e-9
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
 from wholebody.files.image import decode_image
-from wholebody.geometry.camera import crop_camera_to_image
+from wholebody.geometry.camera import VirtualCamera
 from wholebody.geometry.crop import fit_box
 from wholebody.people.predictor import Predictor, crop_person
 
@@ -46,7 +46,7 @@ class Predicted:
     def cameras(self) -> tuple[np.ndarray, np.ndarray]:
         """Focal lengths and principal points (B, 2) under which the meshes lie on the people in the pictures."""
         boxes = [np.concatenate([box[:2], box[2:] - box[:2]]) for box in self.crop_boxes]
-        cameras = [crop_camera_to_image(box) for box in boxes]
+        cameras = [VirtualCamera().in_picture(box) for box in boxes]
         return np.stack([c.focal_px for c in cameras]), np.stack([c.principal_px for c in cameras])
 
 

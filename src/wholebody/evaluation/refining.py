@@ -17,7 +17,7 @@ from wholebody.errors import BadInput
 from wholebody.evaluation.metrics import MeshParts, mesh_errors_mm
 from wholebody.evaluation.synthetic import PLAIN
 from wholebody.fitting.fit import Bodies, FitConfig, Fitter
-from wholebody.geometry.camera import crop_camera_to_image
+from wholebody.geometry.camera import VirtualCamera
 from wholebody.model.osx import OSX
 from wholebody.people import MIN_QUALITY
 from wholebody.people.refine import TRUNK_AND_LIMBS, quality
@@ -135,7 +135,7 @@ def _bodies(prediction) -> Bodies:
     batch = len(prediction.betas)
     rotations = torch.eye(3).repeat(batch, 55, 1, 1)
     rotations[:, list(ROTATIONS_53_FROM_55)] = prediction.rotations
-    camera = crop_camera_to_image([0, 0, CROP_HW[1], CROP_HW[0]])
+    camera = VirtualCamera().in_picture([0, 0, CROP_HW[1], CROP_HW[0]])
     focal, principal = (torch.as_tensor(v).float().expand(batch, 2) for v in (camera.focal_px, camera.principal_px))
     betas, expression, transl = (getattr(prediction, n).clone() for n in ("betas", "expression", "cam_trans"))
     return Bodies(rotations, betas, expression, transl, focal, principal)

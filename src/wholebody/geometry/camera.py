@@ -6,20 +6,19 @@ in pixels for x and y.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wholebody.errors import BadInput
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Array = NDArray[np.float64]
-
-VIRTUAL_FOCAL = 5000.0
-VIRTUAL_WH = (192, 256)
-"""Networks place a body before a virtual camera: focal length 5000 in a crop of 192×256 pixels, through its centre."""
-
 
 @dataclass(frozen=True, eq=False)
 class Camera:
@@ -45,24 +44,38 @@ def project(points_cam: Any, focal_px: Any, principal_px: Any) -> Any:
     return points_cam[..., :2] / points_cam[..., 2:] * focal_px + principal_px
 
 
-def unproject(points_px: Any, depth: Any, focal_px: Any, principal_px: Any) -> Any:
-    """Points (..., 3) in the camera frame from pixels (..., 2) and depth (..., 1) in metres; numpy or torch."""
-    sideways = (points_px - principal_px) / focal_px * depth
-    if isinstance(sideways, np.ndarray):
-        return np.concatenate([sideways, np.broadcast_to(depth, (*sideways.shape[:-1], 1))], -1)
-    import torch
+@dataclass(frozen=True)
+class VirtualCamera:
+    """The camera that networks place a body before: a pinhole with a long lens that looks at the crop's middle.
 
-    return torch.cat([sideways, depth.expand(*sideways.shape[:-1], 1)], -1)
-
-
-def crop_camera_to_image(box_xywh: ArrayLike) -> Camera:
-    """The whole picture's camera under which a body predicted in the crop of this box (4,) lies where it was seen.
-
-    The box is the fitted, enlarged one (x, y, width, height in pixels), not the detector's.
+    The defaults are the published ones.
     """
-    x, y, width, height = np.asarray(box_xywh, np.float64)
-    scale = np.array([width, height]) / VIRTUAL_WH
-    return Camera(VIRTUAL_FOCAL * scale, np.array([x, y]) + np.array(VIRTUAL_WH) / 2 * scale)
+
+    focal: float = 5000.0  # pixels of a crop of `hw`
+    hw: tuple[int, int] = (256, 192)  # height, width
+    size: float = 2.5  # metres that the crop's side shows at the farthest
+
+    def translation(self, camera: Tensor) -> Tensor:
+        """What a network says of the camera (B×3) to the body's translation in metres (B×3)."""
+        import torch
+
+        farthest = self.focal * self.size / math.sqrt(self.hw[0] * self.hw[1])
+        return torch.cat((camera[:, :2], farthest * camera[:, 2:].sigmoid()), 1)
+
+    def project(self, points: Tensor) -> Tensor:
+        """Points ...×3 in the camera frame, metres, to ...×2 as fractions of the crop (x, y)."""
+        focal = points.new_tensor((self.focal / self.hw[1], self.focal / self.hw[0]))
+        return points[..., :2] / (points[..., 2:] + 1e-4) * focal + 0.5
+
+    def in_picture(self, box_xywh: ArrayLike) -> Camera:
+        """The whole picture's camera under which a body predicted in the crop of this box (4,) lies where it was seen.
+
+        The box is the fitted, enlarged one (x, y, width, height in pixels), not the detector's.
+        """
+        x, y, width, height = np.asarray(box_xywh, np.float64)
+        wh = np.array(self.hw[::-1])
+        scale = np.array([width, height]) / wh
+        return Camera(self.focal * scale, np.array([x, y]) + wh / 2 * scale)
 
 
 def turn_of_affine(crop_from_image: ArrayLike) -> Array:

@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import Any
 
 from wholebody.errors import BadInput
+from wholebody.geometry.camera import VirtualCamera
 from wholebody.model.decoder import DecoderConfig
 from wholebody.model.embedded.lifting import LiftingConfig
-from wholebody.model.embedded.skeleton import VirtualCamera
 from wholebody.model.encoder import ViTConfig
 from wholebody.model.roi import DeconvolutionPyramidConfig
 

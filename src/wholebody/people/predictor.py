@@ -181,7 +181,6 @@ def _shrink(image: np.ndarray, box: np.ndarray, out_width: int) -> tuple[np.ndar
 def _to_people(prediction: Any, placed: Sequence[tuple[np.ndarray, float, np.ndarray]], config: Any) -> list[Person]:
     """A batch's prediction → people of the whole picture, all on the CPU."""
     from wholebody.body.joints import COCO_WHOLEBODY_FROM_137
-    from wholebody.geometry.camera import crop_camera_to_image
 
     names = (
         "global_orient",
@@ -204,7 +203,7 @@ def _to_people(prediction: Any, placed: Sequence[tuple[np.ndarray, float, np.nda
     people = []
     for row, (box, score, crop_box) in enumerate(placed):
         origin, size = crop_box[:2], crop_box[2:] - crop_box[:2]
-        camera = crop_camera_to_image(np.concatenate([origin, size]))
+        camera = config.camera.in_picture(np.concatenate([origin, size]))
         dtype = arrays["betas"].dtype
         people.append(
             Person(

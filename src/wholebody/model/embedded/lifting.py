@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wholebody.body.joints import PARENTS, SMPLX_JOINTS
+from wholebody.geometry.camera import VirtualCamera
 from wholebody.geometry.rotation import matrix_to_rotation_6d, rotation_6d_to_matrix
 from wholebody.model.embedded.conv import Conv2d
-from wholebody.model.embedded.skeleton import Skeleton, VirtualCamera
+from wholebody.model.embedded.skeleton import Skeleton
 from wholebody.model.encoder import BODY_TOKENS, CAMERA_TOKEN, SHAPE_TOKEN, EncoderOutput
 from wholebody.model.heads import BETAS, BODY_JOINTS, BODY_ROTATIONS, HAND_JOINTS, HAND_ROTATIONS, start_at_rest
 from wholebody.model.roi import sample_points

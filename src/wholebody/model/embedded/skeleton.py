@@ -1,9 +1,6 @@
-"""The virtual camera, and where it sees a body's joints: a mesh's joints without its mesh."""
+"""Where a body's joints are: a mesh's joints without its mesh."""
 
 from __future__ import annotations
-
-import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -27,25 +24,6 @@ def _moved_by(point: str) -> str:
 _BODY_25 = [JOINTS_144[row] for row in FROM_144[PARTS_137["body"]]]
 _MOVED_BY = [SMPLX_JOINTS.index(_moved_by(point)) for point in _BODY_25]
 _TREE = KinematicTree(PARENTS[:TREE])
-
-
-@dataclass(frozen=True)
-class VirtualCamera:
-    """A pinhole with a long lens that looks at the crop's middle, as published."""
-
-    focal: float  # pixels of a crop of `hw`
-    hw: tuple[int, int]  # height, width
-    size: float  # metres that the crop's side shows at the farthest
-
-    def translation(self, camera: Tensor) -> Tensor:
-        """What a network says of the camera (B×3) to the body's translation in metres (B×3)."""
-        farthest = self.focal * self.size / math.sqrt(self.hw[0] * self.hw[1])
-        return torch.cat((camera[:, :2], farthest * camera[:, 2:].sigmoid()), 1)
-
-    def project(self, points: Tensor) -> Tensor:
-        """Points ...×3 in the camera frame, metres, to ...×2 as fractions of the crop (x, y)."""
-        focal = points.new_tensor((self.focal / self.hw[1], self.focal / self.hw[0]))
-        return points[..., :2] / (points[..., 2:] + 1e-4) * focal + 0.5
 
 
 class Skeleton(nn.Module):
