@@ -25,7 +25,7 @@ class FakeNetwork(nn.Module):
 
     def __init__(self, crop_filter: str = "published") -> None:
         super().__init__()
-        self.config = SimpleNamespace(**vars(OSXConfig(name="fake")), crop_filter=crop_filter)
+        self.config = OSXConfig("fake", crop_filter=crop_filter)
         self.body = copy.deepcopy(open_body())  # `.double()` must not reach other tests
         self.weight = nn.Parameter(torch.zeros(1))
         self.seen: list[Tensor] = []

@@ -23,8 +23,8 @@ from wholebody.body.layer import BodyModel
 from wholebody.data.augment import CROP_HW
 from wholebody.evaluation.metrics import pa_mpvpe_mm
 from wholebody.geometry.rotation import rotation_6d_to_matrix
-from wholebody.model.embedded.sizes import SMALL
-from wholebody.model.osx import OSX, build_osx
+from wholebody.model.embedded.build import SMALL, build_embedded
+from wholebody.model.osx import OSX
 from wholebody.training.own.batch import _tree_rotations, body_losses
 from wholebody.training.own.losses import LossWeights
 from wholebody.training.own.poses import LiftingBatches
@@ -36,9 +36,8 @@ class Learner:
 
     def __init__(self, body: BodyModel, width: int, blocks: int, minutes: float) -> None:
         torch.manual_seed(0)
-        assert SMALL.lifting is not None
         lifting = replace(SMALL.lifting, width=width, blocks=blocks)
-        self.model: OSX = build_osx(replace(SMALL, lifting=lifting))
+        self.model: OSX = build_embedded(replace(SMALL, lifting=lifting))
         self.lifter = self.model.body_head
         self.lifter.skeleton.measure(body)  # type: ignore[union-attr, operator]
         self.numbers = sum(p.numel() for name, p in self.lifter.named_parameters() if "evidence" not in name)

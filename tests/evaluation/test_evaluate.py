@@ -54,12 +54,11 @@ def test_a_network_that_knows_the_truth_has_no_error(layers):
 
 
 def test_measuring_an_untrained_network_gives_every_figure(layers, tmp_path):
-    from wholebody.model.embedded.sizes import SMALL
-    from wholebody.model.osx import build_osx
+    from wholebody.model.embedded.build import build_embedded
 
     torch.manual_seed(0)
     sheet = tmp_path / "sheet.jpg"
-    errors = measure_layers(build_osx(SMALL).eval(), str(layers), count=4, batch_size=4, constants=True, sheet=sheet)
+    errors = measure_layers(build_embedded().eval(), str(layers), count=4, batch_size=4, constants=True, sheet=sheet)
     assert {"pa_mpvpe_all", "mpvpe_hand", "body_2d_percent", "constant_mpvpe_face"} <= errors.keys()
     assert all(np.isfinite(value) and value > 0 for value in errors.values())
     assert cv2.imread(str(sheet)) is not None

@@ -19,10 +19,11 @@ from safetensors.torch import load_file, save_file
 from wholebody.errors import AssetMissing, BadInput, OutputError
 from wholebody.model import checkpoint
 from wholebody.model.checkpoint import Conventions
-from wholebody.model.config import config_from_dict, config_to_dict, published_config
+from wholebody.model.config import config_to_dict, published_config
+from wholebody.model.embedded.build import SMALL, build_embedded
 from wholebody.model.embedded.movenet import load_movenet
-from wholebody.model.embedded.sizes import SMALL
-from wholebody.model.load import load_model
+from wholebody.model.families import config_from_dict
+from wholebody.model.load import find_weights, load_model
 from wholebody.model.osx import build_osx
 from wholebody.model.published_names import OLDER, to_ours, to_published
 
@@ -64,7 +65,8 @@ def test_config_survives_json(variant):
         (lambda c: c.update(colour=3), "config has settings that this version does not know: colour"),
         (lambda c: c["encoder"].update(gates=1), "config.encoder has settings .* gates"),
         (lambda c: c["hands"]["decoder"].pop("layers"), "config.hands.decoder lacks the settings layers"),
-        (lambda c: c["encoder"].update(kind="resnet"), "config.encoder .* kinds vit, hybrid"),
+        (lambda c: c.update(family="resnet"), "config.family is 'resnet'; this version knows osx, embedded"),
+        (lambda c: c.pop("family"), "config.family is None"),
         (lambda c: c.update(hidden="many"), "config.hidden is 'many', which is no int"),
         (lambda c: c.update(face=7), "config.face is 7"),
     ],
@@ -74,6 +76,38 @@ def test_a_config_that_is_not_understood_is_an_error(change, words):
     change(data)
     with pytest.raises(BadInput, match=words):
         config_from_dict(data)
+
+
+def as_version_0_1_wrote_it(config: dict) -> dict:
+    """A published network's config in the form that checkpoints had before each family had a config of its own."""
+    camera = config["camera"]
+    parts = {
+        name: config[name] and {
+            **config[name], "context": False, "aligned": False,
+            "pyramid": {"kind": "deconvolution", **config[name]["pyramid"]},
+        }
+        for name in ("hands", "face")
+    }  # fmt: skip
+    kept = ("name", "hidden", "box_channels", "input_hw", "grid")
+    return {
+        **{key: config[key] for key in kept}, **parts, "encoder": {"kind": "vit", **config["encoder"]},
+        "position_unit": 1.0, "lifting": None, "camera_hw": camera["hw"], "focal": camera["focal"],
+        "camera_size": camera["size"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", ["normal", "wo_face_decoder", "wo_decoder"])
+def test_configs_of_older_checkpoints_are_understood(variant):
+    config = published_config("l", variant)
+    old = as_version_0_1_wrote_it(json.loads(json.dumps(config_to_dict(config))))
+    assert config_from_dict(old) == config
+    with pytest.raises(BadInput, match="config.hands has settings that this version does not know: aligned"):
+        config_from_dict({**old, "hands": {**old["hands"], "aligned": True}})
+
+
+def test_the_embedded_weights_say_what_they_said_before():
+    config = checkpoint.describe(find_weights("t")).config
+    assert (config, config.crop_filter, config.box_enlarge) == (SMALL, "area", 1.25)
 
 
 # Our own form
@@ -101,7 +135,7 @@ def test_weights_in_half_precision_are_widened(model, tmp_path):
 
 
 def test_the_frozen_trunk_of_the_detector_is_not_stored_again(tmp_path):
-    model = build_osx(SMALL).eval()
+    model = build_embedded().eval()
     path = tmp_path / "t.safetensors"
     checkpoint.save(model, path, OPEN)  # random numbers in the trunk: all are stored
     assert set(load_file(path)) == set(model.state_dict())
@@ -121,7 +155,7 @@ def test_the_frozen_trunk_of_the_detector_is_not_stored_again(tmp_path):
 
 
 def test_a_checkpoint_that_goes_with_another_movenet_is_refused(tmp_path):
-    model = build_osx(SMALL)
+    model = build_embedded()
     load_movenet(model.encoder.trunk)
     path = tmp_path / "t.safetensors"
     checkpoint.save(model, path, OPEN)
@@ -158,7 +192,7 @@ def test_own_checkpoints_load_strictly(saved, spoil, words):
         ({"format": "pt"}, "does not say it is a wholebody network"),
         ({"version": "9"}, "has version 9, this program reads 1"),
         ({"config": "{"}, "unreadable metadata"),
-        ({"config": '{"name": "x"}'}, "lacks the settings"),
+        ({"config": '{"family": "osx", "name": "x"}'}, "lacks the settings"),
         ({"conventions": '{"body": "open"}'}, "states other conventions"),
     ],
 )

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from wholebody.body.layer import BodyModel
-from wholebody.geometry.rotation import rotation_6d_to_matrix
+from wholebody.geometry.rotation import mirrored, rotation_6d_to_matrix
+from wholebody.model.embedded.build import SMALL, build_embedded
 from wholebody.model.embedded.lifting import LiftingConfig, LiftingHandHead, turn_wrists, wrist_turns
-from wholebody.model.embedded.sizes import SMALL
-from wholebody.model.osx import build_osx, mirrored
 from wholebody.training.own.losses import heatmap_loss
 
 CROP = (512, 384)
@@ -18,7 +17,7 @@ CROP = (512, 384)
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return build_osx(SMALL).eval()
+    return build_embedded().eval()
 
 
 @pytest.fixture(scope="module")

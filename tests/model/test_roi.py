@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from wholebody.model.embedded.context import CropContext
 from wholebody.model.encoder import EncoderOutput
 from wholebody.model.heads import soft_argmax, square_boxes
 from wholebody.model.roi import (
-    CropContext,
     Deconvolution,
     DeconvolutionPyramid,
     DeconvolutionPyramidConfig,
+    FocusedRoIFeatures,
     RoIFeatures,
     roi_align,
     sample_points,
@@ -120,16 +121,17 @@ def test_features_only_around_boxes_are_the_same_features(kind):
     for module in pyramid.modules():
         if isinstance(module, torch.nn.ConvTranspose2d | torch.nn.Conv2d):
             torch.nn.init.normal_(module.weight)
-    features = RoIFeatures(pyramid, (32, 16, 8), (True, False)).double().eval()
+    features = FocusedRoIFeatures(pyramid, (32, 16, 8), (True, False)).double().eval()
     corner = low + 0.1 * torch.rand(3, 2, 2, dtype=torch.float64)
     boxes = torch.cat((corner, corner + size), 2)
     boxes[0, 1] = 1 - boxes[0, 1].flip(0)  # other edges
     encoded = EncoderOutput(torch.empty(0), torch.randn(3, 16, 16, 12, dtype=torch.float64))
-    everywhere = features(encoded, boxes)  # with gradients: the whole pyramid
+    everywhere = RoIFeatures(pyramid, (32, 16, 8), (True, False)).eval()(encoded, boxes)
     with torch.no_grad():
         around = features(encoded, boxes)
     for ours, expected in zip(around, everywhere, strict=True):
         torch.testing.assert_close(ours, expected.detach())
+        assert not ours.requires_grad
 
 
 def test_crops_carry_gradients():
@@ -164,7 +166,7 @@ def test_aligned_crops_see_a_place_where_it_is_mirrored_or_not():
         y = (torch.arange(rows) + 0.5) / rows
         maps.append(torch.stack([x.expand(rows, columns), y[:, None].expand(rows, columns)])[None])
     box = torch.tensor([[[0.3, 0.25, 0.7, 0.75]] * 2])
-    features = RoIFeatures(Maps(*maps), (8, 4), (True, False), aligned=True)
+    features = RoIFeatures(Maps(*maps), (8, 4), (True, False), middle=0.5)
     for crop in features(None, box):
         middles = (torch.arange(crop.shape[-1]) + 0.5) / crop.shape[-1]
         x, y = 0.3 + 0.4 * middles, 0.25 + 0.5 * middles

@@ -19,7 +19,7 @@ from wholebody.errors import BadInput
 from wholebody.files.image import decode_image
 from wholebody.geometry.camera import VirtualCamera
 from wholebody.geometry.crop import fit_box
-from wholebody.people.predictor import Predictor, crop_person
+from wholebody.people.predictor import crop_person
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ def predict(
 
     A picture that is missing or broken raises BadInput: errors over what is left would not be the set's.
     """
-    filters = [Predictor(model).crop_filter for model in models]
+    filters = [model.config.crop_filter for model in models]
     with ThreadPoolExecutor(workers) as pool:
 
         def load(sample: Sample) -> tuple[np.ndarray, tuple[int, int], list[np.ndarray]]:

@@ -16,11 +16,11 @@ from wholebody.body.layer import BodyModel
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.evaluation.metrics import pa_mpjpe_mm
 from wholebody.files.image import read_image
-from wholebody.model.osx import OSX
+from wholebody.model.network import Network
 from wholebody.people.predictor import Predictor
 
 
-def measure_real(model: OSX, folder: str | Path) -> dict[str, float]:
+def measure_real(model: Network, folder: str | Path) -> dict[str, float]:
     """PA-MPJPE in mm of each frame, by picture name; their `mean`; `constant_mean`: of one standing pose for all."""
     folder = Path(folder)
     path = folder / "real3d.json"

@@ -17,7 +17,8 @@ from wholebody.body.layer import BodyModel
 from wholebody.data.augment import AugmentConfig
 from wholebody.evaluation.metrics import MeshParts, mean_distance_mm, mesh_errors_mm, pa_mpvpe_mm, rigid_align
 from wholebody.files.whole import write_bytes
-from wholebody.model.osx import OSX, Prediction
+from wholebody.model.network import Network
+from wholebody.model.prediction import Prediction
 from wholebody.synthesis.sets.crops import CROP_HW, CropDataConfig, TrainingCrops
 
 PLAIN = AugmentConfig(
@@ -34,7 +35,7 @@ PLAIN = AugmentConfig(
 
 
 def measure_layers(
-    model: OSX,
+    model: Network,
     layers: str,
     count: int | None = None,
     hdri: str | None = None,
@@ -122,7 +123,7 @@ def constant_errors(truth: Tensor, parts: MeshParts) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in scores.items()}
 
 
-def _regress(model: OSX, images: Tensor) -> Prediction:
+def _regress(model: Network, images: Tensor) -> Prediction:
     device = next(model.parameters()).device
     return model.regress(images.to(device).permute(0, 3, 1, 2).float().div(255))
 

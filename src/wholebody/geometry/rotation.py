@@ -52,6 +52,12 @@ def rotation_about_z(angle: Tensor) -> Tensor:
     return torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
 
 
+def mirrored(rotations: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) as seen in a mirror across the plane x = 0."""
+    sign = rotations.new_tensor((-1.0, 1.0, 1.0))
+    return rotations * sign[:, None] * sign
+
+
 def mirror_axis_angle(axis_angle: Tensor) -> Tensor:
     """Axis-angle vectors (..., 3) of the rotations as seen in a mirror across the plane x = 0: (x, -y, -z)."""
     return axis_angle * axis_angle.new_tensor([1.0, -1.0, -1.0])

@@ -26,9 +26,10 @@ from torch import Tensor
 from wholebody.errors import BadInput
 from wholebody.files.whole import write_whole
 from wholebody.model import published_names
-from wholebody.model.config import OSXConfig, config_from_dict, config_to_dict
+from wholebody.model.config import NetworkConfig, OSXConfig, config_to_dict
 from wholebody.model.embedded import movenet
-from wholebody.model.osx import OSX, build_osx
+from wholebody.model.families import build_network, config_from_dict
+from wholebody.model.network import Network
 
 FORMAT = "wholebody"
 VERSION = 1
@@ -53,7 +54,7 @@ class CheckpointInfo:
 
     path: str
     form: str  # "wholebody" or "published"
-    config: OSXConfig
+    config: NetworkConfig
     conventions: Conventions
     licence: str
     parameters: int  # numbers that are used
@@ -83,7 +84,7 @@ class CheckpointInfo:
 
 
 def save(
-    model: OSX,
+    model: Network,
     path: str | Path,
     conventions: Conventions,
     licence: str = "Apache-2.0",
@@ -100,17 +101,17 @@ def save(
     _write_ours(chosen, path, model.config, conventions, licence, extra or {})
 
 
-def load(path: str | Path) -> tuple[OSX, CheckpointInfo]:
+def load(path: str | Path) -> tuple[Network, CheckpointInfo]:
     """A network without a body, in eval mode on the CPU, from a checkpoint of either form; strictly."""
     path = Path(path)
     return load_published(path) if is_published(path) else _load_ours(path)
 
 
-def load_published(path: str | Path) -> tuple[OSX, CheckpointInfo]:
+def load_published(path: str | Path) -> tuple[Network, CheckpointInfo]:
     """As `load`, from a published `.pth.tar`. What the network does not use is left in the file."""
     tensors, config, epoch = _read_published(Path(path))
     with torch.device("meta"):
-        wanted = build_osx(config).state_dict()
+        wanted = build_network(config).state_dict()
     translation = published_names.to_ours(tensors, wanted, config.variant)
     model = _assemble(config, translation.tensors)
     return model, _published_info(Path(path), config, epoch, translation)
@@ -126,7 +127,7 @@ def describe(path: str | Path) -> CheckpointInfo:
             return dataclasses.replace(info, parameters=numbers + frozen)
     tensors, config, epoch = _read_published(path)
     with torch.device("meta"):
-        wanted = build_osx(config).state_dict()
+        wanted = build_network(config).state_dict()
     return _published_info(path, config, epoch, published_names.to_ours(tensors, wanted, config.variant))
 
 
@@ -213,7 +214,7 @@ def _own_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _write_ours(
     tensors: Mapping[str, Tensor],
     path: str | Path,
-    config: OSXConfig,
+    config: NetworkConfig,
     conventions: Conventions,
     licence: str,
     extra: Mapping[str, Any],
@@ -293,7 +294,7 @@ def _read_metadata(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
     return CheckpointInfo(str(path), FORMAT, config, Conventions(**conventions), licence, 0, extra=extra)
 
 
-def _load_ours(path: Path) -> tuple[OSX, CheckpointInfo]:
+def _load_ours(path: Path) -> tuple[Network, CheckpointInfo]:
     with _open_ours(path) as (file, info):
         tensors = _left_out(path, file.metadata()) | {name: file.get_tensor(name) for name in file.keys()}
     tensors = {name: _at_least_single(tensor) for name, tensor in tensors.items()}
@@ -349,7 +350,7 @@ def _damaged(path: Path, error: BaseException) -> str:
 
 
 def _published_info(
-    path: Path, config: OSXConfig, epoch: int | None, translation: published_names.Translation
+    path: Path, config: NetworkConfig, epoch: int | None, translation: published_names.Translation
 ) -> CheckpointInfo:
     numbers = sum(tensor.numel() for tensor in translation.tensors.values())
     return CheckpointInfo(
@@ -358,12 +359,12 @@ def _published_info(
     )  # fmt: skip
 
 
-def _assemble(config: OSXConfig, tensors: Mapping[str, Tensor], path: Path | None = None) -> OSX:
+def _assemble(config: NetworkConfig, tensors: Mapping[str, Tensor], path: Path | None = None) -> Network:
     """The network of a config with these very tensors as its weights, so that mapped ones are not copied."""
     with torch.device("meta"):
-        model = build_osx(config)
+        model = build_network(config)
     if any(buffer.is_meta for name, buffer in model.named_buffers() if name not in tensors):
-        model = build_osx(config)  # a part computes constants that a checkpoint does not carry
+        model = build_network(config)  # a part computes constants that a checkpoint does not carry
     wanted = model.state_dict()
     missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     wrong = [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]

@@ -5,26 +5,35 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, TypeVar
 
 from wholebody.errors import BadInput
 from wholebody.geometry.camera import VirtualCamera
 from wholebody.model.decoder import DecoderConfig
-from wholebody.model.embedded.lifting import LiftingConfig
 from wholebody.model.encoder import ViTConfig
 from wholebody.model.roi import DeconvolutionPyramidConfig
 
-# Parts that can be exchanged: kind in a checkpoint -> (module, its config, the part).
-ENCODERS = {
-    "vit": ("wholebody.model.encoder", "ViTConfig", "ViT"),
-    "hybrid": ("wholebody.model.embedded.hybrid", "HybridEncoderConfig", "HybridEncoder"),
-}
-PYRAMIDS = {
-    "deconvolution": ("wholebody.model.roi", "DeconvolutionPyramidConfig", "DeconvolutionPyramid"),
-    "finer": ("wholebody.model.embedded.hybrid", "FinerPyramidConfig", "FinerPyramid"),
-}
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What every network of the family says of itself."""
+
+    name: str  # its size
+    _: KW_ONLY
+    family: str = "osx"  # one of `families.FAMILIES`
+    box_enlarge: float = 1.25  # a person's box, made 3:4, is enlarged by this about its centre before it is cropped
+    crop_filter: str = "published"  # how its crops are sampled: "published" (bilinear) or "area" (without aliasing)
+    input_hw: tuple[int, int] = (512, 384)  # pixels of the crop; all boxes are in these
+    grid: tuple[int, int, int] = (16, 16, 12)  # depth, rows, columns of the body's position volumes: "cells"
+    camera: VirtualCamera = VirtualCamera()
+
+    @property
+    def variant(self) -> str:
+        """The published code's name for what is left out of the network; "normal": nothing."""
+        return "normal"
 
 
 @dataclass(frozen=True)
@@ -34,11 +43,9 @@ class PartConfig:
     depth: int  # cells of the position volumes; rows and columns are the side of the crop that positions are read from
     box_scale: float  # of the square crop around the predicted box
     decoder: DecoderConfig | None = DecoderConfig()
-    pyramid: Any = DeconvolutionPyramidConfig()  # a config of PYRAMIDS
+    pyramid: DeconvolutionPyramidConfig = DeconvolutionPyramidConfig()
     crops: tuple[int, ...] = (32, 16, 8)  # side of the crop on each level of the pyramid, fine to coarse
     position_level: int = 1  # of the crop that positions are read from
-    context: bool = False  # that crop sees the coarser ones and its own surroundings first
-    aligned: bool = False  # crops and positions lack the half cell that the published ones are off
 
 
 HANDS = PartConfig(depth=16, box_scale=2.0)
@@ -49,7 +56,7 @@ FACE = PartConfig(depth=8, box_scale=1.5, crops=(16, 8, 4))
 
 
 @dataclass(frozen=True)
-class OSXConfig:
+class OSXConfig(NetworkConfig):
     """The component-aware whole-body network. The defaults are the published size `b` with both decoders.
 
     `hands.decoder = None` and `face = None` are the published variants without them: hand rotations then come straight
@@ -57,22 +64,11 @@ class OSXConfig:
     """
 
     name: str = "b"
-    encoder: Any = ViTConfig()  # a config of ENCODERS
+    encoder: ViTConfig = ViTConfig()
     hands: PartConfig = HANDS
     face: PartConfig | None = FACE
     hidden: int = 512  # of the linear heads
     box_channels: tuple[int, ...] = (256, 256, 256)
-    position_unit: float = 1.0  # cells; positions are divided by it before the linear heads read them
-    lifting: LiftingConfig | None = None  # fine positions and lifting heads in place of the linear ones
-    input_hw: tuple[int, int] = (512, 384)  # pixels of the crop; all boxes are in these
-    camera_hw: tuple[int, int] = (256, 192)  # pixels that the virtual camera is in
-    grid: tuple[int, int, int] = (16, 16, 12)  # depth, rows, columns of the body's position volumes: "cells"
-    focal: float = 5000.0  # of the virtual camera; its principal point is the middle
-    camera_size: float = 2.5  # metres; sets how far the farthest person stands
-
-    @property
-    def camera(self) -> VirtualCamera:
-        return VirtualCamera(self.focal, self.camera_hw, self.camera_size)
 
     @property
     def variant(self) -> str:
@@ -92,37 +88,19 @@ def published_config(size: str, variant: str = "normal") -> OSXConfig:
     return OSXConfig(name=size, encoder=encoders[size], hands=hands, face=face)
 
 
-def build_part(config: Any, kinds: dict[str, tuple[str, str, str]], *arguments: Any) -> Any:
-    """The part that a config describes."""
-    kind = _kind_of(config, kinds)
-    module, _, part = kinds[kind]
-    return getattr(import_module(module), part)(config, *arguments)
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain dictionaries, lists, numbers and strings."""
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
-def config_to_dict(config: OSXConfig) -> dict[str, Any]:
-    """Plain dictionaries, lists, numbers and strings; exchangeable parts carry their `kind`."""
-    return _plain(config)
-
-
-def config_from_dict(data: dict[str, Any]) -> OSXConfig:
+def parse_config(cls: type[Config], data: dict[str, Any]) -> Config:
     """Inverse of `config_to_dict`. An unknown or missing key is an error: it would change the network in silence."""
-    return _parse(OSXConfig, data, "config")
-
-
-def _kind_of(config: Any, kinds: dict[str, tuple[str, str, str]]) -> str:
-    for kind, (_, name, _) in kinds.items():
-        if type(config).__name__ == name:
-            return kind
-    raise TypeError(f"{type(config).__name__} describes none of {', '.join(kinds)}")
+    return _parse(cls, data, "config")
 
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        for kinds in (ENCODERS, PYRAMIDS):
-            if type(value).__name__ in {name for _, name, _ in kinds.values()}:
-                return {"kind": _kind_of(value, kinds), **fields}
-        return fields
+        return config_to_dict(value)
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value
@@ -141,12 +119,6 @@ def _parse(cls: Any, data: Any, path: str) -> Any:
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
-    kinds = {"encoder": ENCODERS, "pyramid": PYRAMIDS}.get(path.rsplit(".", 1)[-1])
-    if kinds is not None:
-        if not isinstance(value, dict) or value.get("kind") not in kinds:
-            raise BadInput(f"{path} is {value!r}; this version knows the kinds {', '.join(kinds)}")
-        module, name, _ = kinds[value["kind"]]
-        return _parse(getattr(import_module(module), name), {k: v for k, v in value.items() if k != "kind"}, path)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         if value is None and type(None) in typing.get_args(hint):
             return None

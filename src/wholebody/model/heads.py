@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
 
-from wholebody.model.encoder import BODY_TOKENS, CAMERA_TOKEN, EXPRESSION_TOKEN, JAW_TOKEN, SHAPE_TOKEN
+from wholebody.model.encoder import (
+    BODY_TOKENS,
+    CAMERA_TOKEN,
+    EXPRESSION_TOKEN,
+    JAW_TOKEN,
+    SHAPE_TOKEN,
+    EncoderOutput,
+)
 from wholebody.model.roi import Deconvolution, sample_points
 
 BODY_JOINTS, HAND_JOINTS, FACE_POINTS = 25, 20, 72  # whose positions are predicted
@@ -60,6 +69,30 @@ class PositionHead(nn.Module):
         return volumes, positions, sample_points(self.query(features), positions.detach()[..., :2])
 
 
+class LocatedBody(NamedTuple):
+    """Where the body's joints are."""
+
+    volumes: Tensor  # B×25×D×H×W, over the cells of the feature map; each sums to one
+    cells: Tensor  # B×25×3: x, y, z in cells
+    logits: Tensor | None = None  # of finer cells, where there are such
+
+
+class BodyPositions(PositionHead):
+    """The encoder's feature map to the body's joints."""
+
+    def forward(self, encoded: EncoderOutput) -> LocatedBody:  # type: ignore[override]
+        volumes, cells, _ = super().forward(encoded.feature_map)
+        return LocatedBody(volumes, cells)
+
+
+class Estimate(NamedTuple):
+    """What a body is taken for."""
+
+    rotations_6d: Tensor  # B×22×6: root, then 21 body joints
+    betas: Tensor  # B×10
+    camera: Tensor  # B×3, see `VirtualCamera.translation`
+
+
 class BodyHead(nn.Module):
     """Component tokens and joint positions to rotations (6D), shape and camera."""
 
@@ -73,11 +106,29 @@ class BodyHead(nn.Module):
         self.camera = nn.Linear(width, 3)
         initialise_linear(self, self.root, self.pose)
 
-    def forward(self, tokens: Tensor, joints_cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(rotations B×22×6: root, then 21 body joints; betas B×10; camera B×3)"""
-        features = torch.cat((self.token(tokens[:, BODY_TOKENS]), joints_cells), 2).flatten(1)
+    def forward(self, tokens: Tensor, located: LocatedBody) -> list[Estimate]:
+        """tokens B×31×C: the one estimate that it makes."""
+        features = torch.cat((self.token(tokens[:, BODY_TOKENS]), located.cells.detach()), 2).flatten(1)
         rotations = torch.cat((self.root(features), self.pose(features)), 1).unflatten(1, (-1, 6))
-        return rotations, self.shape(tokens[:, SHAPE_TOKEN]), self.camera(tokens[:, CAMERA_TOKEN])
+        return [Estimate(rotations, self.shape(tokens[:, SHAPE_TOKEN]), self.camera(tokens[:, CAMERA_TOKEN]))]
+
+
+class FoundHands(NamedTuple):
+    """Both hands of B people, the left one as a right one in a mirror, but for `maps`."""
+
+    cells: Tensor  # B×2×20×3, in cells of each hand's box
+    rotations_6d: Tensor  # B×2×15×6
+    palm: Any = None  # what the hand head says of the palms of 2 B hands, for the `wrists` part; None: nothing
+    maps: Tensor | None = None  # B×2×20×side×side, of where joints are, as in the picture; with context only
+
+
+class FoundFace(NamedTuple):
+    """The face of B people."""
+
+    expression: Tensor  # B×10
+    jaw_6d: Tensor  # B×6
+    cells: Tensor | None = None  # B×72×3, in cells of the face's box
+    maps: Tensor | None = None  # B×72×side×side, of where points are; with context only
 
 
 class BoxHead(nn.Module):
@@ -116,17 +167,17 @@ def square_boxes(centers: Tensor, sizes: Tensor, scales: Tensor, cell_px: float)
 class HandHead(nn.Module):
     """Joint features and positions of a right hand to its rotations. Without `hidden`, features enter as they are."""
 
-    def __init__(self, channels: int, hidden: int | None) -> None:
+    def __init__(self, channels: int, hidden: int | None = None) -> None:
         super().__init__()
         self.joint = None if hidden is None else nn.Linear(channels, hidden)
         self.pose = nn.Linear(HAND_JOINTS * ((hidden or channels) + 3), HAND_ROTATIONS * 6)
         initialise_linear(self, self.pose)
 
-    def forward(self, joint_features: Tensor, joints_cells: Tensor) -> Tensor:
-        """N×20×C and N×20×3 to 6D rotations N×15×6"""
+    def forward(self, joint_features: Tensor, joints_cells: Tensor) -> tuple[Tensor, Any]:
+        """N×20×C and N×20×3 to 6D rotations N×15×6, and what it says of palms: nothing"""
         if self.joint is not None:
             joint_features = self.joint(joint_features)
-        return self.pose(torch.cat((joint_features, joints_cells), 2).flatten(1)).unflatten(1, (-1, 6))
+        return self.pose(torch.cat((joint_features, joints_cells), 2).flatten(1)).unflatten(1, (-1, 6)), None
 
 
 class FaceHead(nn.Module):
@@ -148,7 +199,7 @@ class FaceHead(nn.Module):
 
 
 class FaceTokenHead(nn.Module):
-    """Where there is no face decoder: expression (B×10) and jaw (B×6) straight from their tokens."""
+    """In the place of `Face` where there is no face decoder: expression and jaw straight from their tokens."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -156,8 +207,10 @@ class FaceTokenHead(nn.Module):
         self.jaw = nn.Linear(width, 6)
         initialise_linear(self, self.jaw)
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        return self.expression(tokens[:, EXPRESSION_TOKEN]), self.jaw(tokens[:, JAW_TOKEN])
+    def forward(self, encoded: EncoderOutput, boxes: Tensor) -> FoundFace:
+        """boxes, of faces: not looked into."""
+        tokens = encoded.tokens
+        return FoundFace(self.expression(tokens[:, EXPRESSION_TOKEN]), self.jaw(tokens[:, JAW_TOKEN]))
 
 
 def initialise_linear(module: nn.Module, *rotations: nn.Linear) -> None:

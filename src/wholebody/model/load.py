@@ -7,13 +7,13 @@ from pathlib import Path
 from wholebody.body.layer import BodyModel
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.model import checkpoint
-from wholebody.model.osx import OSX
+from wholebody.model.network import Network
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 EMBEDDED = {"t": "osx_t.safetensors", "osx_t": "osx_t.safetensors"}
 
 
-def load_model(path_or_name: str | Path = "t", body: BodyModel | str | Path | None = None) -> OSX:
+def load_model(path_or_name: str | Path = "t", body: BodyModel | str | Path | None = None) -> Network:
     """The network and its body, in eval mode, on the CPU, strictly loaded; `model.checkpoint` says what it is.
 
     path_or_name: an embedded name ("t"), a checkpoint of ours (.safetensors) or a published one (.pth.tar). body: a

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wholebody.model.embedded.conv import Conv2d
 from wholebody.model.encoder import EncoderOutput
 
 MAX_SAMPLES_PER_BIN = 16  # the published count grows with the box without bound; a box this large is eight crops high
@@ -126,7 +125,8 @@ class RoIFeatures(nn.Module):
 
     pyramid: a module from the encoder's output to maps, fine to coarse, with their `channels`. crops: the side of the
     crop on each level. expand: the width that a 1×1 convolution brings the crops to (published where there is no
-    decoder). mirror: which of the K boxes come out left-right mirrored. aligned: cell i is sampled at its middle.
+    decoder). mirror: which of the K boxes come out mirrored. middle: where in it cell i is sampled, 0.5 being its
+    middle; the published ones are sampled at 0.
     """
 
     mirror: Tensor
@@ -137,13 +137,13 @@ class RoIFeatures(nn.Module):
         crops: tuple[int, ...],
         mirror: tuple[bool, ...],
         expand: int | None = None,
-        aligned: bool = False,
+        middle: float = 0.0,
     ):
         super().__init__()
         channels = tuple(pyramid.channels)  # type: ignore[arg-type]
         if len(channels) != len(crops):
             raise ValueError(f"{len(crops)} crop sizes for a pyramid of {len(channels)} levels")
-        self.pyramid, self.crops, self.aligned = pyramid, crops, aligned
+        self.pyramid, self.crops, self.middle = pyramid, crops, middle
         self.expand = None
         if expand is not None:
             self.expand = nn.Conv2d(channels[0], expand, 1)
@@ -153,30 +153,34 @@ class RoIFeatures(nn.Module):
 
     def forward(self, encoded: EncoderOutput, boxes: Tensor) -> list[Tensor]:
         """boxes B×K×4, xyxy as fractions of the picture, to a (B·K)×C×s×s tensor for each level."""
-        crops = self._around_boxes(encoded, boxes)
-        if crops is None:
-            crops = [
-                roi_align(features, self._in_cells(boxes, features.shape[-2:]), side, self.mirror).flatten(0, 1)
-                for features, side in zip(self.pyramid(encoded), self.crops, strict=True)
-            ]
+        crops = self._cropped(encoded, boxes)
         return crops if self.expand is None else [self.expand(crop) for crop in crops]
+
+    def _cropped(self, encoded: EncoderOutput, boxes: Tensor) -> list[Tensor]:
+        return [
+            roi_align(features, self._in_cells(boxes, features.shape[-2:]), side, self.mirror).flatten(0, 1)
+            for features, side in zip(self.pyramid(encoded), self.crops, strict=True)
+        ]
 
     def _in_cells(self, boxes: Tensor, map_hw: tuple[int, int] | torch.Size) -> Tensor:
         height, width = map_hw
         cells = boxes * boxes.new_tensor((width, height, width, height))
-        return cells - 0.5 if self.aligned else cells
+        return cells - self.middle if self.middle else cells
 
-    def _around_boxes(self, encoded: EncoderOutput, boxes: Tensor) -> list[Tensor] | None:
-        """The same crops with the pyramid computed only where they look; None where that is not possible."""
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return None
-        if not isinstance(self.pyramid, DeconvolutionPyramid) or boxes.device.type != "cpu":
-            return None
+
+class FocusedRoIFeatures(RoIFeatures):
+    """The same of a `DeconvolutionPyramid`, predicting on a CPU: the pyramid is computed only where crops look."""
+
+    pyramid: DeconvolutionPyramid
+
+    def _cropped(self, encoded: EncoderOutput, boxes: Tensor) -> list[Tensor]:
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or boxes.device.type != "cpu":
+            return super()._cropped(encoded, boxes)
         feature_map = encoded.feature_map
         map_hw = feature_map.shape[-2:]
         crops = []
         for branch, scale, side in zip(self.pyramid.branches, self.pyramid.scales, self.crops, strict=True):
-            stages = list(branch) if isinstance(branch, nn.Sequential) else []
+            stages = list(branch) if scale > 1 else []  # type: ignore[call-overload]
             boxes_cells = self._in_cells(boxes, (map_hw[0] * scale, map_hw[1] * scale))
             windows = [[_windows(box, map_hw, len(stages)) for box in person] for person in boxes_cells.tolist()]
             looked_at = sum((w[0][1] - w[0][0]) * (w[0][3] - w[0][2]) for person in windows for w in person)
@@ -199,30 +203,6 @@ class RoIFeatures(nn.Module):
                     level.append(down.to(features.dtype) @ (features[0] @ across.to(features.dtype).transpose(0, 1)))
             crops.append(torch.stack(level))
         return crops
-
-
-class CropContext(nn.Module):
-    """Crops of a part, fine to coarse (N×C×s×s), to its finest with what the coarser ones and its surroundings say.
-
-    A finest map that comes straight from an early stage of a trunk knows edges, not fingers.
-    """
-
-    def __init__(self, channels: tuple[int, ...]) -> None:
-        super().__init__()
-        width = channels[0]
-        self.levels = nn.ModuleList(Conv2d(c, width, 1) for c in channels)
-        self.mix = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(8, width), nn.GELU(), Conv2d(width, width, 3, padding=1)) for _ in range(3)
-        )
-
-    def forward(self, crops: list[Tensor]) -> Tensor:
-        side = crops[0].shape[-1]
-        x = self.levels[0](crops[0])
-        for level, crop in zip(self.levels[1:], crops[1:], strict=True):
-            x = x + nn.functional.interpolate(level(crop), size=(side, side), mode="bilinear", align_corners=False)
-        for layer in self.mix:
-            x = x + layer(x)
-        return x
 
 
 def _windows(box_cells: list[float], map_hw: torch.Size, doublings: int) -> list[tuple[int, int, int, int]]:

@@ -94,7 +94,7 @@ class Predictor:
         like = next(self.model.parameters())
         for start in range(0, len(crops), self.batch_size):
             part = slice(start, start + self.batch_size)
-            batch = np.stack([crop_person(image, box, self.crop_filter) for image, box in crops[part]])
+            batch = np.stack([crop_person(image, box, self.model.config.crop_filter) for image, box in crops[part]])
             images_01 = torch.from_numpy(batch).to(like.device, like.dtype).permute(0, 3, 1, 2).contiguous() / 255
             with torch.inference_mode():
                 prediction = self.model(images_01)
@@ -102,13 +102,6 @@ class Predictor:
             for owner, person in zip(owners[part], rows, strict=True):
                 people[owner].append(person)
         return people
-
-    @property
-    def crop_filter(self) -> str:
-        """`published`: bilinear, as published weights were trained; `area`: without aliasing, as size `t` was."""
-        config = self.model.config
-        published = type(config.encoder).__name__ == "ViTConfig"
-        return getattr(config, "crop_filter", "published" if published else "area")
 
 
 def check_image(image: Any) -> None:

@@ -22,8 +22,8 @@ from wholebody.data.dataset import PeopleDataset
 from wholebody.data.framing import Targets, both
 from wholebody.data.mesh_joints import MeshJoints
 from wholebody.model.config import published_config
+from wholebody.model.embedded.build import build_embedded
 from wholebody.model.embedded.movenet import load_movenet
-from wholebody.model.embedded.sizes import SMALL
 from wholebody.model.load import EMBEDDED, find_weights
 from wholebody.model.osx import OSX, PartBoxes, Prediction, build_osx
 from wholebody.synthesis.sets.crops import CROP_HW, TrainingCrops
@@ -180,14 +180,14 @@ def new_network(config: TrainConfig) -> OSX:
         model, info = load(find_weights(start) if start in EMBEDDED else start)
         check_start(config, info)
     elif config.network == "t":
-        model = build_osx(SMALL)
+        model = build_embedded()
         load_movenet(model.encoder.trunk)  # type: ignore[arg-type]
         model.body_head.skeleton.measure(BodyModel.load(config.body))  # type: ignore[union-attr, operator]
     else:
         model = build_osx(published_config(config.network, config.variant))
         if config.encoder_from:
             load_encoder(model, config.encoder_from.format(network=config.network))
-    return model.to(memory_format=torch.channels_last) if config.network == "t" else model  # type: ignore[call-overload]
+    return model.to(memory_format=torch.channels_last) if config.network == "t" else model  # type: ignore
 
 
 def predict(model: OSX, images: Tensor, boxes: PartBoxes | None, precision: str) -> Prediction:

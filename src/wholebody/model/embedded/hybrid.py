@@ -153,17 +153,12 @@ class ProductAttention(Attention):
         return self.proj((attention @ value).transpose(1, 2).flatten(2))
 
 
-@dataclass(frozen=True)
-class FinerPyramidConfig:
+class FinerPyramid(nn.Module):
     """The pyramid of a hybrid encoder: its maps at strides 4 and 8 as they are, then the map of the last block."""
 
-    finer_width: int = 96
-
-
-class FinerPyramid(nn.Module):
-    def __init__(self, config: FinerPyramidConfig, encoder_width: int) -> None:
+    def __init__(self, finer_width: int, encoder_width: int) -> None:
         super().__init__()
-        self.channels = (config.finer_width, config.finer_width, encoder_width)
+        self.channels = (finer_width, finer_width, encoder_width)
 
     def forward(self, encoded: EncoderOutput) -> tuple[Tensor, ...]:
         return (*encoded.finer, encoded.feature_map)

@@ -16,11 +16,19 @@ from torch import Tensor, nn
 
 from wholebody.body.joints import PARENTS, SMPLX_JOINTS
 from wholebody.geometry.camera import VirtualCamera
-from wholebody.geometry.rotation import matrix_to_rotation_6d, rotation_6d_to_matrix
+from wholebody.geometry.rotation import matrix_to_rotation_6d, mirrored, rotation_6d_to_matrix
 from wholebody.model.embedded.conv import Conv2d
 from wholebody.model.embedded.skeleton import Skeleton
 from wholebody.model.encoder import BODY_TOKENS, CAMERA_TOKEN, SHAPE_TOKEN, EncoderOutput
-from wholebody.model.heads import BETAS, BODY_JOINTS, BODY_ROTATIONS, HAND_JOINTS, HAND_ROTATIONS, start_at_rest
+from wholebody.model.heads import (
+    BETAS,
+    BODY_JOINTS,
+    BODY_ROTATIONS,
+    HAND_JOINTS,
+    HAND_ROTATIONS,
+    Estimate,
+    start_at_rest,
+)
 from wholebody.model.roi import sample_points
 
 
@@ -41,8 +49,9 @@ class LiftingConfig:
 class Located(NamedTuple):
     """Positions on a map of rows × columns cells (twice the feature map's)."""
 
-    probabilities: Tensor  # B×25×rows×columns, of the cells, given that the joint lies in the crop
+    volumes: Tensor  # B×25×1×16×12: `probabilities` summed over the cells of the feature map
     cells: Tensor  # B×25×3: x, y, z in cells of the feature map (12, 16, 16 across the crop)
+    probabilities: Tensor  # B×25×rows×columns, of the cells, given that the joint lies in the crop
     logits: Tensor  # B×25×(rows * columns + 1): the last is "outside the crop"
     seen: Tensor  # B×25×2: probability to lie in the crop; of the best cell
     features: Tensor  # B×25×F: of the maps at the (detached) positions
@@ -98,7 +107,8 @@ class FinePositions(nn.Module):
         seen = torch.stack([1 - every.softmax(2)[..., -1], probabilities.amax(2)], 2)
         at = cells[..., :2].detach()
         found = torch.cat([sample_points(encoded.feature_map, at - 0.5), sample_points(features, 2 * at - 0.5)], 2)
-        return Located(inside, cells, every, seen, found)
+        volumes = 4 * F.avg_pool2d(inside, 2)[:, :, None]
+        return Located(volumes, cells, inside, every, seen, found)
 
 
 class Lifter(nn.Module):
@@ -131,14 +141,6 @@ class Lifter(nn.Module):
         """What goes into the first block."""
         x = self.places(places)
         return x if evidence is None else x + self.evidence(evidence)
-
-
-class Estimate(NamedTuple):
-    """What a body is taken for."""
-
-    rotations_6d: Tensor  # B×22×6: root, then 21 body joints
-    betas: Tensor  # B×10
-    camera: Tensor  # B×3, see `VirtualCamera.translation`
 
 
 class LiftingBodyHead(nn.Module):
@@ -249,6 +251,19 @@ class LiftingHandHead(nn.Module):
             x = self.lifter((joints_cells.flatten(1) * 2 - 1).to(self.pose.weight.dtype), evidence)
             palm = self.palm(x)
             return self.pose(x).unflatten(1, (-1, 6)), Palm(palm[:, :6], palm[:, 6:])
+
+
+class TurnedWrists(nn.Module):
+    """Body rotations B×22×3×3 with both wrists turned as far towards their palms as these are trusted.
+
+    palm: of 2 B hands, as right hands: the left and the right one of the first person, then of the next.
+    """
+
+    def forward(self, body: Tensor, palm: Palm) -> Tensor:
+        turn, trust = (part.unflatten(0, (-1, 2)).to(body.dtype) for part in palm)
+        turn = rotation_6d_to_matrix(turn)
+        turn = torch.stack((mirrored(turn[:, 0]), turn[:, 1]), 1)
+        return turn_wrists(body, turn, trust.sigmoid())
 
 
 def turn_wrists(body: Tensor, palm: Tensor, trust: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from wholebody.body.joints import PARTS_137, ROTATIONS_53_FROM_55
 from wholebody.body.layer import BodyModel
-from wholebody.geometry.rotation import rotation_6d_to_matrix
-from wholebody.model.embedded.lifting import Estimate, wrist_turns
-from wholebody.model.osx import OSX, PartBoxes, Prediction, mirrored
+from wholebody.geometry.rotation import mirrored, rotation_6d_to_matrix
+from wholebody.model.embedded.lifting import wrist_turns
+from wholebody.model.heads import Estimate
+from wholebody.model.osx import OSX, PartBoxes, Prediction
 from wholebody.synthesis.sets.crops import CROP_HW
 from wholebody.training.config import TrainConfig
 from wholebody.training.own.losses import (
@@ -44,7 +45,8 @@ def picture_losses(model: OSX, body: BodyModel, batch: dict[str, Tensor], config
             located = model.body_positions(encoded.rows(slice(alone)))
             cells, logits = located.cells, located.logits
         elif alone:
-            _, cells, logits, estimates = model.regress_body(encoded.rows(slice(alone)))
+            located, estimates = model.regress_body(encoded.rows(slice(alone)))
+            cells, logits = located.cells, located.logits
     if alone < count:
         share = (count - alone) / count
         terms |= {k: share * v for k, v in losses(model, body, prediction, some, config.losses).items()}
@@ -70,6 +72,9 @@ def losses(
         truth = body.from_matrices(_tree_rotations(batch["rotations"]), batch["betas"], batch["expression"])
     joints = body.joints_137(mesh.joints)
     hands, face = model.hands, model.face
+    assert p.body_cells is not None and p.left_hand_box_cells is not None and p.right_hand_box_cells is not None
+    assert p.box_centers_cells is not None and p.box_sizes_cells is not None
+    assert p.left_hand_box is not None and p.right_hand_box is not None and p.face_box is not None
     return objective(
         Outputs(
             rotations=p.rotations,
@@ -95,7 +100,7 @@ def losses(
         Cells(
             body=(columns, rows, depth),
             hands=(hands.side, hands.side, hands.depth),
-            face=(face.side, face.side, model.config.face.depth),  # type: ignore[union-attr, arg-type]
+            face=(face.side, face.side, face.depth),  # type: ignore[arg-type]
         ),
     )
 

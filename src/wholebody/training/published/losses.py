@@ -64,6 +64,8 @@ def published_losses(
         (p.global_orient[:, None], p.body_pose, p.left_hand_pose, p.right_hand_pose, p.jaw_pose[:, None]), 1
     ).flatten(1)
     joints_cam = part_relative(_joints_137(p))
+    assert p.body_cells is not None and p.left_hand_box_cells is not None and p.right_hand_box_cells is not None
+    assert p.box_centers_cells is not None and p.box_sizes_cells is not None
     positions = torch.cat((p.body_cells, p.left_hand_box_cells, p.right_hand_box_cells), 1)
     projected = _aligned_projection(p, t)
     losses = {
@@ -137,7 +139,7 @@ def _first(values: Tensor) -> Tensor:
 def _hand_boxes(prediction: Prediction) -> list[tuple[slice, Tensor]]:
     """(rows of the 137, box B×1×4 in cells) of each hand"""
     boxes = (("left_hand", prediction.left_hand_box), ("right_hand", prediction.right_hand_box))
-    return [(PARTS_137[part], box[:, None] / CELL_PX) for part, box in boxes]
+    return [(PARTS_137[part], box[:, None] / CELL_PX) for part, box in boxes if box is not None]
 
 
 def _into_box(xy: Tensor, box: Tensor) -> Tensor:

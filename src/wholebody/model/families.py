@@ -1,0 +1,46 @@
+"""The families of networks that this package reads, builds and trains: what each one's config and builder are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from wholebody.errors import BadInput
+from wholebody.model.config import NetworkConfig, OSXConfig, parse_config
+from wholebody.model.embedded.build import build_embedded
+from wholebody.model.embedded.config import EmbeddedConfig
+from wholebody.model.network import Network
+from wholebody.model.older import current_config
+from wholebody.model.osx import build_osx
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the networks of a family have in common."""
+
+    config: type[NetworkConfig]
+    build: Callable[[Any], Network]  # from a config of that class to a network without a body
+
+
+FAMILIES = {
+    "osx": Family(OSXConfig, build_osx),
+    "embedded": Family(EmbeddedConfig, build_embedded),
+}
+
+
+def build_network(config: NetworkConfig) -> Network:
+    """The network of a config, without a body."""
+    return FAMILIES[config.family].build(config)
+
+
+def config_from_dict(data: dict[str, Any]) -> NetworkConfig:
+    """Inverse of `config_to_dict`, of every version of this package.
+
+    An unknown or missing key is an error: it would change the network in silence.
+    """
+    data = current_config(data)
+    family = data.get("family")
+    if family not in FAMILIES:
+        raise BadInput(f"config.family is {family!r}; this version knows {', '.join(FAMILIES)}")
+    return parse_config(FAMILIES[family].config, data)

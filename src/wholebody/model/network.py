@@ -1,0 +1,71 @@
+"""What every network of the family can do once it has said its parameters: place a mesh, and say where it is seen."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wholebody.body.layer import BodyModel
+from wholebody.geometry.rotation import axis_angle_to_matrix
+from wholebody.model.config import NetworkConfig
+from wholebody.model.prediction import PartBoxes, Prediction
+
+
+class Network(nn.Module):
+    """Crops of people to parameters (`regress`) and, with a body, to meshes.
+
+    config: what it is made of. body: None where only parameters are wanted. checkpoint: what `load_model` read it from.
+    """
+
+    config: NetworkConfig
+    body: BodyModel | None
+
+    def __init__(self, config: NetworkConfig, body: BodyModel | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.body = body
+        self.checkpoint: Any = None
+
+    def forward(self, images: Tensor, boxes: PartBoxes | None = None) -> Prediction:
+        """images: B×3×512×384 RGB in [0, 1]. boxes: train with these in place of the predicted ones."""
+        prediction = self.regress(images, boxes)
+        return prediction if self.body is None else self.with_mesh(prediction)
+
+    def regress(self, images: Tensor, boxes: PartBoxes | None = None) -> Prediction:
+        """Everything that needs no body mesh."""
+        raise NotImplementedError
+
+    def with_mesh(self, prediction: Prediction, body: BodyModel | None = None) -> Prediction:
+        """The prediction with mesh and joints of this network's body, or of the one given (a vertex subset, say)."""
+        body = self.body if body is None else body
+        assert body is not None
+        output = body.from_matrices(
+            _body_rotations(prediction, body), prediction.betas, prediction.expression, prediction.cam_trans
+        )
+        joints = output.joints
+        return dataclasses.replace(
+            prediction,
+            vertices_cam=output.vertices,
+            joints_cam=joints[:, :55],
+            joints_144_cam=joints,
+            joints_proj_cells=self.project(body.joints_137(joints)),
+        )
+
+    def project(self, joints_cam: Tensor) -> Tensor:
+        """Points ...×3 in the camera frame to ...×2 in cells of the crop, by the virtual camera."""
+        _, rows, columns = self.config.grid
+        return self.config.camera.project(joints_cam) * joints_cam.new_tensor((columns, rows))
+
+
+def _body_rotations(prediction: Prediction, body: BodyModel) -> Tensor:
+    """The rotations of the body's tree, B×55×3×3: eyes looking ahead, the body's mean pose added to the hands."""
+    rotations = prediction.rotations
+    hands = rotations[:, 22:52]
+    if not body.flat_hand_mean:  # the mean is added to axis-angle vectors; elsewhere matrices spare a detour
+        pose = torch.cat((prediction.left_hand_pose, prediction.right_hand_pose), 1)
+        hands = axis_angle_to_matrix(pose + body.hand_mean)
+    eyes = torch.eye(3, dtype=rotations.dtype, device=rotations.device).expand(len(rotations), 2, 3, 3)
+    return torch.cat((rotations[:, :22], rotations[:, 52:], eyes, hands), 1)
