@@ -37,7 +37,7 @@ COCO_KEYPOINTS = (
     "right_ankle",
 )
 # How exactly people mark each of these: COCO's constants for comparing two sets of keypoints.
-_SIGMAS = np.array(
+SIGMAS = np.array(
     [
         0.026,
         0.025,
@@ -235,7 +235,7 @@ def _same_person(found: Detections, a: int, b: int) -> bool:
         return overlap > 0.5
     size = found.boxes_xyxy[[a, b], 2:] - found.boxes_xyxy[[a, b], :2]
     distance = np.sum((found.keypoints_px[a] - found.keypoints_px[b])[shared] ** 2, axis=1)
-    similarity = np.exp(-distance / (2 * size.prod(axis=1).max() * (2 * _SIGMAS[shared]) ** 2)).mean()
+    similarity = np.exp(-distance / (2 * size.prod(axis=1).max() * (2 * SIGMAS[shared]) ** 2)).mean()
     return bool(similarity > 0.5 or overlap > 0.7)
 
 

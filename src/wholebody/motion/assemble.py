@@ -1,0 +1,388 @@
+"""From sights of single frames to a `Scene`: one shape and one smooth motion a person, one camera, one floor a shot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from wholebody.body.joints import SMPLX_JOINTS, index
+from wholebody.motion.camera import BODY, CameraPath, place
+from wholebody.motion.floor import Floor, find_floor, hold, plant, standing
+from wholebody.motion.rig import Rig
+from wholebody.motion.smooth import cutoff, fit_numbers, fit_rotations, robust_mean, steady
+from wholebody.people.scene import Camera, Motion, Scene
+
+_HIPS_NECK = index(("left_hip", "right_hip", "neck"), SMPLX_JOINTS)
+_DEPTH_HERTZ = 1.5  # distances are known from people's sizes alone: only slow changes of them are believed
+
+
+@dataclass(frozen=True)
+class Sights:
+    """What the networks said: one row for each person in each frame, N rows.
+
+    Rotations as in `people.predictor.Person` (hands relative to the body's mean hand), camera of the row's own crop.
+    """
+
+    frame: np.ndarray  # (N,) rows of the film's list of frames
+    track: np.ndarray  # (N,)
+    box_xyxy: np.ndarray  # (N, 4)
+    confidence: np.ndarray  # (N,) 0..1; 0: the person is there, but what the network said is not of them
+    pose: np.ndarray  # (N, 55, 3) axis-angle, SMPL-X order
+    betas: np.ndarray  # (N, 10)
+    expression: np.ndarray  # (N, 10)
+    joints_px: np.ndarray  # (N, 22, 2) the body's joints where they were seen
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Sights]) -> Sights:
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    @classmethod
+    def none(cls) -> Sights:
+        # fmt: off
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros((0, 55, 3)),
+                   np.zeros((0, 10)), np.zeros((0, 10)), np.zeros((0, 22, 2)))
+        # fmt: on
+
+    def take(self, rows: np.ndarray) -> Sights:
+        return Sights(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The frames that were looked at, and how the camera turned in them."""
+
+    numbers: np.ndarray  # (F,) in the film
+    times: np.ndarray  # (F,) seconds
+    fps: float  # on average; 0 for a photo
+    cuts: np.ndarray  # (F,) bool: a new shot begins here
+    path: CameraPath
+
+
+@dataclass
+class _Person:
+    """A person on the way: T frames from the first to the last sight."""
+
+    track: int
+    rows: np.ndarray  # (T,) rows of the timeline
+    times: np.ndarray
+    seen: np.ndarray  # (T,) bool
+    weights: np.ndarray  # (T,)
+    pose: np.ndarray  # (T, 55, 3); the root in the stage frame once placed
+    betas: np.ndarray
+    expression: np.ndarray
+    transl: np.ndarray
+    box: np.ndarray
+    targets_px: np.ndarray
+    contacts: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), bool))
+
+
+def assemble(
+    sights: Sights,
+    timeline: Timeline,
+    rig: Rig,
+    focal_px: float,
+    focal_source: str,
+    image_wh: tuple[int, int],
+    *,
+    smooth: str = "light",
+    camera: str = "auto",
+    max_people: int | None = None,
+    gender: str = "neutral",
+    notes: Sequence[str] = (),
+    each: Callable[[int, int], None] = lambda done, of: None,
+) -> Scene:
+    """The scene of a film, or of a photo (one frame).
+
+    Args:
+        smooth: `none` (every frame as the network said it, gaps bridged), `light` or `strong`.
+        camera: `still`, `moving` (its turns are taken out) or `auto` (as the background says).
+        each: called with (people done, people).
+    """
+    hertz = cutoff(smooth)
+    principal = (np.array(image_wh, np.float64) - 1) / 2
+    state = timeline.path.state() if camera == "auto" else camera
+    if camera == "moving":
+        state = "turning" if timeline.path.state() == "still" else timeline.path.state()
+    turns = timeline.path.turns if state != "still" else np.broadcast_to(np.eye(3), (len(timeline.times), 3, 3))
+    shot = np.cumsum(timeline.cuts)
+    camera_from_world = np.tile(np.eye(4), (len(timeline.times), 1, 1))
+    shifts: list[np.ndarray] = []
+    motions: list[Motion] = []
+    floors: list[Floor] = []
+    people = _split(sights, timeline, shot, max_people)
+    done = 0
+    for number in np.unique(shot):
+        here = np.flatnonzero(shot == number)
+        stage = [person for person in people if shot[person.rows[0]] == number]
+        for person in stage:
+            shifts.append(_stand(person, rig, turns, focal_px, principal, hertz))
+            done += 1
+            each(done, len(people))
+        floor = _floor_of(stage, rig)
+        floors.append(floor)
+        origin = stage[0].transl[0] + rig.pelvis(stage[0].betas) if stage else np.array([0.0, 0.0, 3.0])
+        stage_from_world = floor.stage_from_world(origin)
+        for person in stage:
+            _stand_on(person, rig, stage_from_world, turns, focal_px, floor, hertz)
+        camera_from_world[here] = _as_4x4(turns[here]) @ stage_from_world
+        motions += [_to_motion(person, timeline, rig, turns, gender) for person in stage]
+    every = np.concatenate(shifts) if shifts else np.zeros(0)
+    checks = {"joint_shift": float(np.median(every))} if len(every) else {}
+    return Scene(
+        tuple(motions),
+        Camera(focal_px, principal, image_wh, focal_source, state),
+        timeline.fps,
+        timeline.numbers,
+        timeline.times,
+        camera_from_world,
+        "feet" if floors and all(f.how == "feet" for f in floors) else "upright camera",
+        tuple(notes) + _camera_note(state),
+        checks,
+    )
+
+
+def _camera_note(state: str) -> tuple[str, ...]:
+    if state == "turning":
+        return ("The camera turns; its turning was taken out.",)
+    if state == "moving":
+        return ("The camera moves; its turning was taken out, its travel was not: people's paths contain it.",)
+    return ()
+
+
+def _split(sights: Sights, timeline: Timeline, shot: np.ndarray, max_people: int | None) -> list[_Person]:
+    """People in the order of their appearance, each from the first to the last frame; what is no person left out."""
+    people: list[_Person] = []
+    for number in np.unique(shot[sights.frame]):
+        here = sights.take(np.flatnonzero(shot[sights.frame] == number))
+        here = _mended(here)
+        for track in np.unique(here.track):
+            mine = here.take(np.flatnonzero(here.track == track))
+            people.append(_on_time(int(track), mine.take(np.argsort(mine.frame, kind="stable")), timeline))
+    # A glimpse of something that is gone at the next look is seldom a person, unless the film is no longer than that.
+    shown = [person.weights[person.seen].sum() for person in people]
+    area = [np.median((person.box[:, 2:] - person.box[:, :2]).prod(1)) for person in people]
+    least = min(4, 0.5 * len(timeline.times))
+    keep = [k for k, person in enumerate(people) if person.seen.sum() >= least or person.weights.max() > 0.5]
+    if max_people is not None:
+        keep = sorted(keep, key=lambda k: -shown[k] * np.sqrt(area[k]))[:max_people]
+    return sorted((people[k] for k in keep), key=lambda person: (person.rows[0], -person.weights.sum()))
+
+
+def _mended(sights: Sights) -> Sights:
+    """Pieces of a track that lie where another one has its gap, and in the same place, are that person's."""
+    track = sights.track.copy()
+    sizes = {int(number): int((track == number).sum()) for number in np.unique(track)}
+    for small in sorted(sizes, key=lambda number: sizes[number]):
+        of_small = np.flatnonzero(track == small)
+        for large in sorted(sizes, key=lambda number: -sizes[number]):
+            of_large = np.flatnonzero((track == large) & (sights.confidence > 0))
+            if large == small or len(of_large) <= len(of_small):
+                continue
+            of_large = of_large[np.argsort(sights.frame[of_large], kind="stable")]
+            frames = sights.frame[of_small]
+            inside = (frames > sights.frame[of_large[0]]) & (frames < sights.frame[of_large[-1]])
+            doubled = np.isin(frames, sights.frame[of_large])
+            if not inside.all() or doubled.mean() > 0.5:
+                continue
+            box = _between(frames, sights.frame[of_large], sights.box_xyxy[of_large])
+            if np.median(_iou(box, sights.box_xyxy[of_small])) < 0.25:
+                continue
+            track[of_small] = np.where(doubled, -1, large)
+            break
+    return Sights(**{f.name: getattr(sights, f.name) for f in fields(sights)} | {"track": track}).take(
+        np.flatnonzero(track >= 0)
+    )
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N,) intersection over union of boxes (N, 4), pair by pair."""
+    sides = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None)
+    both = sides.prod(1)
+    return both / np.maximum((a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - both, 1e-9)
+
+
+def _on_time(track: int, mine: Sights, timeline: Timeline) -> _Person:
+    """Rows spread over every frame from the first to the last; what is between sights waits to be filled."""
+    rows = np.arange(mine.frame[0], mine.frame[-1] + 1)
+    times = timeline.times[rows]
+    sure = mine.take(np.flatnonzero(mine.confidence > 0)) if (mine.confidence > 0).any() else mine
+    at = sure.frame - rows[0]
+    seen = np.zeros(len(rows), bool)
+    seen[at] = True
+    source = np.maximum.accumulate(np.where(seen, _inverse(at, len(rows)), 0))
+    box = _between(times, times[mine.frame - rows[0]], mine.box_xyxy)
+    # Where joints were not seen, they are taken along by the box.
+    middle = (box[:, None, :2] + box[:, None, 2:]) / 2
+    targets = _between(times, times[at], sure.joints_px - middle[at]) + middle
+    size = np.sqrt((sure.box_xyxy[:, 2:] - sure.box_xyxy[:, :2]).prod(1))
+    return _Person(
+        track,
+        rows,
+        times,
+        seen,
+        np.where(seen, sure.confidence[source], 0.0).clip(0, 1),
+        sure.pose[source].astype(np.float64),
+        robust_mean(sure.betas, sure.confidence * size),
+        sure.expression[source].astype(np.float64),
+        np.zeros((len(rows), 3)),
+        box,
+        targets,
+    )
+
+
+def _between(times: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values (S, ...) of the moments `known` (S,) at all `times` (T,), by straight lines."""
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    columns = [np.interp(times, known, column) for column in flat.T]
+    return np.stack(columns, 1).reshape(-1, *values.shape[1:])
+
+
+def _inverse(at: np.ndarray, length: int) -> np.ndarray:
+    number = np.zeros(length, np.int64)
+    number[at] = np.arange(len(at))
+    return number
+
+
+def _stand(
+    person: _Person, rig: Rig, turns: np.ndarray, focal_px: float, principal: np.ndarray, hertz: float
+) -> np.ndarray:
+    """Place each sight before the camera, then fit pose and place over time, in the stage frame.
+
+    Returns (S,) how far joints moved in the picture by going before one camera, at the sights, as shares of the box.
+    """
+    pelvis = rig.pelvis(person.betas)
+    boxes = person.box[:, 3] - person.box[:, 1]
+    posed = rig.pose(person.pose, person.betas)
+    placed = place(posed.joints[:, BODY], pelvis, person.targets_px, boxes, focal_px, principal)
+    stage = turns[person.rows].transpose(0, 2, 1)  # stage from camera
+    person.pose[:, 0] = _compose(stage @ placed.turns, person.pose[:, 0])
+    _smooth_pose(person, hertz)
+    in_camera = person.pose.copy()
+    in_camera[:, 0] = _compose(turns[person.rows], person.pose[:, 0])
+    posed = rig.pose(in_camera, person.betas)
+    again = place(posed.joints[:, BODY], pelvis, person.targets_px, boxes, focal_px, principal, turn=False)
+    where = again.transl + pelvis
+    # Direction and distance are known with very different certainty: they are fitted apart.
+    direction = np.einsum("tij,tj->ti", stage, where / np.linalg.norm(where, axis=1, keepdims=True))
+    distance = np.log(np.linalg.norm(where, axis=1, keepdims=True))
+    direction = fit_numbers(person.times, direction, person.weights, 1.5 * hertz, 0.01)
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    slow = min(hertz, _DEPTH_HERTZ * hertz / 5) if hertz else 0.0
+    distance = fit_numbers(person.times, distance, person.weights, slow, 0.03)
+    person.transl = direction * np.exp(distance) - pelvis
+    return placed.shift[person.seen]
+
+
+def _smooth_pose(person: _Person, hertz: float) -> None:
+    """Every joint's rotation over time; what jumps there and back is not believed."""
+    weights = person.weights
+    if hertz > 0:
+        kept = steady(person.times, person.pose[:, 0], weights, "root")
+        weights = weights * kept
+    for joint in range(55):
+        mine = weights
+        if joint in (23, 24):  # eyes look ahead
+            continue
+        if hertz > 0 and 0 < joint < 22:
+            mine = weights * steady(person.times, person.pose[:, joint], weights)
+        speed = hertz if joint < 22 else 0.8 * hertz
+        person.pose[:, joint] = fit_rotations(person.times, person.pose[:, joint], mine, speed)
+    person.expression = fit_numbers(person.times, person.expression, weights, hertz, 0.5)
+
+
+def _floor_of(stage: Sequence[_Person], rig: Rig) -> Floor:
+    """From the soles that stand and the trunks that are upright, of all people and frames of a shot."""
+    points, weights, uprights, lowest = [], [], [], []
+    level = np.array([0.0, -1.0, 0.0])
+    for person in stage:
+        posed = rig.pose(person.pose, person.betas)
+        soles = posed.soles + person.transl[:, None, None]
+        where = person.transl + rig.pelvis(person.betas)
+        sight = where / np.linalg.norm(where, axis=1, keepdims=True)
+        stands = standing(person.times, soles, sight, level, None)
+        points.append(soles[stands])
+        weights.append(np.broadcast_to(person.weights[:, None, None], stands.shape)[stands])
+        hips = posed.joints[:, _HIPS_NECK]
+        trunk = hips[:, 2] - (hips[:, 0] + hips[:, 1]) / 2
+        trunk /= np.linalg.norm(trunk, axis=1, keepdims=True)
+        uprights.append(trunk[stands.any((1, 2)) & (trunk @ level > np.cos(np.radians(35)))])
+        flat = soles.reshape(len(soles), 4, 3)
+        lowest.append(flat[np.arange(len(flat)), (flat @ level).argmin(1)])
+    if not stage:
+        return Floor(level, 1.5, "upright camera")
+    return find_floor(np.concatenate(points), np.concatenate(weights), np.concatenate(uprights), np.concatenate(lowest))
+
+
+def _stand_on(
+    person: _Person, rig: Rig, stage_from_world: np.ndarray, turns: np.ndarray, focal_px: float, floor: Floor,
+    hertz: float,
+) -> None:  # fmt: skip
+    """Find which soles stand and hold them, in the world; pose and translation go back to the stage frame."""
+    world = stage_from_world[:3, :3].T
+    pelvis = rig.pelvis(person.betas)
+    pose = person.pose.copy()
+    pose[:, 0] = _compose(np.broadcast_to(world, (len(pose), 3, 3)), pose[:, 0])
+    transl = (person.transl + pelvis - stage_from_world[:3, 3]) @ world.T - pelvis
+    posed = rig.pose(pose, person.betas)
+    sight = person.transl + pelvis
+    sight = sight / np.linalg.norm(sight, axis=1, keepdims=True) @ world.T
+    up = np.array([0.0, 1.0, 0.0])
+    soles = posed.soles + transl[:, None, None]
+    stands: np.ndarray = standing(person.times, soles, sight, up, _above_own_floor(soles))
+    if hertz > 0 and len(pose) >= 3:
+        transl = hold(person.times, transl, posed.soles, stands, sight, person.weights, 1.5 * hertz)
+        soles = posed.soles + transl[:, None, None]
+        stands = np.asarray(stands & standing(person.times, soles, sight, up, _above_own_floor(soles)))
+        pose = plant(person.times, pose, posed, transl, stands)
+    person.contacts = np.asarray(stands.any(2))
+    pose[:, 0] = _compose(np.broadcast_to(world.T, (len(pose), 3, 3)), pose[:, 0])
+    person.pose = pose
+    person.transl = (transl + pelvis) @ world + stage_from_world[:3, 3] - pelvis
+
+
+def _above_own_floor(soles: np.ndarray) -> np.ndarray:
+    """(T, 2, 2) heights above where this person's own soles are at their lowest: a body of a wrong size stands too."""
+    tall = soles[..., 1]
+    return tall - np.percentile(tall.min((1, 2)), 20)
+
+
+def _to_motion(person: _Person, timeline: Timeline, rig: Rig, turns: np.ndarray, gender: str) -> Motion:
+    pelvis = rig.pelvis(person.betas)
+    here = turns[person.rows]
+    pose = person.pose
+    return Motion(
+        track_id=person.track,
+        frames=timeline.numbers[person.rows],
+        times=person.times,
+        global_orient=_compose(here, pose[:, 0]),
+        body_pose=pose[:, 1:22],
+        left_hand_pose=pose[:, 25:40],
+        right_hand_pose=pose[:, 40:55],
+        jaw_pose=pose[:, 22],
+        expression=person.expression,
+        betas=person.betas,
+        transl=np.einsum("tij,tj->ti", here, person.transl + pelvis) - pelvis,
+        box_xyxy=person.box,
+        confidence=person.weights,
+        filled=~person.seen,
+        gender=gender,
+        contacts=person.contacts,
+    )
+
+
+def _compose(first: np.ndarray, rotvec: np.ndarray) -> np.ndarray:
+    """(T, 3) axis-angle of matrices (T, 3, 3) applied after rotations (T, 3)."""
+    from scipy.spatial.transform import Rotation
+
+    return (Rotation.from_matrix(first) * Rotation.from_rotvec(rotvec)).as_rotvec()
+
+
+def _as_4x4(turns: np.ndarray) -> np.ndarray:
+    matrices = np.tile(np.eye(4), (len(turns), 1, 1))
+    matrices[:, :3, :3] = turns
+    return matrices

@@ -1,0 +1,387 @@
+"""A film, frame by frame, to what the networks say of it: who is where in each frame, and what their bodies do.
+
+`Watcher` takes frames in order and holds only those since the detector's last look. The detector looks at every so
+manieth frame; between two looks the boxes of a person are joined by straight lines, and the network sees every frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wholebody.files.video import Frame
+from wholebody.motion.assemble import Sights, Timeline, assemble
+from wholebody.motion.camera import CameraPath, CameraWatcher
+from wholebody.motion.rig import Rig
+from wholebody.motion.tracks import (
+    LOOK_SIZE,
+    CutFinder,
+    Swap,
+    Tracker,
+    apply_swaps,
+    look_of,
+    overlaps,
+    to_centre,
+    to_corners,
+)
+from wholebody.people.detect import SIGMAS, Detections, Detector
+from wholebody.people.scene import Scene
+
+if TYPE_CHECKING:
+    from wholebody.people.predictor import Person, Predictor
+
+LOOKS_A_SECOND = 6.0
+_FULL_SCORE = 0.6  # of a person who is plainly there, as the embedded detector scores
+_UNSEEN = 0.3  # of their sureness keep sights that no detection confirms
+
+
+def look_every(frames_a_second: float) -> int:
+    """Every so manieth frame is looked at by the detector."""
+    return max(1, round(frames_a_second / LOOKS_A_SECOND))
+
+
+@dataclass
+class Known:
+    """Where a person was at the last look."""
+
+    time: float
+    box: np.ndarray  # (4,) as `tracks.to_centre`
+    velocity: np.ndarray  # (4,) a second
+    sure: float
+    points: np.ndarray | None = None  # (17, 3) COCO's x, y, score
+
+    def numbers(self) -> np.ndarray:
+        """(61,) all of it."""
+        points = np.full((17, 3), np.nan) if self.points is None else self.points
+        return np.concatenate([[self.time, self.sure], self.box, self.velocity, points.ravel()])
+
+    @classmethod
+    def of(cls, numbers: np.ndarray) -> Known:
+        points = numbers[10:].reshape(17, 3)
+        known = points if np.isfinite(points).all() else None
+        return cls(float(numbers[0]), numbers[2:6], numbers[6:10], float(numbers[1]), known)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a person is in a frame, as far as the detector knows."""
+
+    box_xyxy: np.ndarray
+    sure: float
+    points: np.ndarray | None = None  # (17, 3)
+    crowded: bool = False  # somebody else is in the way
+
+
+@dataclass
+class Part:
+    """What some consecutive frames gave; rows of `sights.frame` count from the film's first frame."""
+
+    numbers: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    cuts: list[bool] = field(default_factory=list)
+    turns: list[np.ndarray] = field(default_factory=list)
+    known: list[bool] = field(default_factory=list)
+    moved: list[float] = field(default_factory=list)
+    unexplained: list[float] = field(default_factory=list)
+    sights: list[Sights] = field(default_factory=list)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        sights = Sights.concatenate(self.sights) if self.sights else Sights.none()
+        own = {f.name: np.array(getattr(self, f.name)) for f in fields(self) if f.name != "sights"}
+        return own | {f"sights_{f.name}": getattr(sights, f.name) for f in fields(sights)}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> Part:
+        own = {f.name: list(arrays[f.name]) for f in fields(cls) if f.name != "sights"}
+        sights = Sights(**{f.name: arrays[f"sights_{f.name}"] for f in fields(Sights)})
+        return cls(**own, sights=[sights])
+
+
+class Watcher:
+    """`see` frames in order, then `finish`; `take_part` gives what has come together since it was last asked."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        detector: Detector,
+        focal_px: float,
+        image_wh: tuple[int, int],
+        frames_a_second: float,
+        every: int | None = None,
+    ) -> None:
+        self._predictor, self._detector = predictor, detector
+        self._every = every or look_every(frames_a_second)
+        self.tracker = Tracker()
+        self._camera = CameraWatcher(focal_px, (np.array(image_wh) - 1) / 2, image_wh)
+        self._cut = CutFinder()
+        self._waiting: list[tuple[Frame, bool]] = []
+        self._known: dict[int, Known] = {}
+        self._count = 0  # frames done
+        self._part = Part()
+
+    def see(self, frame: Frame) -> None:
+        cut = self._cut(frame.image)
+        if cut:
+            self.finish()
+            self.tracker.cut()
+            self._known = {}
+        first = cut or (self._count == 0 and not self._waiting)
+        self._waiting.append((frame, cut))
+        if first or len(self._waiting) >= self._every:
+            self.finish()
+
+    @property
+    def between_looks(self) -> bool:
+        return bool(self._waiting)
+
+    def finish(self) -> None:
+        """Look at the last frame that waits, and let the network see all of them."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        last = waiting[-1][0]
+        found, looks = self._look(last.image)
+        before = len(self.tracker.swaps)
+        ids = self.tracker.update(last.time, found, looks)
+        for swap in self.tracker.swaps[before:]:
+            self._exchange(swap)
+        sure, points = _sureness(found), _points(found)
+        now = {
+            int(number): Known(
+                last.time, to_centre(found.boxes_xyxy[row])[0], np.zeros(4), float(sure[row]), points[row]
+            )
+            for row, number in enumerate(ids)
+            if number >= 0
+        }
+        for track in self.tracker.tracks:
+            if track.track_id in now:
+                now[track.track_id].velocity = track.velocity
+        self._predict(waiting, [self._places(frame, last.time, now) for frame, _ in waiting])
+        self._known = now
+
+    def _look(self, image: np.ndarray) -> tuple[Detections, np.ndarray]:
+        found = self._detector(image)
+        looks = [look_of(image, box, at) for box, at in zip(found.boxes_xyxy, _points(found), strict=True)]
+        return found, np.array(looks).reshape(len(found), LOOK_SIZE)
+
+    def _exchange(self, swap: Swap) -> None:
+        first, second = self._known.pop(swap.first, None), self._known.pop(swap.second, None)
+        if second is not None:
+            self._known[swap.first] = second
+        if first is not None:
+            self._known[swap.second] = first
+
+    def _places(self, frame: Frame, until: float, now: dict[int, Known]) -> dict[int, Place]:
+        """Who is where in this frame, at or before the look at `until` that found `now`."""
+        height, width = frame.image.shape[:2]
+        places: dict[int, Place] = {}
+        for number, new in now.items():
+            if frame.time == until:
+                places[number] = Place(to_corners(new.box), new.sure, new.points)
+            elif number in self._known:
+                old = self._known[number]
+                share = (frame.time - old.time) / (until - old.time)
+                points = None
+                if old.points is not None and new.points is not None:
+                    points = (1 - share) * old.points + share * new.points
+                    points[:, 2] = np.minimum(old.points[:, 2], new.points[:, 2])
+                box = (1 - share) * old.box + share * new.box
+                places[number] = Place(to_corners(box), (1 - share) * old.sure + share * new.sure, points)
+        for number, old in self._known.items():  # who was not found again may still be there for a moment
+            if number not in now and frame.time < until:
+                box = to_corners(old.box + old.velocity * (frame.time - old.time))
+                places[number] = Place(box, old.sure * _UNSEEN)
+        inside = {}
+        for number, one in places.items():
+            cut = np.clip(one.box_xyxy, 0, [width, height, width, height])
+            share = (cut[2:] - cut[:2]).prod() / max((one.box_xyxy[2:] - one.box_xyxy[:2]).prod(), 1e-9)
+            if min(cut[2:] - cut[:2]) >= 4 and share > 0.3:
+                inside[number] = replace(one, box_xyxy=cut)
+        return _apart(inside, now)
+
+    def _predict(self, waiting: list[tuple[Frame, bool]], places: list[dict[int, Place]]) -> None:
+        found = []
+        for row in places:
+            boxes, sure = [one.box_xyxy for one in row.values()], [one.sure for one in row.values()]
+            found.append(Detections(np.array(boxes).reshape(-1, 4), np.array(sure)))
+        results = self._predictor.predict_many([frame.image for frame, _ in waiting], found)
+        for k, ((frame, cut), row, people) in enumerate(zip(waiting, places, results, strict=True)):
+            if cut:
+                self._camera.cut()
+            turn, known, moved, unexplained = self._camera(frame.image, found[k].boxes_xyxy)
+            part = self._part
+            part.numbers.append(frame.number)
+            part.times.append(frame.time)
+            part.cuts.append(cut)
+            part.turns.append(turn)
+            part.known.append(known)
+            part.moved.append(moved)
+            part.unexplained.append(unexplained)
+            rows = []
+            for (number, one), person in zip(row.items(), people, strict=True):
+                others = [other for their, other in row.items() if their != number]
+                rows.append(sight_of(person, self._count, number, one.sure * agreement(person, one, others)))
+            if rows:
+                part.sights.append(Sights.concatenate(rows))
+            self._count += 1
+
+    def take_part(self) -> Part:
+        part, self._part = self._part, Part()
+        return part
+
+    # To stop and go on
+
+    def state(self) -> dict[str, np.ndarray]:
+        numbers = list(self._known)
+        return {
+            **{f"tracker_{name}": value for name, value in self.tracker.state().items()},
+            "count": np.array(self._count),
+            "turn": self._camera.turn,
+            "known_ids": np.array(numbers, np.int64),
+            "known": np.array([known.numbers() for known in self._known.values()]).reshape(-1, 61),
+        }
+
+    def restore(self, state: dict[str, np.ndarray], last: Frame) -> None:
+        """Go on after `last`, the frame that had been seen last when `state` was asked for."""
+        self.tracker.restore({k.removeprefix("tracker_"): v for k, v in state.items() if k.startswith("tracker_")})
+        self._count = int(state["count"])
+        self._known = {
+            int(number): Known.of(row) for number, row in zip(state["known_ids"], state["known"], strict=True)
+        }
+        self._cut(last.image)
+        boxes = [to_corners(known.box) for known in self._known.values()]
+        self._camera.go_on(last.image, np.array(boxes).reshape(-1, 4), state["turn"])
+
+
+def _apart(places: dict[int, Place], now: dict[int, Known]) -> dict[int, Place]:
+    """Nobody is guessed to be where somebody else is seen; who is in whose way is said."""
+    numbers = list(places)
+    if len(numbers) < 2:
+        return places
+    crowd = overlaps(np.stack([places[number].box_xyxy for number in numbers]))
+    seen = np.array([number in now for number in numbers])
+    return {
+        number: replace(places[number], crowded=bool(crowd[k].max() > 0.15))
+        for k, number in enumerate(numbers)
+        if seen[k] or not (crowd[k] > 0.4)[seen].any()
+    }
+
+
+def _points(found: Detections) -> list[np.ndarray | None]:
+    """COCO's key points of each detection, (17, 3) x, y, score, where the detector gives them."""
+    if found.keypoints_px is None or found.keypoint_scores is None:
+        return [None] * len(found)
+    return list(np.concatenate([found.keypoints_px, found.keypoint_scores[..., None]], 2))
+
+
+def _sureness(found: Detections) -> np.ndarray:
+    """(N,) 0..1 how well each detection is seen: its score, and those of its key points."""
+    score = found.scores
+    if found.keypoint_scores is not None:
+        score = (score + found.keypoint_scores.mean(1)) / 2
+    return np.clip(score / _FULL_SCORE, 0.02, 1.0)
+
+
+def agreement(person: Person, place: Place, others: Iterable[Place] = ()) -> float:
+    """How far the network's body lies where the detector's key points are: 0.2 to 1, and 1 where there are none.
+
+    Where people are in each other's way a network may take one of the `others` for this one: then 0.
+    """
+    own = _likeness(person, place)
+    if own is None:
+        return 1.0
+    if place.crowded and any((_likeness(person, other) or 0.0) > own for other in others):
+        return 0.0
+    return float(np.clip(0.2 + 1.2 * own, 0.2, 1.0))
+
+
+def _likeness(person: Person, place: Place) -> float | None:
+    """COCO's object keypoint similarity of the network's body with the detector's key points, limbs and trunk alone
+    (heads of people who embrace are in one place); None if too few are seen."""
+    if place.points is None:
+        return None
+    limbs = slice(5, 17)
+    seen = place.points[limbs, 2] > 0.2
+    if seen.sum() < 4:
+        return None
+    off = ((person.keypoints_px[limbs] - place.points[limbs, :2]) ** 2).sum(1)
+    area = (place.box_xyxy[2:] - place.box_xyxy[:2]).prod()
+    return float(np.exp(-off / (2 * area * (2 * SIGMAS[limbs]) ** 2))[seen].mean())
+
+
+def sight_of(person: Person, frame: int, track: int, confidence: float) -> Sights:
+    """One row of what a network said of a person in a frame."""
+    pose = np.zeros((1, 55, 3), np.float32)
+    pose[0, 0], pose[0, 1:22], pose[0, 22] = person.global_orient, person.body_pose, person.jaw_pose
+    pose[0, 25:40], pose[0, 40:55] = person.left_hand_pose, person.right_hand_pose
+    joints = person.joints_cam[:22].astype(np.float64)
+    seen = joints[:, :2] / joints[:, 2:] * person.focal_px + person.principal_px
+    return Sights(
+        np.array([frame]), np.array([track]), person.box_xyxy[None].astype(np.float32),
+        np.array([confidence], np.float32), pose, person.betas[None].astype(np.float32),
+        person.expression[None].astype(np.float32), seen[None].astype(np.float32),
+    )  # fmt: skip
+
+
+def timeline_of(part: Part, fps: float) -> Timeline:
+    arrays = part.arrays()
+    path = CameraPath(
+        arrays["turns"].reshape(-1, 3, 3), arrays["known"].astype(bool), arrays["moved"].astype(np.float64),
+        arrays["unexplained"].astype(np.float64),
+    )  # fmt: skip
+    return Timeline(
+        arrays["numbers"].astype(np.int64), arrays["times"].astype(np.float64), fps, arrays["cuts"].astype(bool), path
+    )
+
+
+def joined(parts: Iterable[Part]) -> Part:
+    whole = Part()
+    for part in parts:
+        for f in fields(Part):
+            getattr(whole, f.name).extend(getattr(part, f.name))
+    return whole
+
+
+def scene_of(
+    part: Part, swaps: list[Swap], rig: Rig, fps: float, focal_px: float, focal_source: str,
+    image_wh: tuple[int, int], **options: Any,
+) -> Scene:  # fmt: skip
+    """The scene of all that was watched; `options` as those of `assemble`."""
+    timeline = timeline_of(part, fps)
+    sights = Sights.concatenate(part.sights) if part.sights else Sights.none()
+    sights = Sights(
+        **{f.name: getattr(sights, f.name) for f in fields(sights)}
+        | {"track": apply_swaps(sights.track, timeline.times[sights.frame], swaps)}
+    )
+    return assemble(sights, timeline, rig, focal_px, focal_source, image_wh, **options)
+
+
+def watch(
+    frames: Iterable[Frame], predictor: Predictor, detector: Detector, *, fps: float, focal_px: float,
+    focal_source: str, image_wh: tuple[int, int], every: int | None = None,
+    each: Callable[[Frame], None] = lambda frame: None, **options: Any,
+) -> Scene:  # fmt: skip
+    """A film in memory to its scene: all of the above in one go, for measuring and for Python."""
+    watcher = Watcher(predictor, detector, focal_px, image_wh, fps, every)
+    for frame in frames:
+        watcher.see(frame)
+        each(frame)
+    watcher.finish()
+    rig = Rig(predictor.model.body)
+    options = {"gender": predictor.model.body.gender} | options
+    return scene_of(
+        watcher.take_part(), watcher.tracker.swaps, rig, fps, focal_px, focal_source, image_wh, **options
+    )  # fmt: skip
+
+
+def photo_scene(
+    people: list[Person], rig: Rig, image_wh: tuple[int, int], focal_px: float, focal_source: str, **options: Any
+) -> Scene:
+    """A scene of one frame: everybody in a photo where they stood."""
+    part = Part([0], [0.0], [False], [np.eye(3)], [True], [0.0], [0.0])
+    part.sights = [sight_of(person, 0, number, person.score) for number, person in enumerate(people)]
+    options = {"smooth": "none", "camera": "still"} | options
+    return scene_of(part, [], rig, 0.0, focal_px, focal_source, image_wh, **options)
