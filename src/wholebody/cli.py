@@ -109,14 +109,15 @@ app = App(
 
 @app.command
 def predict(config: Flat[PredictConfig]) -> int:
-    """meshes, keypoints and overlays of the people in pictures"""
+    """bodies of the people in pictures and films: meshes, motion, keypoints, overlays"""
     from wholebody.pipeline.predict import predict_files
 
     start = time.perf_counter()
     summary = predict_files(config, say)
+    films = f"{counted(len(summary.films), 'film')} done, " if summary.films else ""
     say(
-        f"{counted(len(summary.done), 'picture')} done, {counted(summary.people, 'person')}, {len(summary.skipped)} "
-        f"skipped as complete, {len(summary.problems)} failed; results in {config.out}"
+        f"{counted(len(summary.done), 'picture')} done, {films}{counted(summary.people, 'person')}, "
+        f"{len(summary.skipped)} skipped as complete, {len(summary.problems)} failed; results in {config.out}"
     )
     steps = ", ".join(f"{step} {seconds:.2f}" for step, seconds in summary.seconds.items())
     say(f"seconds: {steps}{', ' if steps else ''}all {time.perf_counter() - start:.2f}")

@@ -199,10 +199,10 @@ def find_sources(
                 problems.append(f"{given}: matches no picture.")
         else:
             problems.append(f"{path}: no such file or folder.")
-    return _with_unique_names(list(found.values())), problems
+    return with_unique_names(list(found.values())), problems
 
 
-def _with_unique_names(found: list[tuple[Path, str]]) -> list[Source]:
+def with_unique_names(found: list[tuple[Path, str]]) -> list[Source]:
     """`a.jpg` and `a.png` must not overwrite each other: names that are shared get the suffix, then the folder, too."""
     counts = Counter(name.casefold() for _, name in found)
     named = [(path, name if counts[name.casefold()] == 1 else f"{name}_{path.suffix[1:]}") for path, name in found]

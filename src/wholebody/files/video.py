@@ -7,10 +7,11 @@ pass over a `Film` decodes it once.
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from wholebody.errors import BadInput
-from wholebody.files.image import MAX_PIXELS, MIN_SIDE, SUFFIXES, read_image
+from wholebody.files.image import MAX_PIXELS, MIN_SIDE, SUFFIXES, Source, read_image
 
 # fmt: off
 FILM_SUFFIXES = (
@@ -173,6 +174,58 @@ def open_film(
     if start is not None and film.info.duration is not None and start >= film.info.duration:
         raise BadInput(f"{path}: --start {start:g} lies behind its end; it lasts {film.info.duration:.2f} seconds.")
     return film
+
+
+def find_films(
+    inputs: Sequence[str], fps: float | None, skip: str | os.PathLike[str] | None = None
+) -> tuple[list[Source], list[str]]:
+    """The films among files, folders (with all below) and globs, and the inputs that may name pictures.
+
+    With `fps` a folder that holds numbered pictures itself is a film. Files under `skip` are left out.
+    """
+    skip = None if skip is None else Path(skip).resolve()
+    films: dict[Path, Source] = {}
+    rest: list[str] = []
+
+    def add(path: Path, name: str) -> None:
+        films.setdefault(path.resolve(), Source(path, name))
+
+    def below(folder: Path) -> bool:
+        """Add the films of a folder; whether it holds anything else."""
+        found = [
+            path
+            for path in sorted(folder.rglob("*"))
+            if path.suffix.lower() in FILM_SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+            and not (skip is not None and path.resolve().is_relative_to(skip))
+            and is_film(path)
+        ]
+        for path in found:
+            add(path, path.relative_to(folder).with_suffix("").as_posix())
+        return not found or any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*") if path not in found)
+
+    for given in inputs:
+        path = Path(given)
+        if path.is_dir():
+            if fps is not None and numbered_frames(path):
+                add(path, path.resolve().name)
+            elif below(path):
+                rest.append(given)
+        elif is_film(path):
+            add(path, path.stem)
+        elif not path.exists() and glob.has_magic(str(given)):
+            matches = [Path(match) for match in sorted(glob.glob(str(given), recursive=True))]
+            chosen = [match for match in matches if is_film(match)]
+            for match in chosen:
+                if not (skip is not None and match.resolve().is_relative_to(skip)):
+                    add(match, match.stem)
+            if not chosen:
+                rest.append(given)
+            else:
+                rest += [str(match) for match in matches if match.suffix.lower() in SUFFIXES and match not in chosen]
+        else:
+            rest.append(given)
+    return list(films.values()), rest
 
 
 # Video files

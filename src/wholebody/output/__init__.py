@@ -2,3 +2,6 @@
 
 KINDS = ("overlay", "npz", "obj", "ply", "glb", "json")
 """Of results of a picture; `.json` is always written."""
+
+FILM_KINDS = ("glb", "bvh", "npz", "json", "mot", "overlay")
+"""Of results of a film; `.json` is always written."""

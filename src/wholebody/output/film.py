@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
+from wholebody.output import FILM_KINDS
 from wholebody.people.scene import Scene
 
 if TYPE_CHECKING:
     from wholebody.files.video import Film
 
-FILM_KINDS = ("glb", "bvh", "npz", "json", "mot", "overlay")
 _ONE_EACH = ("bvh", "npz")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from wholebody.errors import BadInput
 from wholebody.options import BatchSize, Device, comma_separated, positional
-from wholebody.output import KINDS
+from wholebody.output import FILM_KINDS, KINDS
 from wholebody.people import MIN_QUALITY
 
 SPLITS = ("train", "val", "test")
@@ -19,7 +19,7 @@ class PredictConfig:
     """What `wholebody predict` is asked for."""
 
     inputs: Annotated[tuple[str, ...], positional("INPUT")]
-    """pictures, folders of pictures, or globs"""
+    """pictures, films, folders of them, or globs; with --fps a folder of numbered pictures is a film"""
     _: KW_ONLY
     out: Path
     """folder for the results; made if missing"""
@@ -34,24 +34,64 @@ class PredictConfig:
     """movenet (embedded), rfdetr (if installed), or whole"""
     device: Device = "auto"
     batch_size: BatchSize = None
-    save: Annotated[tuple[str, ...], comma_separated()] = KINDS
-    """what to write; the .json is always written"""
+    save: Annotated[tuple[str, ...], comma_separated()] = ()
+    """what to write: of pictures overlay,npz,obj,ply,glb,json; of films glb,bvh,npz,json,mot,overlay; all if not given,
+    and the .json always"""
     refine: str | None = None
     """fit the bodies to 2D keypoints: `--refine=FILE` in COCO or COCO-WholeBody form, `--refine=mediapipe` (if
     installed), `--refine=movenet` (embedded); `--refine` alone takes the best of these two"""
     opacity: float = 0.9
     """of the mesh over the photo, 0 to 1"""
     resume: bool = False
-    """skip pictures that an earlier run finished"""
+    """skip pictures that an earlier run finished, go on with a film where it stopped"""
+    start: float | None = None
+    """films: seconds from the beginning"""
+    end: float | None = None
+    """films: seconds from the beginning"""
+    fps: float | None = None
+    """films: look at no more frames a second than these; folders: the rate at which their frames were taken"""
+    max_people: int | None = None
+    """films: only so many people, those who are seen longest and largest"""
+    camera: str = "auto"
+    """films: still, moving (its turning is taken out), or auto: as the background says"""
+    smooth: str = "light"
+    """films: none, light or strong"""
+    focal: float | None = None
+    """focal length in pixels; if not given: --fov, else a photo's EXIF, else the picture's diagonal"""
+    fov: float | None = None
+    """field of view across the longer side, in degrees"""
+    look: str = "clothed"
+    """of drawn bodies: clothed or mannequin"""
 
     def __post_init__(self) -> None:
-        unknown = [kind for kind in self.save if kind not in KINDS]
+        known = (*KINDS, *(kind for kind in FILM_KINDS if kind not in KINDS))
+        unknown = [kind for kind in self.save if kind not in known]
         if unknown:
-            raise BadInput(f"--save {','.join(unknown)} is unknown; known: {', '.join(KINDS)}.")
+            raise BadInput(f"--save {','.join(unknown)} is unknown; known: {', '.join(known)}.")
+        for name, choices in (
+            ("camera", ("auto", "still", "moving")),
+            ("smooth", ("none", "light", "strong")),
+            ("look", ("clothed", "mannequin")),
+        ):
+            if getattr(self, name) not in choices:
+                raise BadInput(f"--{name} is {getattr(self, name)!r}; known: {', '.join(choices)}.")
+        if self.max_people is not None and self.max_people < 1:
+            raise BadInput(f"--max-people is {self.max_people}; it must be at least 1.")
         if not 0 <= self.opacity <= 1:
             raise BadInput(f"--opacity is {self.opacity:g}; it must be from 0 to 1.")
         if self.batch_size is not None and self.batch_size < 1:
             raise BadInput(f"--batch-size is {self.batch_size}; it must be at least 1.")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What to write of a picture."""
+        return tuple(kind for kind in self.save if kind in KINDS) if self.save else KINDS
+
+    @property
+    def film_kinds(self) -> tuple[str, ...]:
+        """What to write of a film."""
+        asked = tuple(kind for kind in self.save if kind in FILM_KINDS) if self.save else FILM_KINDS
+        return asked if "json" in asked else (*asked, "json")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from wholebody import __version__
 from wholebody.errors import BadInput, OutputError, WholebodyError
-from wholebody.files.image import Source, find_sources, read_image
+from wholebody.files.image import Source, find_sources, read_image, with_unique_names
 from wholebody.files.options import check_same_options, record_options
+from wholebody.files.text import counted
+from wholebody.files.video import find_films
 from wholebody.output import files
 from wholebody.people.detect import BoxFile, Detections, WholePicture, make_detector
 from wholebody.pipeline.config import PredictConfig
+from wholebody.pipeline.film import film_is_complete, predict_film
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +40,7 @@ class Summary:
     """What came of a run."""
 
     done: list[str] = field(default_factory=list)
+    films: list[str] = field(default_factory=list)  # done
     skipped: list[str] = field(default_factory=list)  # complete before
     empty: list[str] = field(default_factory=list)  # done, but nobody was found
     problems: list[str] = field(default_factory=list)
@@ -56,23 +60,35 @@ def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> 
     """Predict every picture that `config.inputs` names and write the results; `say` gets what a user wants to read."""
     summary = Summary()
     files.check_folder(config.out)
-    sources, summary.problems = find_sources(config.inputs, skip=config.out)
-    if not sources:
+    films, rest = find_films(config.inputs, config.fps, skip=config.out)
+    sources, summary.problems = find_sources(rest, skip=config.out) if rest else ([], [])
+    sources, films = _named_apart(sources, films)
+    if not sources and not films:
         raise BadInput("There is nothing to do.\n" + "\n".join(summary.problems))
     _check_run_record(config)
     if config.resume:
         complete = {
-            source.name for source in sources if files.is_complete(config.out, source.name, config.save, source.path)
+            source.name for source in sources if files.is_complete(config.out, source.name, config.kinds, source.path)
         }
         summary.skipped = [str(source.path) for source in sources if source.name in complete]
         sources = [source for source in sources if source.name not in complete]
-        if not sources:
+        done = [film for film in films if film_is_complete(config, film)]
+        summary.skipped += [str(film.path) for film in done]
+        films = [film for film in films if film not in done]
+        if not sources and not films:
             return summary
 
+    if films and config.refine is not None:
+        raise BadInput(
+            f"--refine is for pictures, and {films[0].path} is a film. Leave it out, or give pictures alone."
+        )
     find = _box_finder(config)
     keypoints = _keypoint_source(config)
     with summary.timed("load"):
         predictor = _load(config)
+    _films(config, films, predictor, summary, say)
+    if not sources:
+        return summary
     writer = _Writer(config, predictor, summary, say if len(sources) <= _TALKATIVE else None, keypoints)
     pending: list[tuple[Source, np.ndarray, Detections]] = []
     for source in _with_progress(sources):
@@ -92,6 +108,33 @@ def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> 
             pending = []
     writer.flush(pending)
     return summary
+
+
+def _films(
+    config: PredictConfig, films: Sequence[Source], predictor: Predictor, summary: Summary, say: Callable[[str], None]
+) -> None:
+    for source in films:
+        with _reported(source, summary):
+            about = conventions(predictor.model, None)
+            result, written = predict_film(config, source, predictor, about, say, summary.timed)
+            people = len(result.scene.people)
+            summary.films.append(str(source.path))
+            summary.people += people
+            if not people:
+                summary.empty.append(str(source.path))
+            say(
+                f"{source.path}: {counted(people, 'person')} in {counted(len(result.scene.frames), 'frame')}"
+                f"{f', {result.frames / result.seconds:.1f} frames/s' if result.seconds > 0 else ''} -> "
+                f"{written[0]} and {len(written) - 1} more"
+            )
+
+
+def _named_apart(pictures: list[Source], films: list[Source]) -> tuple[list[Source], list[Source]]:
+    """The pictures and films under names that differ."""
+    taken = {film.path.resolve() for film in films}
+    pictures = [picture for picture in pictures if picture.path.resolve() not in taken]
+    named = with_unique_names([(source.path, source.name) for source in (*pictures, *films)])
+    return named[: len(pictures)], named[len(pictures) :]
 
 
 @dataclass
@@ -153,7 +196,7 @@ class _Writer:
                 faces=body.faces.cpu().numpy(),
                 conventions=conventions(self.predictor.model, image.shape[:2])
                 | ({} if self.keypoints is None else {"refined_by": self.keypoints.name}),
-                save=self.config.save if people else ("json",),
+                save=self.config.kinds if people else ("json",),
                 opacity=self.config.opacity,
                 image_id=int(source.path.stem) if source.path.stem.isdecimal() else source.name,
             )
@@ -169,7 +212,7 @@ class _Writer:
             self.say(f"{source.path}: {found} -> {written[0]}{f' and {len(written) - 1} more' if people else ''}")
 
 
-def conventions(model: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
+def conventions(model: Any, image_hw: tuple[int, int] | None) -> dict[str, Any]:
     """What the numbers in a result file mean, for whoever opens it without this package."""
     from wholebody.body.joints import SMPLX_JOINTS
 
@@ -182,7 +225,7 @@ def conventions(model: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
         "body": body.name,
         "gender": body.gender,
         "flat_hand_mean": body.flat_hand_mean,
-        "image_hw": list(image_hw),
+        **({} if image_hw is None else {"image_hw": list(image_hw)}),
         "units": "metres, radians, pixels; the first pixel's centre is at 0",
         "camera_frame": "x right, y down, z forward",
         "camera": "pixel = focal_px * xy / z + principal_px, of this person alone",

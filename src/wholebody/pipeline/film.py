@@ -1,0 +1,216 @@
+"""`wholebody predict` on a film or a folder of numbered frames: one `Scene`, and the files made from it.
+
+What the networks say is kept in parts of some seconds beside the results (`.NAME_parts`) until these are written, so
+that an interrupted run goes on with `--resume`; memory holds a few frames and some hundred numbers a person and frame.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wholebody.errors import BadInput
+from wholebody.files.image import Source
+from wholebody.files.video import Film, Frame, open_film
+from wholebody.files.whole import whole
+from wholebody.motion.camera import choose_focal
+from wholebody.motion.rig import Rig
+from wholebody.motion.watch import Part, Watcher, joined, scene_of
+from wholebody.people.detect import Detector, make_detector
+from wholebody.people.scene import Scene
+from wholebody.pipeline.config import PredictConfig
+
+if TYPE_CHECKING:
+    from wholebody.people.predictor import Predictor
+
+PART_FRAMES = 300
+"""About so many frames make a part."""
+_WEAK = 0.1  # detections from this score on may go on with a track
+
+
+@dataclass
+class FilmResult:
+    """What came of a film."""
+
+    scene: Scene
+    frames: int = 0
+    seconds: float = 0.0  # of watching, without what had been seen before
+    notes: list[str] = field(default_factory=list)
+
+
+def watch_film(config: PredictConfig, path: Path, name: str, predictor: Predictor) -> FilmResult:
+    """A film to its scene; what an earlier run saw is not seen again where `config.resume` says so."""
+    film = open_film(path, config.start, config.end, config.fps)
+    focal_px, source = choose_focal(film.info.wh, config.focal, config.fov)
+    parts = _Parts(config.out, name, _made_with(config, film))
+    before = parts.open(resume=config.resume)
+    watcher = Watcher(_without_skin(predictor), _detector(config), focal_px, film.info.wh, film.rate)
+    frames = film.read()
+    seen = sum(len(part.numbers) for part in before)
+    if before:
+        frames = film.read(first=before[-1].numbers[-1])
+        last = next(frames, None)
+        if last is None:
+            raise BadInput(f"{path}: is shorter than when this run began. Run it again without --resume.")
+        watcher.restore(parts.state, last)
+    since, new = time.perf_counter(), 0
+    for frame in _with_progress(frames, film, seen):
+        watcher.see(frame)
+        new += 1
+        if new % PART_FRAMES == 0:
+            watcher.finish()
+            before.append(watcher.take_part())
+            parts.add(before[-1], watcher.state())
+    watcher.finish()
+    before.append(watcher.take_part())
+    if new:
+        parts.add(before[-1], watcher.state())
+    seconds = time.perf_counter() - since
+    if seen + new == 0:
+        raise BadInput(f"{path}: no frame of it lies between --start and --end." + "".join(f" {n}" for n in film.notes))
+    body = predictor.model.body
+    scene = scene_of(
+        joined(before),
+        watcher.tracker.swaps,
+        Rig(body),
+        film.rate,
+        focal_px,
+        source,
+        film.info.wh,
+        smooth=config.smooth,
+        camera=config.camera,
+        max_people=config.max_people,
+        gender=body.gender,
+        notes=film.notes,
+    )
+    return FilmResult(scene, new, seconds, list(scene.notes))
+
+
+def predict_film(
+    config: PredictConfig,
+    source: Source,
+    predictor: Predictor,
+    conventions: dict[str, Any],
+    say: Callable[[str], None],
+    timed: Callable[[str], AbstractContextManager[None]] = lambda step: nullcontext(),
+) -> tuple[FilmResult, list[Path]]:
+    """Watch a film and write what `config.film_kinds` names; the parts of the work go when all is written."""
+    from wholebody.output.film import write_film
+
+    with timed("watching"):
+        result = watch_film(config, source.path, source.name, predictor)
+    for note in result.notes:
+        say(note)
+    with timed("film files"):
+        written = write_film(
+            config.out,
+            source.name,
+            result.scene,
+            predictor.model.body,
+            open_film(source.path, config.start, config.end, config.fps),
+            save=config.film_kinds,
+            look=config.look,
+            conventions=conventions,
+            say=say,
+        )
+    shutil.rmtree(_Parts.folder_of(config.out, source.name), ignore_errors=True)
+    return result, written
+
+
+def film_is_complete(config: PredictConfig, source: Source) -> bool:
+    """Whether an earlier run finished this film: its `.json` is newer than it, and no part of the work is left."""
+    marker = config.out / f"{source.name}.json"
+    try:
+        newer = marker.stat().st_mtime >= source.path.stat().st_mtime
+    except OSError:
+        return False
+    return newer and not _Parts.folder_of(config.out, source.name).exists()
+
+
+def _detector(config: PredictConfig) -> Detector:
+    name = config.boxes or config.detector
+    if name not in ("movenet", "rfdetr", "whole"):
+        raise BadInput(f"--boxes {name}: boxes from a file are for pictures; in films the detector finds people.")
+    return make_detector(name, _WEAK if name == "movenet" else None)
+
+
+def _without_skin(predictor: Predictor) -> Predictor:
+    """The same predictor, whose people have one vertex: a film needs joints, and its meshes come later."""
+    light = copy.copy(predictor)
+    light.model = copy.copy(predictor.model)
+    light.model._modules = dict(predictor.model._modules)
+    light.model.body = predictor.model.body.subset([0])
+    return light
+
+
+def _made_with(config: PredictConfig, film: Film) -> str:
+    """All that what was seen depends on, as a text that two runs share."""
+    about = film.info.path.stat()
+    options = [config.model, config.body, config.boxes, config.detector, config.start, config.end, config.fps,
+               config.focal, config.fov, about.st_size if film.info.path.is_file() else film.info.frames]  # fmt: skip
+    return repr(options)
+
+
+class _Parts:
+    """Parts of a film that was begun: `000000.npz`, ... each with the state after it."""
+
+    def __init__(self, out: Path, name: str, made_with: str) -> None:
+        self._folder = self.folder_of(out, name)
+        self._made_with = made_with
+        self._count = 0
+        self.state: dict[str, np.ndarray] = {}
+
+    @staticmethod
+    def folder_of(out: Path, name: str) -> Path:
+        return (out / name).with_name(f".{Path(name).name}_parts")
+
+    def open(self, resume: bool) -> list[Part]:
+        """What earlier runs saw; nothing, and none of it stays, without `resume`."""
+        if not resume:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return []
+        parts = []
+        for path in sorted(self._folder.glob("*.npz")):
+            try:
+                with np.load(path, allow_pickle=False) as file:
+                    arrays = {key: file[key] for key in file.files}
+            except (OSError, ValueError, EOFError) as error:
+                raise BadInput(
+                    f"{path}: cannot be read ({error}). Delete {self._folder}, or run without --resume."
+                ) from error
+            if str(arrays["made_with"]) != self._made_with:
+                raise BadInput(
+                    f"{self._folder}: was begun with other options or another film. Give the same ones to resume, or "
+                    "leave out --resume to do all again."
+                )
+            parts.append(Part.of({k.removeprefix("part_"): v for k, v in arrays.items() if k.startswith("part_")}))
+            self.state = {k.removeprefix("state_"): v for k, v in arrays.items() if k.startswith("state_")}
+            self._count += 1
+        return parts
+
+    def add(self, part: Part, state: dict[str, np.ndarray]) -> None:
+        arrays = {f"part_{key}": value for key, value in part.arrays().items()}
+        arrays |= {f"state_{key}": value for key, value in state.items()}
+        with whole(self._folder / f"{self._count:06d}.npz") as path, open(path, "xb") as file:
+            np.savez(file, made_with=np.array(self._made_with), **arrays)  # type: ignore[arg-type]
+        self._count += 1
+
+
+def _with_progress(frames: Iterator[Frame], film: Film, done: int) -> Iterator[Frame]:
+    from tqdm import tqdm
+
+    with tqdm(
+        total=film.expected, initial=done, unit="frame", desc=film.info.path.name, file=sys.stderr, disable=None
+    ) as bar:
+        for frame in frames:
+            yield frame
+            bar.update()
