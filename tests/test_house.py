@@ -37,8 +37,6 @@ FLOORS = (
 
 NOT_YET = {
     "body/assets.py uses _UNIT of wholebody.body.open_body",
-    "files/dataframe.py uses _Call of wholebody.files.unpickle",
-    "files/dataframe.py uses _Stub of wholebody.files.unpickle",
     "fitting/points.py uses _contour_row of wholebody.body.layer",
     "model/checkpoint_tools.py uses _read_metadata of wholebody.model.checkpoint",
     "model/checkpoint_tools.py uses _unpickle of wholebody.model.checkpoint",

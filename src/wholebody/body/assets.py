@@ -6,8 +6,8 @@ body is embedded in a compact form of it (`open_body.npz`, expanded by `open_bod
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ import numpy as np
 from wholebody.body import open_body
 from wholebody.body.joints import PARENTS
 from wholebody.errors import AssetMissing, BadInput
-from wholebody.files.unpickle import as_dense, read_pickle
+from wholebody.files.looks import looks_like, meant
+from wholebody.files.npz import SafeNpz
+from wholebody.files.reading import open_file
+from wholebody.files.unpickle import as_array, as_dense, read_pickle
 
 GENDERS = ("neutral", "male", "female")
 EMBEDDED = Path(__file__).with_name("open_body.npz")
@@ -26,6 +29,8 @@ NUM_EXPRESSION = 10
 _SHAPE_SPACE = 300  # in full files, shape comes first and expression from here on
 _SMPLX_VERTICES = 10475
 _NOTHING = np.empty(0)
+_MOST_ROWS = 120_000  # of vertices, triangles, components: six times the largest known body
+_MOST_EXTRA = 10_000_000  # numbers of an array beyond the layout
 _SPARSE_BELOW = 0.25  # of the (vertex, joint) pairs; above this a dense matrix product is faster
 
 # The vertices that serve as nose, right and left eye, right and left ear, toes and heels, and finger tips: the SMPL-X
@@ -97,13 +102,21 @@ def find_body(path: str | Path | None, gender: str = "neutral") -> Path | str:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise AssetMissing(_how_to_get(f"there is no body file or folder at {path}", gender, path))
-    for folder in (path, path / "smplx", path / "models" / "smplx"):
+        offer = meant(path)
+        raise AssetMissing(_how_to_get(f"there is no body file or folder at {path}{offer}", gender, path))
+    folders = [folder for folder in (path, path / "smplx", path / "models" / "smplx") if folder.is_dir()]
+    for folder in folders:
         for suffix in (".npz", ".pkl"):
             candidate = folder / f"SMPLX_{gender.upper()}{suffix}"
             if candidate.is_file():
                 return candidate
-    raise AssetMissing(_how_to_get(f"the folder {path} holds no {gender} SMPL-X body", gender, path))
+    near = sorted(
+        other for folder in folders for other in folder.iterdir()
+        if other.suffix.lower() in (".npz", ".pkl") and "smplx" in other.stem.lower().replace("-", "").replace("_", "")
+    )  # fmt: skip
+    of_gender = [other for other in near if _gender(other) == gender] or near
+    offer = f" (but {', '.join(map(str, of_gender[:3]))}: name that file itself if it is the one)" if near else ""
+    raise AssetMissing(_how_to_get(f"the folder {path} holds no {gender} SMPL-X body{offer}", gender, path))
 
 
 def _how_to_get(what: str, gender: str, path: Path) -> str:
@@ -126,7 +139,7 @@ def read_body_file(path: str | Path) -> BodyArrays:
             raise AssetMissing(f"the embedded body is missing from this installation ({path}); install wholebody again")
     path = Path(path)
     if not path.is_file():
-        raise AssetMissing(_how_to_get(f"there is no body file at {path}", "neutral", path))
+        raise AssetMissing(_how_to_get(f"there is no body file at {path}{meant(path)}", "neutral", path))
     stored = _Fields(path)
     return _read_compact(stored) if open_body.is_compact(dict.fromkeys(stored.keys(), _NOTHING)) else _check(stored)
 
@@ -136,7 +149,7 @@ class _Fields:
 
     def __init__(self, path: Path, arrays: dict[str, Any] | None = None):
         self.path = path
-        self._npz = None
+        self._npz: SafeNpz | None = None
         if arrays is not None:
             self._arrays = arrays
         elif path.suffix == ".pkl":
@@ -147,37 +160,48 @@ class _Fields:
         else:
             self._arrays = {}
             try:
-                # Not by suffix alone: np.load would hand a pickle back, or take any zip.
-                with open(path, "rb") as file:
-                    if file.read(2) != b"PK":
-                        raise zipfile.BadZipFile("not an npz archive")
-                self._npz = np.load(path, allow_pickle=False)
-            except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-                raise BadInput(f"{path} is not a readable body file ({error}); fetch or copy it again") from error
+                self._npz = SafeNpz(path)
+            except BadInput as error:
+                raise BadInput(f"{path} is not a readable body file: {_what_it_is(path) or error}") from error
 
     def __contains__(self, key: str) -> bool:
-        return key in self._arrays or (self._npz is not None and key in self._npz.files)
+        return key in self._arrays or (self._npz is not None and key in self._npz)
 
     def keys(self) -> list[str]:
-        return [*self._arrays, *(self._npz.files if self._npz is not None else ())]
+        return [*(str(key) for key in self._arrays), *(self._npz or ())]
 
     def raw(self, key: str) -> Any:
         if key in self._arrays:
             return self._arrays[key]
-        if self._npz is None or key not in self._npz.files:
+        self._require(key)
+        assert self._npz is not None
+        return self._npz[key]
+
+    def _require(self, key: str) -> None:
+        if key not in self:
             raise BadInput(
                 f"{self.path} has no {key!r}: not an SMPL-X body file (it holds {', '.join(sorted(self.keys())[:12])})"
             )
-        try:
-            return self._npz[key]
-        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, KeyError) as error:
-            raise BadInput(f"{self.path}: {key!r} cannot be read ({error}); the file is damaged") from error
 
     def array(self, key: str) -> np.ndarray:
-        value = np.asarray(as_dense(self.raw(key)))
-        if value.dtype.kind not in "fiu":
-            raise BadInput(f"{self.path}: {key!r} holds {value.dtype} values where numbers belong")
+        self._require(key)
+        if self._npz is not None:
+            self._refuse_unless_numbers(key, self._npz.header(key).dtype)
+        try:
+            value = as_array(as_dense(self.raw(key)))
+        except ValueError as error:
+            raise BadInput(f"{self.path}: {key!r} is no array ({error}); the file is damaged") from error
+        self._refuse_unless_numbers(key, value.dtype)
         return value
+
+    def _refuse_unless_numbers(self, key: str, dtype: np.dtype) -> None:
+        if dtype.kind not in "fiu":
+            raise BadInput(f"{self.path}: {key!r} holds {dtype} values where numbers belong")
+
+    def shape(self, key: str) -> tuple[int, ...] | None:
+        """Of an array in an archive, known before it is unpacked; None: only its content tells."""
+        self._require(key)
+        return self._npz.header(key).shape if self._npz is not None else None
 
     def floats(self, key: str, *shape: int | None) -> np.ndarray:
         """A finite float array of the given shape (None: any length)."""
@@ -195,12 +219,29 @@ class _Fields:
         return value
 
     def _shaped(self, key: str, shape: tuple[int | None, ...]) -> np.ndarray:
+        known = self.shape(key)
+        if known is not None:
+            self._check_shape(key, known, shape)
         value = self.array(key)
-        if value.ndim != len(shape) or any(s is not None and s != n for s, n in zip(shape, value.shape, strict=True)):
-            wanted = "×".join("N" if s is None else str(s) for s in shape)
-            got = "×".join(map(str, value.shape)) or "a single number"
-            raise BadInput(f"{self.path}: {key!r} is {got}, but an SMPL-X body has {wanted}")
+        self._check_shape(key, value.shape, shape)
         return value
+
+    def _check_shape(self, key: str, found: tuple[int, ...], wanted: tuple[int | None, ...]) -> None:
+        fits = len(found) == len(wanted) and all(
+            n <= _MOST_ROWS if s is None else s == n for s, n in zip(wanted, found, strict=True)
+        )
+        if not fits:
+            wish = "×".join("N" if s is None else str(s) for s in wanted)
+            got = "×".join(map(str, found)) or "a single number"
+            raise BadInput(f"{self.path}: {key!r} is {got}, but an SMPL-X body has {wish}")
+
+
+def _what_it_is(path: Path) -> str:
+    with open_file(path) as file:
+        head = file.read(400)
+    if looks_like(head):
+        return f"it is {looks_like(head)}; download it again"
+    return "" if head[:2] == b"PK" else "not an npz archive; fetch or copy it again"
 
 
 def _read_compact(stored: _Fields) -> BodyArrays:
@@ -238,11 +279,12 @@ def _check(stored: _Fields, pose_dirs: SparsePoseDirs | None = None) -> BodyArra
         raise BadInput(f"{stored.path}: 'v_template' has {count} vertices, too few for an SMPL-X body (10,475)")
     shape_and_expression = stored.floats("shapedirs", count, 3, None)
     # Full files hold 300 + 100 components, the older ones 10 + 10.
-    start = _SHAPE_SPACE if shape_and_expression.shape[-1] >= _SHAPE_SPACE + 100 else NUM_SHAPE
-    if shape_and_expression.shape[-1] < start + NUM_EXPRESSION:
+    components = shape_and_expression.shape[-1]
+    start = _SHAPE_SPACE if components >= _SHAPE_SPACE + 100 else NUM_SHAPE
+    if components < _SHAPE_SPACE + 100 and components != NUM_SHAPE + NUM_EXPRESSION:
         raise BadInput(
-            f"{stored.path}: 'shapedirs' has {shape_and_expression.shape[-1]} components; 10 of shape and 10 of "
-            "expression are needed"
+            f"{stored.path}: 'shapedirs' has {components} components; 10 of shape and 10 of expression are needed, or "
+            "300 and 100. A file with those of shape alone is another download: take 'SMPL-X v1.1 (NPZ+PKL)'"
         )
     faces = stored.integers("f", None, 3, below=count)
     weights = stored.floats("weights", count, 55)
@@ -277,18 +319,24 @@ def _pose_dirs(stored: _Fields, count: int) -> np.ndarray | SparsePoseDirs:
 
 def _name(stored: _Fields, count: int) -> str:
     if "body_name" in stored:
-        return str(stored.raw("body_name"))
+        return str(stored.raw("body_name"))[:80]
     return "smplx" if count == _SMPLX_VERTICES else "open"
 
 
 def _gender(path: Path) -> str:
-    tail = path.stem.lower().rpartition("_")[2]
-    return tail if tail in GENDERS else "neutral"
+    """As the file's name says, wherever in it: SMPLX_FEMALE.npz, smplx-female-v1.1.pkl."""
+    found = re.search(r"(?<![a-z])(neutral|female|male)(?![a-z])|(female)", path.stem.lower())
+    return next(filter(None, found.groups()), "neutral") if found else "neutral"
 
 
 def _extras(stored: _Fields) -> dict[str, np.ndarray]:
     """What the open body adds to the layout; of a licensed file nothing else is used, so nothing else is read."""
     if _name(stored, len(stored.array("v_template"))) != "open":
         return {}
-    extras = {key: np.asarray(stored.raw(key)) for key in stored.keys() if key not in _LAYOUT}
-    return {key: value for key, value in extras.items() if value.dtype.kind in "fiubU"}
+    extras = {}
+    for key in stored.keys():
+        if key not in _LAYOUT and math.prod(stored.shape(key) or ()) <= _MOST_EXTRA:
+            value = stored.raw(key)
+            if isinstance(value, np.ndarray) and value.dtype.kind in "fiubU":
+                extras[key] = value
+    return extras

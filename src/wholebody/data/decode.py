@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from wholebody.data.shards import read_member, split_member
 from wholebody.errors import BadInput
+from wholebody.files.reading import read_bytes
 from wholebody.geometry.crop import apply_affine, compose_affine, invert_affine, warp
 
 KEEP = 1.5
@@ -26,7 +27,7 @@ def read_picture(root: str | Path, path: str) -> bytes:
     """The file of a picture, as an index names it: under `root`, or inside a tar under `root`."""
     member = split_member(path)
     try:
-        return read_member(str(root), member) if member else (Path(root) / path).read_bytes()
+        return read_member(str(root), member) if member else read_bytes(Path(root) / path)
     except OSError as error:
         raise BadInput(f"{Path(root) / path}: cannot read the picture ({error.strerror or error})") from error
 

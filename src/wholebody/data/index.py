@@ -20,6 +20,7 @@ import numpy as np
 from wholebody.data.readers import READERS, ReaderInfo, reader
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
+from wholebody.files.reading import inside, open_file
 from wholebody.files.whole import whole
 
 VERSION = 1
@@ -162,7 +163,24 @@ def build_index(dataset: str, root: str | Path, split: str, out: str | Path | No
     """
     root = Path(root)
     path = index_path(root.parent, dataset, split) if out is None else Path(out)
-    return write_index(reader(dataset).read(root, split, **options), path, dataset=dataset, split=split)
+    people = _inside(reader(dataset).read(root, split, **options), root)
+    return write_index(people, path, dataset=dataset, split=split)
+
+
+def _inside(samples: Iterable[Sample], root: Path) -> Iterator[Sample]:
+    """The people, all of whose files lie in the set's folder; BadInput for one that leads out of it."""
+    for sample in samples:
+        for name in (sample.image_path, sample.mesh_path):
+            if name:
+                try:
+                    inside(root, name)
+                except BadInput as error:
+                    raise BadInput(f"{_who(sample)}: {error}") from error
+        yield sample
+
+
+_DAMAGED = (OSError, KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, MemoryError,
+            RecursionError)  # fmt: skip
 
 
 class Index:
@@ -180,10 +198,10 @@ class Index:
         import pyarrow as pa
 
         try:
-            with open(self.path, "rb") as file:
+            with open_file(self.path) as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
-            why = getattr(error, "strerror", None) or "it is empty"
+        except (BadInput, OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+            why = str(error) if isinstance(error, BadInput) else getattr(error, "strerror", None) or "it is empty"
             raise BadInput(f"{self.path}: no index can be read ({why}). Make it: wholebody data index ROOT") from error
         try:
             self._reader = pa.ipc.open_file(pa.py_buffer(self._map))
@@ -191,17 +209,18 @@ class Index:
             version = about["wholebody_index"]
             dtype = np.dtype([(name, kind, *(tuple(s) for s in shape)) for name, kind, *shape in about["record"]])
             batches = self._reader.num_record_batches
-            last = self._reader.get_batch(batches - 1).num_rows if batches else 0
-        except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
+        except (pa.ArrowException, *_DAMAGED) as error:
             raise BadInput(
                 f"{self.path}: truncated, or not an index ({error}). Make it again: wholebody data index ROOT"
             ) from error
         if version != VERSION or dtype != RECORD:
             raise BadInput(f"{self.path}: an index of another version. Make it again: wholebody data index ROOT")
         self.about = about
-        self._length = max(batches - 1, 0) * ROWS + last
         self._batches: dict[int, Any] = {}
         self._reads = 0
+        self._count = batches
+        last = len(self._batch(batches - 1)[1]) if batches else 0
+        self._length = max(batches - 1, 0) * ROWS + last
 
     def __len__(self) -> int:
         return self._length
@@ -211,7 +230,11 @@ class Index:
 
     def __getitem__(self, number: int) -> Sample:
         texts, records, row = self._place(number)
-        sample = unpack(records[row], {name: column[row].as_py() for name, column in zip(TEXTS, texts, strict=True)})
+        names = {name: column[row].as_py() for name, column in zip(TEXTS, texts, strict=True)}
+        try:
+            sample = unpack(records[row], names)
+        except (ValueError, OverflowError) as error:  # a size that is no number
+            raise BadInput(f"{self.path}: person {number} is damaged ({error}). Make it again") from error
         self._reads += 1
         if self._reads % 16 == 0:  # a page that is touched brings its neighbours: 16 people can hold 25 MB
             self.forget()
@@ -231,12 +254,33 @@ class Index:
         if not 0 <= number < len(self):
             raise IndexError(f"person {number} of {len(self)} in {self.path}")
         batch, row = divmod(number, ROWS)
-        if batch not in self._batches:
-            columns = self._reader.get_batch(batch)
-            records = np.frombuffer(columns.column("record").buffers()[1], RECORD, columns.num_rows)
-            self._batches[batch] = ([columns.column(name) for name in TEXTS], records)
-        texts, records = self._batches[batch]
+        texts, records = self._batch(batch)
         return texts, records, row
+
+    def _batch(self, number: int) -> tuple[list[Any], np.ndarray]:
+        """The texts and records of some people, checked when they are first asked for: Arrow itself believes whatever
+        a file says of its own lengths."""
+        import pyarrow as pa
+
+        if number not in self._batches:
+            try:
+                columns = self._reader.get_batch(number)
+                columns.validate(full=True)
+                texts, record = [columns.column(name) for name in TEXTS], columns.column("record")
+                if record.type != pa.binary(RECORD.itemsize) or any(text.type != pa.string() for text in texts):
+                    raise ValueError("its columns are of other types")
+                if record.null_count or record.offset or not 0 < len(record) <= ROWS:
+                    raise ValueError(f"a batch of {len(record)} people")
+                if number < self._count - 1 and len(record) != ROWS:
+                    raise ValueError(f"batch {number} has {len(record)} people instead of {ROWS}")
+                records = np.frombuffer(record.buffers()[1], RECORD, len(record))
+            except (pa.ArrowException, *_DAMAGED) as error:
+                raise BadInput(
+                    f"{self.path}: damaged, or not an index ({str(error)[:200]}). Make it again: wholebody data index "
+                    "ROOT"
+                ) from error
+            self._batches[number] = (texts, records)
+        return self._batches[number]
 
     def forget(self) -> None:
         """Give back the pages of the file that this process has touched; they are read again when needed."""

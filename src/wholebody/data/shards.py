@@ -8,6 +8,7 @@ reads a sample by one seek, or one range request, so that order and resuming are
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import os
@@ -18,13 +19,17 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 from wholebody.data.index import RECORD, TEXTS, Index, index_path, pack, unpack, write_index
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput, OutputError
+from wholebody.files.json_stream import parse_json
+from wholebody.files.npz import DAMAGED, read_header
+from wholebody.files.reading import inside, open_file, read_bytes
+from wholebody.files.text import brief
 from wholebody.files.whole import cannot_write, sweep, whole
 
 _MEMBER = re.compile(r"(?P<shard>[^/\\:]+\.tar):(?P<offset>\d+)\+(?P<size>\d+)")
@@ -62,8 +67,9 @@ def read_member(root: str, member: Member) -> bytes:
         except Exception as error:  # each kind of storage has its own
             raise BadInput(f"{address}: cannot be read ({type(error).__name__}: {error})") from error
     else:
-        with open(Path(root) / member.shard, "rb") as file:
-            data = os.pread(file.fileno(), member.size, member.offset)
+        with open_file(Path(root) / member.shard) as file:
+            size = min(member.size, os.fstat(file.fileno()).st_size)  # a lie would ask for as much memory
+            data = os.pread(file.fileno(), size, min(member.offset, 1 << 62))
     if len(data) != member.size:
         raise BadInput(f"{root}/{member.shard}: is cut off; copy it again or make it again: wholebody data shard")
     return data
@@ -83,15 +89,16 @@ def write_shards(
     with writer:
         for path, people in _by_picture(index):
             try:
-                data = (root / path).read_bytes()
-            except OSError as error:
+                data = read_bytes(inside(root, path))
+            except BadInput as error:
                 if problems is None:
-                    raise BadInput(f"{root / path}: cannot read the picture ({error.strerror or error})") from error
-                problems.append(f"{root / path}: {error.strerror or error}")
+                    raise
+                problems.append(str(error))
                 continue
             writer.add(PurePosixPath(path).suffix.lower().lstrip("."), data, people)
     if not writer.names:
         raise BadInput(f"{root}: none of the {len(index):,} people's pictures can be read, nothing was written")
+    _remove_others(out, name, writer.names)
     about = {key: index.about[key] for key in ("dataset", "split") if key in index.about}
     return write_index(read_shards(out / name for name in writer.names), out / f"{name}.arrow", **about)
 
@@ -107,6 +114,16 @@ def _by_picture(index: Index) -> Iterator[tuple[str, list[Sample]]]:
         if end == len(order) or paths[order[end]] != paths[order[start]]:
             yield paths[order[start]], [index[number] for number in order[start:end]]
             start = end
+
+
+def _remove_others(out: Path, name: str, written: list[str]) -> None:
+    """Take away the tars of an earlier run that had more of them: whoever reads all tars would meet people twice."""
+    try:
+        for path in out.glob(f"{glob.escape(name)}-[0-9]*.tar"):
+            if path.name not in written and _MEMBER.fullmatch(f"{path.name}:0+0"):
+                path.unlink()
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 class _Writer:
@@ -186,10 +203,10 @@ def read_shards(paths: Iterable[Path]) -> Iterator[Sample]:
         group: dict[str, tarfile.TarInfo] = {}
         key = ""
         try:
-            with tarfile.open(path, "r:") as tar:
+            with open_file(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 for entry in tar:
                     name = _KEY.fullmatch(entry.name)
-                    if not name or not entry.isreg():
+                    if not name or not entry.isreg() or entry.issparse():
                         raise BadInput(
                             f"{path}: member {entry.name!r} is no file of a person's (NUMBER.jpg, .npy, .json); a tar "
                             "that holds other things is refused"
@@ -201,7 +218,7 @@ def read_shards(paths: Iterable[Path]) -> Iterator[Sample]:
                         raise BadInput(f"{path}: member {entry.name!r} is there twice")
                     group[name["kind"]] = entry
                 yield from _people(path, tar, group)
-        except (OSError, tarfile.TarError) as error:
+        except (OSError, tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError) as error:
             raise BadInput(f"{path}: not a tar, or cut off ({error}); copy it again or make it again") from error
 
 
@@ -215,13 +232,15 @@ def _people(path: Path, tar: tarfile.TarFile, group: dict[str, tarfile.TarInfo])
     name = group["npy"].name
     try:
         records, texts = (tar.extractfile(group[kind]).read() for kind in _ANNOTATIONS)  # type: ignore[union-attr]
-        rows = np.load(io.BytesIO(records), allow_pickle=False)
-        if rows.dtype != RECORD or rows.ndim != 1:
+        header = read_header(io.BytesIO(records))
+        if header.dtype != RECORD or len(header.shape) != 1 or header.size + header.nbytes != len(records):
             raise ValueError(f"{name} holds no people of this version")
+        rows = np.load(io.BytesIO(records), allow_pickle=False)
         people = [
-            unpack(row, {key: names[key] for key in TEXTS}) for row, names in zip(rows, json.loads(texts), strict=True)
+            unpack(row, {key: _text(names[key]) for key in TEXTS})
+            for row, names in zip(rows, parse_json(texts, name), strict=True)
         ]
-    except (ValueError, KeyError, TypeError, EOFError) as error:
+    except (BadInput, *DAMAGED) as error:
         raise BadInput(f"{path}: the people of {name} cannot be read ({error}); make the tars again") from error
     place = Member(path.name, pictures[0].offset_data, pictures[0].size)
     for sample in people:
@@ -231,6 +250,12 @@ def _people(path: Path, tar: tarfile.TarFile, group: dict[str, tarfile.TarInfo])
         ):
             raise BadInput(f"{path}: the mesh {mesh!r} of {sample.id} lies outside of the set's folder; refused")
         yield replace(sample, image_path=str(place))
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise ValueError(f"a name is {brief(value)}")
 
 
 def run_shard(root: Path, sets: list[str], out: Path, size: int, problems: list[str]) -> Iterator[str]:

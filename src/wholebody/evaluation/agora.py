@@ -6,7 +6,6 @@ joints in pixels of the 3840×2160 pictures; see docs/evaluation.md for the form
 
 from __future__ import annotations
 
-import io
 import pickle
 import re
 import zipfile
@@ -237,7 +236,7 @@ def _array(name: str, key: str, value: Any) -> np.ndarray:
 
 
 def _read(name: str, data: bytes) -> Any:
-    return load_pickle(io.BytesIO(data), Path(name), _Unpickler)
+    return load_pickle(data, Path(name), _Unpickler)
 
 
 def _shape(value: np.ndarray) -> str:

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wholebody.body.assets import SKIN_POINT_VERTICES, BodyArrays, as_dense, read_pickle
+from wholebody.body.assets import SKIN_POINT_VERTICES, BodyArrays
 from wholebody.body.joints import LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS, SKIN_POINTS, SMPLX_JOINTS, index
 from wholebody.errors import AssetMissing, BadInput
+from wholebody.files.npz import read_npy
+from wholebody.files.unpickle import as_array, as_dense, read_pickle
 
 MILLIMETRES = 1000.0
 _FINGERS = ("thumb", "index", "middle", "ring", "pinky")
@@ -134,11 +136,11 @@ class MeshParts:
         hands = read_pickle(folder / "MANO_SMPLX_vertex_ids.pkl")
         j14 = folder / "SMPLX_to_J14.pkl"
         try:
-            face = np.load(folder / "SMPL-X__FLAME_vertex_ids.npy", allow_pickle=False)
-            left, right = (np.asarray(as_dense(hands[f"{side}_hand"]), np.int64) for side in ("left", "right"))
+            face = read_npy(folder / "SMPL-X__FLAME_vertex_ids.npy")
+            left, right = (as_array(as_dense(hands[f"{side}_hand"])).astype(np.int64) for side in ("left", "right"))
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"the vertex numbers in {folder} are not those of the SMPL-X site ({error})") from error
-        body = np.asarray(as_dense(read_pickle(j14)), np.float64) if j14.is_file() else None
+        body = as_array(as_dense(read_pickle(j14))).astype(np.float64) if j14.is_file() else None
         return MeshParts(arrays.joint_regressor, left, right, face.astype(np.int64), body_regressor=body)
 
     @property

@@ -32,7 +32,8 @@ class SmplBody:
     @staticmethod
     def load(folder: str | Path, gender: str) -> SmplBody:
         """`SMPL_{GENDER}.pkl` and the Human3.6M joint regressor from `folder` or the folder `smpl` in or beside it."""
-        from wholebody.files.unpickle import as_dense, read_pickle
+        from wholebody.files.npz import read_npy
+        from wholebody.files.unpickle import as_array, as_dense, read_pickle
 
         folder = Path(folder)
         places = [folder, folder / "smpl", folder.parent / "smpl"]
@@ -45,8 +46,8 @@ class SmplBody:
         stored = read_pickle(path)
         names = ("v_template", "weights", "J_regressor", "shapedirs", "posedirs", "kintree_table")
         try:
-            arrays = {name: np.asarray(as_dense(stored[name]), np.float64) for name in names}
-            h36m = np.asarray(np.load(regressor, allow_pickle=False), np.float64)
+            arrays = {name: np.asarray(as_array(as_dense(stored[name])), np.float64) for name in names}
+            h36m = np.asarray(read_npy(regressor), np.float64)
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{path} or {regressor} is not what its name says ({error!r}); fetch it again") from error
         if arrays["weights"].shape[1] != 24 or h36m.shape != (17, len(arrays["v_template"])):

@@ -9,12 +9,15 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from wholebody.errors import BadInput
+from wholebody.files.reading import read_bytes
 
 SUFFIXES = (
     ".jpg",
@@ -38,23 +41,27 @@ MAX_PIXELS = 144_000_000  # 12,000 × 12,000; decoding needs up to 7 bytes a pix
 MIN_SIDE = 16  # pixels; nobody can be seen in less
 
 
-def read_image(path: str | os.PathLike[str], notes: list[str] | None = None) -> np.ndarray:
-    """H×W×3 uint8 RGB of the picture at `path`, turned upright by its EXIF tag.
+def read_image(source: str | os.PathLike[str] | bytes | IO[bytes], notes: list[str] | None = None) -> np.ndarray:
+    """H×W×3 uint8 RGB of a picture, turned upright by its EXIF tag: of a file's path, its bytes, or an open file.
 
     Grey, CMYK and palette pictures become RGB, 16-bit ones 8-bit; transparency is laid over white; of an animation the
-    first frame is taken. What the caller may want to tell the user about that is appended to `notes`.
+    first frame is taken. What the caller may want to tell the user about that is appended to `notes`. HEIC is read
+    where the package `pillow-heif` is installed. Raises BadInput.
     """
-    path = Path(path)
     notes = [] if notes is None else notes
-    if not path.exists():
-        raise BadInput(f"{path}: no such file.")
+    if isinstance(source, bytes | bytearray | memoryview):
+        return decode_image(bytes(source), "picture", notes)
+    if hasattr(source, "read"):
+        content = source.read()
+        if not isinstance(content, bytes):
+            raise BadInput(f"a picture from an open file: it gives {type(content).__name__}; open it with mode 'rb'.")
+        return decode_image(content, str(getattr(source, "name", "picture")), notes)
+    path = Path(source)
     if path.is_dir():
         raise BadInput(f"{path}: is a folder, not a picture.")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror or error}).") from error
-    return decode_image(data, str(path), notes)
+    if not path.exists():
+        raise BadInput(f"{path}: no such file.")
+    return decode_image(read_bytes(path), str(path), notes)
 
 
 def decode_image(data: bytes, name: str, notes: list[str], upright: bool = True) -> np.ndarray:
@@ -65,7 +72,8 @@ def decode_image(data: bytes, name: str, notes: list[str], upright: bool = True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked below
             Image.init()  # a decoder that this Pillow was built without is not in its table, and naming it would raise
-            picture = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+            known = [*FORMATS, "HEIF"] if _reads_heic() else FORMATS
+            picture = Image.open(io.BytesIO(data), formats=[name for name in known if name in Image.OPEN])
     except Image.DecompressionBombError as error:
         raise BadInput(
             f"{name}: {error} Pictures may have at most {MAX_PIXELS:,} pixels here; make it smaller."
@@ -95,6 +103,17 @@ def decode_image(data: bytes, name: str, notes: list[str], upright: bool = True)
         raise BadInput(f"{name}: {width}×{height} pixels do not fit into memory. Make the picture smaller.") from error
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise BadInput(f"{name}: the picture is truncated or damaged ({error}). Copy or save it again.") from error
+
+
+@lru_cache(maxsize=1)
+def _reads_heic() -> bool:
+    """Whether the package that reads HEIC is there; Pillow is told of it."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
@@ -141,7 +160,9 @@ def _guess(data: bytes) -> str:
     """What a file that is no picture probably is, to save the user a look."""
     head = data[:16]
     if head[4:8] == b"ftyp":
-        return "HEIC: save it as JPEG" if head[8:11] in (b"hei", b"hev", b"mif") else "a video: give single frames"
+        if head[8:11] in (b"hei", b"hev", b"mif", b"msf"):
+            return "HEIC: pip install pillow-heif, or save it as JPEG"
+        return "a video: give single frames"
     if head[:4] == b"%PDF":
         return "a PDF file"
     if head[:4] == b"PK\x03\x04":

@@ -5,27 +5,60 @@ The annotation files of the sets reach gigabytes; as Python objects they would t
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from wholebody.errors import BadInput
+from wholebody.files.reading import open_file, read_bytes
+from wholebody.files.text import brief
 
 _CHUNK = 1 << 20
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: str | Path) -> Any:
     """The whole content of a JSON file; BadInput says whether it is missing, cut short or not JSON."""
+    return parse_json(read_bytes(path), path)
+
+
+def parse_json(data: bytes, name: str | Path) -> Any:
+    """What the bytes of a JSON file say. UTF-8 with or without a byte-order mark, UTF-16 and UTF-32 are understood.
+
+    Raises BadInput, with `name`, for what is no JSON, nests deeper than Python reads, has a key twice, or a number of
+    more than `MOST_DIGITS` digits.
+    """
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except OSError as error:
-        raise BadInput(f"could not read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise _damaged(path, str(error)) from error
-    except RecursionError as error:
-        raise _damaged(path, "it is nested without end") from error
+        text = data.decode(json.detect_encoding(data))
+        return json.loads(text, parse_int=_whole_number, object_pairs_hook=_object_of)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise _damaged(name, _why(error)) from error
+
+
+MOST_DIGITS = 40
+"""Of a whole number: enough for any id; more can be put into no other number, and takes long to read."""
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"it has a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for k, key in enumerate(keys) if key in keys[:k])
+        raise ValueError(f"it has the key {twice[:80]!r} twice in one object")
+    return table
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested without end"
+    return str(error)[:200] or type(error).__name__
 
 
 def top_level(path: Path) -> Iterator[tuple[str, _Value]]:
@@ -84,10 +117,14 @@ def _object(scanner: _Scanner) -> Iterator[tuple[str, _Value]]:
     if scanner.peek() == "}":
         scanner.expect("}", "an object")
         return
+    seen: set[str] = set()
     while True:
         key = scanner.value()
         if not isinstance(key, str):
-            raise _damaged(scanner.path, f"a key is {key!r}")
+            raise _damaged(scanner.path, f"a key is {brief(key)}")
+        if key in seen:
+            raise _damaged(scanner.path, f"it has the key {brief(key)} twice in one object")
+        seen.add(key)
         scanner.expect(":", repr(key))
         value = _Value(scanner, repr(key))
         yield key, value
@@ -103,13 +140,13 @@ class _Scanner:
     def __init__(self, path: Path):
         self.path = path
         self._text, self._at, self._chunk = "", 0, _CHUNK
-        self._decode = json.JSONDecoder().raw_decode
+        self._decode = json.JSONDecoder(parse_int=_whole_number).raw_decode
 
     def __enter__(self) -> _Scanner:
-        try:
-            self._file = open(self.path, encoding="utf-8")
-        except OSError as error:
-            raise BadInput(f"could not read {self.path}: {error.strerror}") from error
+        file = open_file(self.path)
+        encoding = json.detect_encoding(file.read(4))
+        file.seek(0)
+        self._file = io.TextIOWrapper(file, encoding)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -119,7 +156,7 @@ class _Scanner:
         try:
             new = self._file.read(self._chunk)
         except (OSError, ValueError) as error:
-            raise _damaged(self.path, str(error)) from error
+            raise _damaged(self.path, _why(error)) from error
         self._text, self._at = self._text[self._at :] + new, 0
         return bool(new)
 
@@ -154,8 +191,8 @@ class _Scanner:
                 if not near_end:
                     raise _damaged(self.path, error.msg) from error
                 complete = False
-            except RecursionError as error:
-                raise _damaged(self.path, "it is nested without end") from error
+            except (RecursionError, ValueError, MemoryError) as error:
+                raise _damaged(self.path, _why(error)) from error
             if complete:
                 self._at, self._chunk = end, chunk
                 return value
@@ -164,5 +201,5 @@ class _Scanner:
                 raise _damaged(self.path, "it ends in the middle")
 
 
-def _damaged(path: Path, why: str) -> BadInput:
+def _damaged(path: str | Path, why: str) -> BadInput:
     return BadInput(f"{path} is not a whole JSON file ({why}): fetch it again, the download may have stopped early")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 
 _PLURALS = {"person": "people"}
 
@@ -16,6 +17,15 @@ def shown(text: str | os.PathLike[str]) -> str:
 def shown_lines(text: str) -> str:
     """As `shown`, but lines stay lines."""
     return "\n".join(shown(line) for line in str(text).split("\n"))
+
+
+def brief(value: object, most: int = 80) -> str:
+    """A value from a stranger's file as a message shows it: on one line, of at most `most` characters."""
+    try:
+        text = shown(reprlib.repr(value) if isinstance(value, list | tuple | dict | set | int) else repr(value))
+    except (RecursionError, ValueError):
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def counted(number: int, what: str) -> str:

@@ -6,6 +6,8 @@ needed (chumpy no longer installs): stand-ins keep the state that the pickle giv
 
 from __future__ import annotations
 
+import io
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +16,16 @@ from typing import Any
 import numpy as np
 
 from wholebody.errors import AssetMissing, BadInput, WholebodyError
+from wholebody.files.pickle_check import check_pickle
+from wholebody.files.reading import read_bytes
 
 
-class _Stub:
+class Stub:
     """Stands for a class whose module is not needed: keeps the state that the pickle gives it, and nothing more."""
 
     state: Any = None
 
-    def __new__(cls, *args: Any) -> _Stub:
+    def __new__(cls, *args: Any) -> Stub:
         return super().__new__(cls)
 
     def __init__(self, *args: Any) -> None:
@@ -34,42 +38,77 @@ class _Stub:
         self.state = state
 
 
-class _Chumpy(_Stub):
+class _Chumpy(Stub):
     """A chumpy array: its value is `x`, or, for a selection, entries `idxs` of another one, `a`."""
 
 
-class _Sparse(_Stub):
+class _Sparse(Stub):
     """A scipy CSC or CSR matrix."""
 
     by_column = True
 
 
 def as_dense(value: Any) -> Any:
-    """A numpy array from what a body pickle may hold: arrays, chumpy arrays, sparse matrices."""
+    """A numpy array from what a body pickle may hold: arrays, chumpy arrays, sparse matrices. Raises BadInput."""
+    return _as_dense(value, 0)
+
+
+def _as_dense(value: Any, depth: int) -> Any:
+    if depth > _MOST_SELECTIONS:
+        raise BadInput("a chumpy array in this body file is a selection of itself; fetch the file again")
     if isinstance(value, _Chumpy):
         state = value.state if isinstance(value.state, dict) else {}
-        if "x" in state:
-            return np.asarray(as_dense(state["x"]))
-        if "a" in state and "idxs" in state:
-            chosen = np.asarray(as_dense(state["a"])).ravel()[np.asarray(state["idxs"])]
-            shape = state.get("preferred_shape")
-            return chosen if shape is None else chosen.reshape(shape)
+        try:
+            if "x" in state:
+                return as_array(_as_dense(state["x"], depth + 1))
+            if "a" in state and "idxs" in state:
+                chosen = as_array(_as_dense(state["a"], depth + 1)).ravel()[as_array(state["idxs"])]
+                shape = state.get("preferred_shape")
+                return chosen if shape is None else chosen.reshape(shape)
+        except _DAMAGED as error:
+            raise BadInput(f"a chumpy array in this body file is damaged ({error})") from error
         held = ", ".join(map(str, state)) or "nothing"
         raise BadInput(f"a chumpy array in this body file has no value (it holds {held})")
     if isinstance(value, _Sparse):
         try:
             state = value.state
             shape = tuple(int(n) for n in state.get("_shape", state.get("shape", ())))
-            values, lines, ends = (np.asarray(state[key]) for key in ("data", "indices", "indptr"))
+            values, lines, ends = (as_array(state[key]) for key in ("data", "indices", "indptr"))
+            if len(shape) != 2 or min(shape) < 0 or math.prod(shape) > MOST_NUMBERS:
+                raise ValueError(f"its shape is {shape}")
             dense = np.zeros(shape[::-1] if value.by_column else shape, values.dtype)
             np.add.at(dense, (np.repeat(np.arange(len(ends) - 1), np.diff(ends)), lines), values)
             return dense.T if value.by_column else dense
-        except (AttributeError, KeyError, IndexError, ValueError, TypeError, MemoryError) as error:
+        except _DAMAGED as error:
             raise BadInput(f"a sparse matrix in this body file is damaged ({error})") from error
     return value
 
 
-class _Call:
+def as_array(value: Any) -> np.ndarray:
+    """`np.asarray` of what a stranger's pickle holds: lists that share parts of themselves may not grow without end.
+
+    Raises ValueError.
+    """
+    size, inner = 1, value
+    for _ in range(_MOST_SELECTIONS):
+        if not isinstance(inner, list | tuple) or not inner:
+            break
+        size, inner = size * len(inner), inner[0]
+    if size > MOST_NUMBERS:
+        raise ValueError(f"lists of {size:,} numbers")
+    try:
+        return np.asarray(value)
+    except RecursionError as error:
+        raise ValueError("lists that hold themselves") from error
+
+
+MOST_NUMBERS = 1 << 27
+"""Of an array that is made of lists or a sparse matrix; a body's largest has 15 million."""
+_MOST_SELECTIONS = 32
+_DAMAGED = (AttributeError, KeyError, IndexError, ValueError, TypeError, MemoryError, OverflowError, RecursionError)
+
+
+class Call:
     """A function that a pickle may call and, unlike a bare function, not write attributes to."""
 
     __slots__ = ("_function",)
@@ -108,13 +147,19 @@ class _Array(np.ndarray):
         _, shape, dtype, fortran, content = state
         if not isinstance(dtype, _Dtype):
             raise pickle.UnpicklingError("an array of an unknown type")
+        if not isinstance(shape, tuple) or len(shape) > 32 or not all(type(n) is int and n >= 0 for n in shape):
+            raise pickle.UnpicklingError(f"an array of shape {shape!r:.80}")
         # Objects come as a list, numbers as bytes; taking one for the other would make pointers of made-up numbers.
-        if isinstance(content, list) != dtype.value.hasobject:
+        if isinstance(content, list) != dtype.value.hasobject or not isinstance(content, list | bytes | str):
             raise pickle.UnpicklingError("an array whose content does not fit its type")
+        # Numpy reads as many pointers as the shape says, whether they are there or not.
+        unit = 1 if dtype.value.hasobject else dtype.value.itemsize
+        if math.prod(shape) * unit != len(content) or (unit == 0 and math.prod(shape) > 0):
+            raise pickle.UnpicklingError(f"an array of shape {shape} with {len(content)} for content")
         super().__setstate__((1, shape, dtype.value, bool(fortran), content))  # type: ignore[arg-type]
 
 
-@_Call
+@Call
 def _latin1(text: str, encoding: str) -> bytes:
     """What Python 2 bytes in a Python 3 pickle call; any other codec is refused."""
     if encoding not in ("latin1", "latin-1"):
@@ -122,13 +167,13 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-@_Call
+@Call
 def _no_bytes() -> bytes:
     """How a Python 3 pickle of protocol 2 writes empty bytes."""
     return b""
 
 
-@_Call
+@Call
 def _uncallable(*args: Any) -> Any:
     """Stands for a class that pickles name but never call."""
     raise pickle.UnpicklingError("an array made out of turn")
@@ -184,20 +229,20 @@ class RestrictedUnpickler(pickle.Unpickler):
         raise BadInput(f"{self._path} refers to an outside object, which a {self.kind} has no need of")
 
 
-@_Call
+@Call
 def _reconstruct_array(kind: Any, shape: Any, code: Any) -> np.ndarray:
     if kind is not _uncallable:
         raise pickle.UnpicklingError("an array of an unknown kind")
     return np.empty(0, np.int8).view(_Array)  # the state that follows gives shape, type and content
 
 
-@_Call
+@Call
 def _scalar(dtype: Any, data: Any = None) -> Any:
     data = data.encode("latin1") if isinstance(data, str) else data
     return np.frombuffer(data, _plain_type(dtype))[0]
 
 
-@_Call
+@Call
 def _array_from_buffer(data: Any, dtype: Any, shape: Any, order: Any, axis_order: Any = None) -> np.ndarray:
     return np.frombuffer(data, _plain_type(dtype)).reshape(shape, order="F" if order == "F" else "C")
 
@@ -208,9 +253,9 @@ def _plain_type(dtype: Any) -> np.dtype:
     return dtype.value
 
 
-@_Call
-def _reconstruct_stub(cls: Any, base: Any, state: Any) -> _Stub:
-    if not (isinstance(cls, type) and issubclass(cls, _Stub)):
+@Call
+def _reconstruct_stub(cls: Any, base: Any, state: Any) -> Stub:
+    if not (isinstance(cls, type) and issubclass(cls, Stub)):
         raise pickle.UnpicklingError("an object of an unknown class")
     return cls.__new__(cls)
 
@@ -223,19 +268,16 @@ def read_pickle(path: str | Path, unpickler: type[RestrictedUnpickler] = Restric
     know more stand-ins.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            return load_pickle(file, path, unpickler)
-    except FileNotFoundError as error:
-        raise AssetMissing(f"there is no file at {path}") from error
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error})") from error
+    if not path.exists():
+        raise AssetMissing(f"there is no file at {path}")
+    return load_pickle(read_bytes(path), path, unpickler)
 
 
-def load_pickle(file: Any, path: Path, unpickler: type[RestrictedUnpickler] = RestrictedUnpickler) -> Any:
-    """As `read_pickle`, from an open file; `path` is for messages."""
+def load_pickle(data: bytes, path: Path, unpickler: type[RestrictedUnpickler] = RestrictedUnpickler) -> Any:
+    """As `read_pickle`, from the bytes; `path` is for messages."""
     try:
-        return unpickler(file, path).load()
+        check_pickle(data)
+        return unpickler(io.BytesIO(data), path).load()
     except WholebodyError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything

