@@ -74,7 +74,8 @@ def test_names_and_links_within_a_set_are_taken(tmp_path):
 @pytest.mark.parametrize(
     "content", [
         b"", b"{", b"[" * 100_000, b'{"a":' * 100_000, b"[" + b"9" * 5000 + b"]", b'{"a": 1, "a": 2}', b"\xff\xfe\xff",
-        b'[{"b": [{"c": 1, "c": 1}]}]', b'{"a": ' + b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}", b'"\xff"', b"nul", b"[1,]", b"-" * 1000,
+        b'[{"b": [{"c": 1, "c": 1}]}]', b'{"a": ' + b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}", b'"\xff"', b"nul",
+        b"[1,]", b"-" * 1000,
     ],
 )  # fmt: skip
 def test_json_that_is_none(tmp_path, content):
@@ -159,7 +160,8 @@ def test_arrays_within_arrays_end_somewhere(tmp_path):
 def test_whole_pickles_are_walked_to_their_end(protocol):
     values = [
         {"a": np.arange(5.0), "b": [1, 2.5, "x", None, True, (1, (2, (3,)))], "c": np.array(["a", None], object)},
-        {1, 2}, frozenset([3]), 10**300, -1, b"abc" * 100, bytearray(b"x"), list(range(1000)), {k: k for k in range(300)},
+        {1, 2}, frozenset([3]), 10**300, -1, b"abc" * 100, bytearray(b"x"), list(range(1000)),
+        {k: k for k in range(300)},
         [(k, [k] * 3) for k in range(2000)], np.float32(1), np.array(["text"]), "写真\n", 1 + 2j,
     ]  # fmt: skip
     content = pickle.dumps(values, protocol)
