@@ -295,9 +295,7 @@ class Index:
         self._attach()
 
 
-def run_index(
-    root: Path, sets: Sequence[str] = (), out: Path | None = None, every: int | None = None
-) -> Iterator[str]:
+def run_index(root: Path, sets: Sequence[str] = (), out: Path | None = None, every: int | None = None) -> Iterator[str]:
     """The command: index the named sets, or all whose folder is in `root`; one line for each split.
 
     A set is `NAME` or `NAME:SPLIT`. `every`: of UBody only each so-manieth annotation (published: 10 to train on).

@@ -64,8 +64,7 @@ class HandLandmarks:
             depth_px=rows[:, 2] * region[2] / SIDE,
             points_m=metres,
             score=float(outputs["Identity_1"].ravel()[0]),
-            # The network was taught on mirrored pictures (selfies): its "right" is a left hand.
-            right=1 - float(outputs["Identity_2"].ravel()[0]),
+            right=float(outputs["Identity_2"].ravel()[0]),
             region=region,
             next_region=region_of_points(points),
         )
