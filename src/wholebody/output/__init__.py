@@ -3,5 +3,5 @@
 KINDS = ("overlay", "npz", "obj", "ply", "glb", "json")
 """Of results of a picture; `.json` is always written."""
 
-FILM_KINDS = ("glb", "bvh", "npz", "json", "mot", "overlay")
+FILM_KINDS = ("glb", "bvh", "npz", "json", "mot", "overlay", "html")
 """Of results of a film; `.json` is always written."""

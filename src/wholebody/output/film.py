@@ -31,7 +31,7 @@ def write_film(
     """Write what `save` names and say which files those are. The JSON comes last: it says that the rest is complete.
 
     Args:
-        film: where the frames come from, for the overlay; without it there is none.
+        film: where the frames come from, for the overlay and the page; without it there is no overlay.
         look: see `output.look`.
         say: is told what is being written, a line a file.
     """
@@ -67,6 +67,10 @@ def _write(path: Path, kind: str, person: int, scene: Scene, body: BodyModel, fi
         from wholebody.output.amass import write_amass
 
         return write_amass(path, scene.people[person], scene, body)
+    if kind == "html":
+        from wholebody.output.page import write_page
+
+        return write_page(path, scene, body, film=film, look=look)
     from wholebody.output.film_json import write_film_json, write_mot
 
     return write_mot(path, scene) if kind == "mot" else write_film_json(path, scene, body)

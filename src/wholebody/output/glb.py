@@ -29,6 +29,7 @@ from wholebody.output.rig import (
     expression_targets,
     local_frames,
     place,
+    quaternions,
     scene_rows,
     shaped,
 )
@@ -289,7 +290,7 @@ def _add_person(
 ) -> None:  # fmt: skip
     first_node = len(file.json["nodes"])
     rotations, translations = local_frames(person)
-    quaternions = _quaternions(rotations)
+    turns = quaternions(rotations)
     children: list[list[int]] = [[] for _ in PARENTS]
     for joint in range(1, len(PARENTS)):
         children[PARENTS[joint]].append(first_node + joint)
@@ -297,7 +298,7 @@ def _add_person(
         node = {
             "name": name,
             "translation": translations[0, joint].tolist(),
-            "rotation": quaternions[0, joint].tolist(),
+            "rotation": turns[0, joint].tolist(),
         }
         if children[joint]:
             node["children"] = children[joint]
@@ -320,8 +321,8 @@ def _add_person(
     if len(motion.frames) > 1:
         times = file.accessor(_times(motion.times, scene), bounds=True)
         for joint in range(len(PARENTS)):
-            if _moves(quaternions[:, joint]):
-                animation.add(first_node + joint, "rotation", times, quaternions[:, joint])
+            if _moves(turns[:, joint]):
+                animation.add(first_node + joint, "rotation", times, turns[:, joint])
             if _moves(translations[:, joint]):
                 animation.add(first_node + joint, "translation", times, translations[:, joint])
         if _moves(weights):
@@ -367,30 +368,20 @@ def _add_camera(file: _File, animation: _Animation, scene: Scene) -> None:
     path = np.asarray(scene.camera_from_world, np.float64)
     turns = path[:, :3, :3].transpose(0, 2, 1)
     places = -np.einsum("tij,tj->ti", turns, path[:, :3, 3])
-    quaternions = _quaternions((turns * [1.0, -1.0, -1.0])[:, None])[:, 0]
+    gaze = quaternions((turns * [1.0, -1.0, -1.0])[:, None])[:, 0]
     node = file.node(
         {
             "name": "camera",
             "camera": file.add("cameras", view),
             "translation": places[0].tolist(),
-            "rotation": quaternions[0].tolist(),
+            "rotation": gaze[0].tolist(),
         },
         root=True,
     )
-    if len(path) > 1 and (_moves(quaternions) or _moves(places)):
+    if len(path) > 1 and (_moves(gaze) or _moves(places)):
         times = file.accessor(_times(scene.times, scene), bounds=True)
-        animation.add(node, "rotation", times, quaternions)
+        animation.add(node, "rotation", times, gaze)
         animation.add(node, "translation", times, places)
-
-
-def _quaternions(rotations: np.ndarray) -> np.ndarray:
-    """(T, J, 3, 3) to unit quaternions (T, J, 4), x y z w, each on the same side as the one of the frame before."""
-    import roma
-    import torch
-
-    out = roma.rotmat_to_unitquat(torch.from_numpy(np.ascontiguousarray(rotations))).numpy()
-    flips = np.cumprod(np.where((out[1:] * out[:-1]).sum(-1, keepdims=True) < 0, -1.0, 1.0), axis=0)
-    return np.concatenate([out[:1], out[1:] * flips])
 
 
 def _times(seconds: np.ndarray, scene: Scene) -> np.ndarray:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OPACITY = 0.72
 _OUTLINE = 0.35  # how much of the colour is left at the outline
 _CHUNK = 16  # frames of a person whose meshes are held
-_TICKS = 90_000  # a second, of the film's clock: what players of mp4 are used to
+TICKS = 90_000  # a second, of the film's clock: what players of mp4 are used to
 _ENCODERS = ("libx264", "libopenh264", "h264")
 
 
@@ -49,21 +49,21 @@ def write_overlay_film(
         painter = Painter(scene, body, look=look, opacity=opacity)
         with av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as container:
             width, height = (side + side % 2 for side in film.info.wh)  # 4:2:0 has even sides
-            stream = _video_stream(container, width, height, film.rate)
+            stream = video_stream(container, width, height, film.rate)
             sound = SoundTrack(film)
             sound.add_to(container)
             zero, last, time = None, -1, 0.0
             for frame in film:
                 zero = frame.time if zero is None else zero
                 time = frame.time - zero
-                ticks = max(round(time * _TICKS), last + 1)
+                ticks = max(round(time * TICKS), last + 1)
                 last = ticks
                 picture = painter(frame.number, frame.image)
                 if picture.shape[:2] != (height, width):
                     rows, columns = height - picture.shape[0], width - picture.shape[1]
                     picture = np.pad(picture, ((0, rows), (0, columns), (0, 0)), mode="edge")
                 encoded = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                encoded.pts, encoded.time_base = ticks, Fraction(1, _TICKS)
+                encoded.pts, encoded.time_base = ticks, Fraction(1, TICKS)
                 for packet in stream.encode(encoded):
                     container.mux(packet)
                 sound.mux_until(time)
@@ -74,7 +74,10 @@ def write_overlay_film(
     return write_whole(path, write)
 
 
-def _video_stream(container: Any, width: int, height: int, fps: float) -> Any:
+def video_stream(
+    container: Any, width: int, height: int, fps: float, quality: int = 21, key_every: int | None = None
+) -> Any:
+    """A stream of H.264 in an open container, whose frames count time in `TICKS`; a smaller quality is better."""
     import av
 
     for name in _ENCODERS:
@@ -83,9 +86,9 @@ def _video_stream(container: Any, width: int, height: int, fps: float) -> Any:
         except (av.error.FFmpegError, ValueError):
             continue
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, _TICKS)
+        stream.codec_context.time_base = Fraction(1, TICKS)
         if name == "libx264":
-            stream.options = {"preset": "veryfast", "crf": "21"}
+            stream.options = {"preset": "veryfast", "crf": str(quality)} | ({"g": str(key_every)} if key_every else {})
         return stream
     raise OutputError("this installation of PyAV has no H.264 encoder, so no overlay film: leave it out of --save")
 

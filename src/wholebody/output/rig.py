@@ -109,6 +109,16 @@ def local_frames(person: Placed) -> tuple[np.ndarray, np.ndarray]:
     return person.rotations, np.concatenate([origins[:, :1], local], 1)
 
 
+def quaternions(rotations: np.ndarray) -> np.ndarray:
+    """(T, J, 3, 3) to unit quaternions (T, J, 4), x y z w, each on the same side as the one of the frame before."""
+    import roma
+    import torch
+
+    out = roma.rotmat_to_unitquat(torch.from_numpy(np.ascontiguousarray(rotations))).numpy()
+    flips = np.cumprod(np.where((out[1:] * out[:-1]).sum(-1, keepdims=True) < 0, -1.0, 1.0), axis=0)
+    return np.concatenate([out[:1], out[1:] * flips])
+
+
 def posed_in_camera(
     motion: Motion, body: BodyModel, chunk: int = _CHUNK
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
@@ -160,7 +170,7 @@ def corrective_targets(people: Sequence[Placed], body: BodyModel) -> tuple[list[
     """
     ends = np.cumsum([len(person.rotations) for person in people])[:-1]
     turned = np.concatenate([person.rotations[:, 1:] for person in people]) - np.eye(3)  # (T, 54, 3, 3)
-    shapes = list(_corrective_shapes(body))
+    shapes = list(corrective_shapes(body))
     if len(turned) == 1:
         total = np.zeros((body.num_vertices, 3))
         for joint, vertices, offsets in shapes:
@@ -191,7 +201,7 @@ def corrective_targets(people: Sequence[Placed], body: BodyModel) -> tuple[list[
     return targets, np.split(weights, ends)
 
 
-def _corrective_shapes(body: BodyModel) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+def corrective_shapes(body: BodyModel) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """(joint, vertices (n,), offsets (n, 3, 9)) for each joint that has correctives."""
     correctives = body.correctives.double().numpy()
     if correctives.shape[0] == 9:
