@@ -2,15 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
+from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
 from wholebody.training import loop
 from wholebody.training.config import config_from_table, config_to_table, read_config
 from wholebody.training.own import batch as own
 from wholebody.training.run import learning_rate, parameter_groups
-from wholebody.training.state import AveragedWeights
+from wholebody.training.state import AveragedWeights, read_state
 
 RECIPE = """
 name = "tiny"
@@ -41,6 +43,19 @@ def recipe(layers, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole_run(recipe, tmp_path_factory):
     return loop.train(recipe, out=tmp_path_factory.mktemp("run") / "whole")
+
+
+@pytest.fixture(scope="module")
+def other_body(tmp_path_factory):
+    """A file with a body whose arms are a little longer."""
+    from wholebody.body.open_body import export
+
+    path = export(tmp_path_factory.mktemp("body") / "other.npz")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    arrays["v_template"] = arrays["v_template"] * np.array([1.02, 1, 1])
+    np.savez(path, **arrays)
+    return path
 
 
 def weights(folder):
@@ -139,8 +154,36 @@ def test_averaged_weights_leave_the_model_as_it_was():
 
 
 def test_another_configuration_does_not_go_on_with_a_run(recipe, whole_run):
-    with pytest.raises(BadInput, match="learning_rate was 0.0006, is 0.1"):
+    with pytest.raises(BadInput, match="learning_rate 0.0006 then, 0.1 now"):
         loop.train(recipe, ["learning_rate=0.1"], out=whole_run)
+
+
+@pytest.mark.parametrize(
+    "change, message", [("compile=eager", "compile  then, eager now"), ("body={}", "body open then, another one now")]
+)
+def test_a_run_does_not_go_on_on_another_body_or_compiled(recipe, whole_run, other_body, change, message):
+    before = (whole_run / "last.pt").read_bytes()
+    with pytest.raises(BadInput, match=message):
+        loop.train(recipe, [change.format(other_body)], out=whole_run)
+    assert (whole_run / "last.pt").read_bytes() == before
+
+
+def test_a_run_goes_on_with_a_copy_of_its_body(recipe, whole_run, tmp_path):
+    from wholebody.body.open_body import export
+
+    config = read_config(recipe, [f"body={export(tmp_path / 'copy.npz')}"])
+    body = BodyModel.load(config.body, flat_hand_mean=True)
+    assert read_state(whole_run / "last.pt", config, 1, body)["step"] == 4
+
+
+def test_a_run_of_an_earlier_version_is_told_by_the_name_of_its_body(recipe, whole_run, tmp_path):
+    state = torch.load(whole_run / "last.pt", weights_only=True)
+    del state["body"]
+    torch.save(state, tmp_path / "last.pt")
+    body = BodyModel.load(flat_hand_mean=True)
+    assert read_state(tmp_path / "last.pt", read_config(recipe), 1, body)["step"] == 4
+    with pytest.raises(BadInput, match="body open then, elsewhere now"):
+        read_state(tmp_path / "last.pt", read_config(recipe, ["body=elsewhere"]), 1, body)
 
 
 def test_a_damaged_run_is_named(recipe, tmp_path):

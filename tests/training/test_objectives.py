@@ -112,6 +112,12 @@ def test_shifting_the_whole_body_changes_nothing_but_turning_it_does():
     moved = dataclasses.replace(outputs, joints=outputs.joints + shift, vertices=outputs.vertices + shift)
     terms = objective(moved, target, vertices, LossWeights(), CROP, CELLS)
     assert max(float(term) for term in terms.values()) < 1e-4
+    angle = torch.tensor(0.1)
+    turn = torch.tensor([[angle.cos(), 0, angle.sin()], [0, 1, 0], [-angle.sin(), 0, angle.cos()]])
+    turned = dataclasses.replace(outputs, joints=outputs.joints @ turn.T, vertices=outputs.vertices @ turn.T)
+    terms = objective(turned, target, vertices, LossWeights(), CROP, CELLS)
+    of_places = {"joints", "vertices", "left_hand_joints", "right_hand_joints", "face_joints"}
+    assert {name for name, term in terms.items() if float(term) > 1e-2} == of_places
 
 
 def test_what_is_not_valid_has_no_gradient():

@@ -84,8 +84,8 @@ def whole_run(spawn, recipe, tmp_path_factory):
     return folder
 
 
-def test_a_run_killed_at_three_random_steps_ends_as_if_it_had_not_been(spawn, recipe, whole_run, tmp_path):
-    kills = sorted(random.SystemRandom().sample(range(1, 12), 3))
+def test_a_run_killed_at_three_steps_ends_as_if_it_had_not_been(spawn, recipe, whole_run, tmp_path):
+    kills = sorted(random.Random(2026).sample(range(1, 12), 3))
     for step in kills:
         process = spawn(recipe, tmp_path, "epochs=3", "save_every=3")
         wait_for_step(process, tmp_path, step)
@@ -221,7 +221,7 @@ def test_blocks_computed_again_or_compiled_learn_the_same(made_up, recipe, tmp_p
 
 @pytest.mark.parametrize("override", ["learning_rate=0.1", "batch_size=1", "published.shape_weight=2", "epochs=4"])
 def test_another_configuration_is_no_sitting_of_this_run(made_up, recipe, whole_run, override):
-    with pytest.raises(BadInput, match=r"another configuration: .* was .*, is "):
+    with pytest.raises(BadInput, match=r"another configuration: .* then, .* now"):
         loop.train(recipe, ["epochs=3", override], whole_run)
 
 

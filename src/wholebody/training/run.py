@@ -27,6 +27,7 @@ from wholebody.training.requeue import requeue
 from wholebody.training.state import (
     STATE,
     AveragedWeights,
+    body_answer,
     random_state,
     read_state,
     samples_per_step,
@@ -203,6 +204,7 @@ class Run:
             state = {
                 "config": json.dumps(config_to_table(self.config)),
                 "world": self.group.place.world,
+                "body": body_answer(self.learner.body),
                 "step": self.step,
                 "skipped": self.skipped,
                 "model": self.model.state_dict(),
@@ -257,7 +259,8 @@ class Run:
     def take_up(self, recipe: Path | None) -> list[dict[str, Tensor]] | None:
         """Take up the run in the folder, if there is one: the random states of its processes."""
         path = self.folder / STATE
-        state = read_state(path, self.config, self.group.place.world) if path.exists() else None
+        body, world = self.learner.body, self.group.place.world
+        state = read_state(path, self.config, world, body) if path.exists() else None
         self.group.first_alone(lambda: write_code(self.config, self.folder, recipe))
         if state is None:
             return None

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
+from wholebody.files.options import differences
+from wholebody.geometry.rotation import axis_angle_to_matrix
 from wholebody.training.config import TrainConfig, config_from_table, config_to_table
 from wholebody.training.processes import Group, seed_of
 
@@ -18,9 +21,9 @@ STATE = "last.pt"
 # Where files lie, how often to look, how fast to go: these may change between the sittings of a run.
 _MAY_CHANGE = (
     "name", "heldout", "workers", "threads", "save_every", "snapshot_every", "log_every", "allowed_skips", "start_from",
-    "encoder_from", "body", "checkpoint_activations", "compile", "wandb", "batch_size", "accumulate",
-    "lifting_layers",
+    "encoder_from", "body", "checkpoint_activations", "wandb", "batch_size", "accumulate", "lifting_layers",
 )  # fmt: skip
+"""The body's name is the place of a file; whether it is the same body, `body_answer` tells."""
 
 
 class AveragedWeights:
@@ -91,11 +94,23 @@ def samples_per_step(config: TrainConfig, world: int) -> int:
     return config.batch_size * config.accumulate * world
 
 
-def read_state(path: Path, config: TrainConfig, world: int) -> dict[str, Any]:
+def body_answer(body: BodyModel) -> Tensor:
+    """Where this body's joints (144, 3) are in one pose of one person, on the CPU: another body gives other numbers,
+    another copy of its file the same."""
+    generator = torch.Generator().manual_seed(0)
+    axes = 0.2 * torch.randn(1, 55, 3, generator=generator)
+    like = body.template
+    betas, expression = (torch.randn(1, 10, generator=generator).to(like) for _ in range(2))
+    with torch.no_grad():
+        posed = body.from_matrices(axis_angle_to_matrix(axes).to(like), betas, expression)
+    return posed.joints[0].float().cpu()
+
+
+def read_state(path: Path, config: TrainConfig, world: int, body: BodyModel) -> dict[str, Any]:
     """What a run saved.
 
     Raises:
-        BadInput: it is no saved run, or one of another configuration; says what differs.
+        BadInput: it is no saved run, or one of another configuration or body; says what differs.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -103,36 +118,28 @@ def read_state(path: Path, config: TrainConfig, world: int) -> dict[str, Any]:
         before = state.get("world", 1)
     except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise BadInput(f"{path}: not a saved run of this version. Choose an empty folder.") from error
-    if differences := _differences(saved, before, config, world):
+    changed = differences(_what_is_computed(saved, before), _what_is_computed(config, world))
+    if "body" in state:  # one file may be named in several ways, and another may lie where it was
+        answer = body_answer(body)
+        if state["body"].shape != answer.shape or not torch.allclose(state["body"], answer, atol=1e-4):
+            changed.append(f"body {saved.body} then, another one now ({config.body})")
+    elif saved.body != config.body:
+        changed.append(f"body {saved.body} then, {config.body} now")
+    if changed:
         raise BadInput(
-            f"{path} belongs to a run with another configuration: {', '.join(differences)}."
+            f"{path} belongs to a run with another configuration: {', '.join(changed)}."
             " Choose another folder, or the same configuration."
         )
     return state
 
 
-def _differences(saved: TrainConfig, before: int, config: TrainConfig, world: int) -> list[str]:
-    one, other = _what_is_computed(saved, before), _what_is_computed(config, world)
-    return [f"{key} was {one.get(key)}, is {other.get(key)}" for key in one | other if one.get(key) != other.get(key)]
-
-
 def _what_is_computed(config: TrainConfig, world: int) -> dict[str, Any]:
-    """The settings that decide the weights, as dotted keys."""
+    """The settings that decide the weights."""
     table = config_to_table(config)
     for key in _MAY_CHANGE:
         del table[key]
     for source, keys in (("data", ("layers", "hdri", "backgrounds")), ("people", ("root", "index"))):
         for key in keys:
             (table[source] or {}).pop(key, None)
-    flat = _flat(json.loads(json.dumps(table)))
-    return flat | {"samples a step (batch_size × accumulate × devices)": samples_per_step(config, world)}
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+    plain: dict[str, Any] = json.loads(json.dumps(table))
+    return plain | {"samples a step (batch_size × accumulate × devices)": samples_per_step(config, world)}
