@@ -515,7 +515,7 @@ def evaluate(config: Flat[EvaluateConfig]) -> int:
     """measure networks on a test set"""
     from wholebody.evaluation.evaluate import evaluate as run
 
-    run(config)
+    run(config, say)
     return OK
 
 

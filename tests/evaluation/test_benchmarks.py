@@ -166,7 +166,7 @@ def test_the_page_needs_nothing_beside_it_and_shows_best_and_worst(samples, cont
     size = {0: 0.02, 1: 0.0, 2: 0.06, 3: 0.03}
     network = TrueNetwork(smplx_body, truth, lambda mesh, k: mesh + size[k] * torch.sin(30 * mesh.flip(1)))
     result = measured([network], samples, context)
-    figures = gallery.draw([network], result, iter(samples), context, each=1)
+    figures = B.draw([network], result, iter(samples), context, each=1)
     assert [f.kind for f in figures] == ["best", "median", "worst"]
     assert figures[0].id == samples[1].id and figures[2].id == samples[2].id
     text = page.write_page(result, figures, tmp_path / "report.html").read_text()

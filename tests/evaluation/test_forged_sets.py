@@ -129,6 +129,8 @@ def test_the_report_of_a_set_has_a_gallery(networks, forged_root, body_folder, t
     networks("EHF", right=lambda mesh, k: mesh + 0.01 * k * torch.sin(20 * mesh.flip(1)))
     run("EHF", forged_root, body_folder, tmp_path, models=("right",), gallery=1)
     page = (tmp_path / "report.html").read_text()
+    with np.load(tmp_path / "parameters.npz") as kept:  # this network gives nothing but meshes
+        assert len(set(kept["id"].tolist())) == len(kept["crop_box"]) >= 3 and str(kept["body"]) == "smplx"
     assert page.count("data:image/jpeg") == 3 and page.count("<svg") == len(benchmarks.BENCHMARKS["EHF"].measures)
 
 
@@ -252,10 +254,38 @@ def test_coverage_names_and_pixels_are_checked(submission, forged_root, tmp_path
         (lambda name, c: (name.replace("_personId_", "_"), c), "must be called"),
         (lambda name, c: (name.removeprefix("predictions/"), c), "must lie in a folder predictions/"),
         (lambda name, c: (name, spoilt(c, joints=c["joints"] / 3)), "multiply by 3"),
-        (lambda name, c: (name, spoilt(c, joints=c["joints"] + 9000)), "fit no person's box"),
+        (lambda name, c: (name, spoilt(c, joints=c["joints"] + 9000)), "not trained, or they are in other units"),
     ):
         with pytest.raises(BadInput, match=message):
             agora.check_zip(repacked(path, tmp_path / "changed.zip", change), root)
+
+
+def test_a_network_that_finds_nobody_is_the_cause_not_the_units(tiny, forged_root, tmp_path, monkeypatch):
+    """Random weights may put joints anywhere; the pixels are ours and right."""
+    project = tiny.project
+    monkeypatch.setattr(tiny, "project", lambda joints: project(joints) + 300)
+    with pytest.raises(BadInput, match="lie on nobody.*Are its weights trained") as told:
+        agora.submit(tiny, forged_root / "dataset" / "AGORA", tmp_path)
+    assert "multiply" not in str(told.value)
+
+
+@pytest.mark.parametrize("option", ["--limit", "--every", "--gallery"])
+def test_a_submission_is_of_everybody(option, capsys):
+    assert main(["evaluate", "osx_l.pth.tar", "--testset", "AGORA-test", "--root", ".", option, "2"]) == 2
+    assert f"{option} has no meaning for AGORA-test" in capsys.readouterr().err
+
+
+def test_a_submission_is_shared_by_processes(tiny, submission, forged_root, tmp_path):
+    root = forged_root / "dataset" / "AGORA"
+    for rank in range(2):
+        agora.predict_all(tiny, root, tmp_path, 2, lambda count: None, (rank, 2))
+    path, report = agora.pack(root, tmp_path)
+    assert report == submission[1]
+    with zipfile.ZipFile(path) as one, zipfile.ZipFile(submission[0]) as other:
+        assert one.namelist() == other.namelist()
+        for name in one.namelist():
+            ours, theirs = (pickle.loads(stored.read(name)) for stored in (one, other))
+            np.testing.assert_allclose(ours["joints"], theirs["joints"], atol=0.1)
 
 
 def test_a_truncated_archive_is_refused(submission, forged_root, tmp_path, capsys):
@@ -342,8 +372,7 @@ def test_parameters_that_are_not_numbers_stop_the_measurement(networks, forged_r
 
 def test_networks_of_one_name_are_told_apart():
     config = EvaluateConfig(("a/osx_l.pth.tar", "b/osx_l.pth.tar", "c.safetensors", "b/osx_l.pth.tar"), "EHF")
-    names = [network.name for network in evaluate.networks_of(config, [[]] * 4)]
-    assert names == ["osx_l", "b/osx_l", "c", "b/osx_l (2)"]
+    assert evaluate.names_of(config) == list(zip(["osx_l", "b/osx_l", "c", "b/osx_l (2)"], config.models, strict=True))
 
 
 def test_pickles_hold_arrays_of_any_numpy():

@@ -6,10 +6,11 @@ joints in pixels of the 3840×2160 pictures; see docs/evaluation.md for the form
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,17 @@ def submit(
     root: Path,
     out: Path,
     batch_size: int = 8,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[Path, Report]:
     """Predict everybody of the test set, check all that was written, and zip it: `out/predictions.zip`."""
+    check_network(model)
+    check_folder(out)
+    predict_all(model, root, out, batch_size, progress)
+    return pack(root, out)
+
+
+def check_network(model: Any) -> None:
+    """Refuse a network whose answers the server would misread."""
     if model.body.name != "smplx":
         raise BadInput(
             f"AGORA's server takes SMPL-X, and this network predicts the body {model.body.name!r}: give a checkpoint "
@@ -73,14 +82,29 @@ def submit(
             "this network's hand poses count from the flat hand, and AGORA's server counts from the relaxed one: give "
             "a checkpoint with flat_hand_mean=False, as published"
         )
-    expected = expected_people(root)
-    check_folder(out)
-    samples = reader("AGORA").read(root, "test")
+
+
+def predict_all(
+    model: Any,
+    root: Path,
+    out: Path,
+    batch_size: int,
+    progress: Callable[[int], object],
+    share: tuple[int, int] = (0, 1),
+) -> None:
+    """Write everybody's prediction into `out/predictions`; share: (k, n), every n-th person from the k-th on."""
+    expected_people(root)
+    samples = itertools.islice(reader("AGORA").read(root, "test"), share[0], None, share[1])
     for (predicted,) in predict([model], samples, root, batch_size):
         for name, content in predictions(predicted, root, model):
             write_bytes(out / FOLDER / name, to_bytes(content))
         progress(len(predicted.samples))
-    report = check(_files_of_folder(out / FOLDER), expected)
+
+
+def pack(root: Path, out: Path) -> tuple[Path, Report]:
+    """Check what `predict_all` wrote and zip it."""
+    expected = expected_people(root)
+    report = check(_files_of_folder(out / FOLDER), expected, ours=True)
     return archive(out / FOLDER, out / ARCHIVE, expected), report
 
 
@@ -157,9 +181,12 @@ def check_zip(path: Path, root: Path) -> Report:
     return check(_files_of_zip(path), expected_people(root))
 
 
-def check(files: Iterable[tuple[str, bytes]], expected: Mapping[str, list[np.ndarray]]) -> Report:
+def check(files: Iterable[tuple[str, bytes]], expected: Mapping[str, list[np.ndarray]], ours: bool = False) -> Report:
     """BadInput for the first thing that the server would refuse or misread: names, keys, shapes, numbers, people who
-    are missing or too many, joints that are not in 3840×2160 pixels."""
+    are missing or too many, joints that are not in 3840×2160 pixels.
+
+    ours: the files are of `predict_all`, whose pixels are right: joints that lie on nobody are then the network's.
+    """
     seen: set[tuple[str, int]] = set()
     overlaps, overlaps_small = [], []
     for name, data in files:
@@ -189,13 +216,26 @@ def check(files: Iterable[tuple[str, bytes]], expected: Mapping[str, list[np.nda
         )
     apart = int((np.array(overlaps) < MIN_IOU).sum())
     if apart > len(overlaps) / 2:
-        small = (np.array(overlaps_small) >= MIN_IOU).mean() > 0.5
-        hint = "they fit if they are of 1280×720: multiply by 3" if small else "they fit no person's box"
-        raise BadInput(f"the joints of {apart} of {len(overlaps)} people are not in 3840×2160 pixels: {hint}")
+        raise BadInput(f"the joints of {apart} of {len(overlaps)} people {_why_apart(overlaps_small, ours)}")
     warnings: tuple[str, ...] = ()
     if apart:
         warnings = (f"{apart} people's joints lie outside their box: the server will count them as found nowhere",)
     return Report(len(seen), len({picture for picture, _ in seen}), warnings)
+
+
+def _why_apart(overlaps_small: Sequence[float], ours: bool) -> str:
+    if ours:
+        return (
+            "lie on nobody, though their pixels are those of the 3840×2160 pictures: this network does not find the "
+            "people whose boxes it is given. Are its weights trained (those of a run's first steps are not), "
+            "and of this size and variant? `wholebody info CHECKPOINT` says what they are"
+        )
+    if (np.array(overlaps_small) >= MIN_IOU).mean() > 0.5:
+        return "are not in 3840×2160 pixels: they fit if they are of 1280×720, multiply by 3"
+    return (
+        "lie on nobody: they fit no person's box, in pixels of 3840×2160 or of 1280×720. Either the network that made "
+        "them is not trained, or they are in other units"
+    )
 
 
 def check_person(name: str, content: Any) -> np.ndarray:

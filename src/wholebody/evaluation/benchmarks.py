@@ -6,7 +6,7 @@ Protocols are the published code's; where it has none (3DPW) or a fault, `Benchm
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,8 @@ from wholebody.data.sample import Sample
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.evaluation.inference import Predicted, predict
 from wholebody.evaluation.metrics import MeshParts, body_joint_errors_mm, joint_errors_mm, mesh_errors_mm
-from wholebody.evaluation.result import Row
+from wholebody.evaluation.result import Network, Result, Row
+from wholebody.evaluation.testset import Figure, Found
 from wholebody.evaluation.truth import TrueBodies
 
 MESH_MEASURES = ("mpvpe_all", "mpvpe_hand", "mpvpe_face", "pa_mpvpe_all", "pa_mpvpe_hand", "pa_mpvpe_face")
@@ -45,7 +46,7 @@ class Benchmark:
     inside_only: bool = False
     """Count only vertices and joints whose truth lies inside the picture."""
     every: int = 1
-    """Each set of annotations is thinned to every so-manieth, as published."""
+    """Each set of annotations is thinned: every so many-th counts, as published."""
 
     @property
     def headline(self) -> str:
@@ -177,23 +178,78 @@ def _has_truth(benchmark: Benchmark, sample: Sample) -> bool:
     return sample.body == ("smpl" if benchmark.truth == "smpl" else "smplx")
 
 
-def measure(
-    models: Sequence[Any],
-    samples: Iterable[Sample],
-    context: Context,
-    batch_size: int = 8,
-    progress: Callable[[int], None] = lambda count: None,
-) -> list[list[Row]]:
-    """The errors of every network on every sample, in the order of the samples."""
-    rows: list[list[Row]] = [[] for _ in models]
+@dataclass(eq=False)
+class MeshSet:
+    """A benchmark as it lies in a folder."""
+
+    benchmark: Benchmark
+    root: Path
+    body: str | None
+    limit: int | None = None
+    every: int | None = None
+    context: Context | None = None
+
+    @property
+    def name(self) -> str:
+        return self.benchmark.name
+
+    @property
+    def title(self) -> str:
+        return self.benchmark.title
+
+    def check(self, models: Sequence[Any]) -> None:
+        self.context = Context.of(self.benchmark, self.root, self.body, models)
+
+    def people(self) -> Iterator[Sample]:
+        return people(self.benchmark, self.root, self.limit, self.every)
+
+    def found(self, models: Sequence[Any], people: Iterable[Sample], batch_size: int) -> Iterator[list[Found]]:
+        assert self.context is not None, "check the networks first"
+        return found(models, people, self.context, batch_size)
+
+    def result(self, names: Sequence[tuple[str, str]], found: Sequence[Sequence[Found]]) -> Result:
+        if not found[0]:
+            raise BadInput(f"{self.title} in {self.root}: nobody there has truth to measure by; fetch the set again")
+        networks = [Network(*name, [one.row for one in rows]) for name, rows in zip(names, found, strict=True)]
+        return Result(self.name, self.title, self.benchmark.note, "mm", self.benchmark.measures, networks)
+
+    def figures(self, models: Sequence[Any], result: Result, each: int) -> list[Figure]:
+        assert self.context is not None
+        return draw(models, result, self.people(), self.context, each)
+
+
+def found(
+    models: Sequence[Any], samples: Iterable[Sample], context: Context, batch_size: int = 8
+) -> Iterator[list[Found]]:
+    """For each sample the errors of every network."""
     for answers in predict(models, samples, context.root, batch_size):
-        for found, predicted in zip(rows, answers, strict=True):
-            errors = context.errors(predicted)
-            for i, sample in enumerate(predicted.samples):
-                values = {name: float(errors[name][i]) for name in context.benchmark.measures if name in errors}
-                found.append(Row(sample.id, sample.image_path or "", context.benchmark.group(sample), values))
-        progress(len(answers[0].samples))
-    return rows
+        errors = [context.errors(predicted) for predicted in answers]
+        for i, sample in enumerate(answers[0].samples):
+            of_all = []
+            for predicted, by_name in zip(answers, errors, strict=True):
+                values = {name: float(by_name[name][i]) for name in context.benchmark.measures if name in by_name}
+                row = Row(sample.id, sample.image_path or "", context.benchmark.group(sample), values)
+                of_all.append(Found(row, predicted.parameters(i)))
+            yield of_all
+
+
+def draw(
+    models: Sequence[Any], result: Result, samples: Iterable[Sample], context: Context, each: int = 3
+) -> list[Figure]:
+    """Of each network the best, the middle and the worst `each`. samples: those that were measured, in that order."""
+    from wholebody.evaluation import gallery
+
+    def show(model: Any, sample: Sample) -> gallery.Shown:
+        truth = context.true_vertices([sample])[0] if context.benchmark.truth != "smpl" else None
+        return gallery.shown(model, sample, context.root, truth, context.parts)
+
+    return gallery.draw(models, result, samples, show, each)
+
+
+def measure(models: Sequence[Any], samples: Iterable[Sample], context: Context, batch_size: int = 8) -> list[list[Row]]:
+    """The errors of every network on every sample, in the order of the samples."""
+    everybody = list(found(models, samples, context, batch_size))
+    return [[of_all[k].row for of_all in everybody] for k in range(len(models))]
 
 
 def _inside(points: Any, focal: np.ndarray, principal: np.ndarray, image_hw: np.ndarray) -> np.ndarray:

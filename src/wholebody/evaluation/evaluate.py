@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +13,8 @@ from wholebody.errors import AssetMissing, BadInput
 from wholebody.options import BatchSize, Device, positional
 
 if TYPE_CHECKING:
-    from wholebody.evaluation.result import Network, Result
+    from wholebody.evaluation.result import Result
+    from wholebody.evaluation.testset import Found, TestSet
 
 HELDOUT_COUNT, HELDOUT_SEED = 2000, 7
 """The held-out synthetic set, with `split="heldout"` and otherwise the default `SynthesisConfig`."""
@@ -38,94 +41,130 @@ class EvaluateConfig:
     body: str | None = None
     """folder with the SMPL-X files, see docs/evaluation.md"""
     device: Device = "auto"
+    devices: int = 1
+    """processes on this machine, one for each GPU, each of which measures its share of the people"""
     batch_size: BatchSize = None
     limit: int | None = None
     """only the first N people"""
     every: int | None = None
     """every Nth person only; as published if not given (UBody 100, else 1)"""
-    gallery: int = 3
-    """how many of the best, the middle and the worst samples to draw; 0: none"""
+    gallery: int | None = None
+    """how many of the best, the middle and the worst samples to draw, 3 if not given; 0: none"""
 
     def __post_init__(self) -> None:
         if self.testset not in TESTSETS:
             raise BadInput(f"testset is {self.testset!r}: choose one of {', '.join(TESTSETS)}")
-        for name in ("batch_size", "limit", "every"):
+        for name in ("batch_size", "limit", "every", "devices"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise BadInput(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+        if self.gallery is not None and self.gallery < 0:
+            raise BadInput(f"--gallery is {self.gallery}; it must be 0 (none) or more")
         if not self.models:
             raise BadInput("name at least one checkpoint")
+        if self.testset == SUBMISSION:
+            for name in ("limit", "every", "gallery"):
+                if getattr(self, name) is not None:
+                    raise BadInput(
+                        f"--{name} has no meaning for {SUBMISSION}: its server takes everybody or nothing, and its "
+                        "truth is not public. Leave it out"
+                    )
 
     @property
     def folder(self) -> Path:
         return self.out or Path("output/evaluate") / self.testset
 
 
-def evaluate(config: EvaluateConfig) -> Result | None:
-    """Measure, print a table, and write the report; None for AGORA's test set, which only its server can measure."""
-    if config.testset in OPEN_SETS:
-        for model in config.models:
-            run(model, config.testset, config.root)
-        return None
-    if config.testset == SUBMISSION:
-        _submit(config)
-        return None
-    from wholebody.output.files import check_folder
+def evaluate(config: EvaluateConfig, say: Callable[[str], object] = print) -> Result | None:
+    """Measure, print a table, and write the report; None for AGORA's test set, which only its server can measure.
 
-    check_folder(config.folder)
-    result = _photos(config) if config.testset in PHOTO_SETS else _meshes(config)
-    print(result.table())
-    return result
-
-
-def _meshes(config: EvaluateConfig) -> Result:
+    In the folder: `result.json` (means), `samples.csv` (everybody's errors), `parameters.npz` (everybody's answer) and
+    `report.html` with the best, the middle and the worst drawn.
+    """
     from tqdm import tqdm
 
-    from wholebody.evaluation.benchmarks import BENCHMARKS, Context, measure, people
-    from wholebody.evaluation.gallery import draw
     from wholebody.evaluation.page import write_page
-    from wholebody.evaluation.result import Result
+    from wholebody.evaluation.testset import in_processes, write_parameters
+    from wholebody.output.files import check_folder
 
-    benchmark = BENCHMARKS[config.testset]
-    root = set_folder(config.root, benchmark.reader)
+    if config.testset == SUBMISSION:
+        _submit(config, say)
+        return None
+    check_folder(config.folder)
+    testset = open_testset(config)
     models = load_networks(config)
-    context = Context.of(benchmark, root, config.body, models)
-
-    def samples() -> Any:
-        return people(benchmark, root, config.limit, config.every)
-
-    with tqdm(unit="person", desc=benchmark.title, disable=None) as bar:
-        rows = measure(models, samples(), context, _batch_size(config, models), bar.update)
-    if not rows[0]:
-        raise BadInput(f"{benchmark.title} in {root}: nobody there has truth to measure by; fetch the set again")
-    result = Result(
-        benchmark.name, benchmark.title, benchmark.note, "mm", benchmark.measures, networks_of(config, rows)
-    )
+    testset.check(models)
+    with tqdm(unit="person", desc=testset.title, disable=None) as bar:
+        if config.devices == 1:
+            found = _everybody(testset, models, testset.people(), _batch_size(config, models), bar.update)
+        else:
+            found = in_processes(partial(_share, config), config.devices, bar.update)
+    names = names_of(config)
+    result = testset.result(names, found)
     written = result.write(config.folder)
-    figures = draw(models, result, samples(), context, config.gallery) if config.gallery else []
+    written += write_parameters(config.folder, names, found, [model.body for model in models])
+    figures = testset.figures(models, result, 3 if config.gallery is None else config.gallery)
     written.append(write_page(result, figures, config.folder / "report.html"))
-    print("\n".join(str(path) for path in written))
+    say("\n".join(str(path) for path in written))
+    say(result.table())
     return result
 
 
-def _photos(config: EvaluateConfig) -> Result:
-    from wholebody.evaluation import keypoints2d
-    from wholebody.evaluation.page import write_page
+def open_testset(config: EvaluateConfig) -> TestSet:
+    """The set that is asked for, where it lies; held-out people are drawn first where they are missing."""
+    if config.testset in MESH_SETS:
+        from wholebody.evaluation.benchmarks import BENCHMARKS, MeshSet
 
+        benchmark = BENCHMARKS[config.testset]
+        root = set_folder(config.root, benchmark.reader)
+        return MeshSet(benchmark, root, config.body, config.limit, config.every)
+    if config.testset == "synthetic":
+        from wholebody.evaluation.synthetic import HeldOutPeople
+        from wholebody.synthesis import SynthesisConfig
+        from wholebody.synthesis import run as synthesize
+
+        folder = config.root or Path("output/synth/heldout")
+        synthesize(folder, HELDOUT_COUNT, HELDOUT_SEED, config=SynthesisConfig(split="heldout"), layers=True)
+        return HeldOutPeople(folder, limit=config.limit, every=config.every)
     if config.root is None:
-        raise BadInput(f"--testset {config.testset} needs --root DIR, the folder with the photos and their labels")
-    models = load_networks(config)
-    names = [(network.name, network.checkpoint) for network in networks_of(config, [[] for _ in models])]
-    result = keypoints2d.measure(models, names, config.testset, config.root, _batch_size(config, models))
-    result.write(config.folder)
-    write_page(result, [], config.folder / "report.html")
-    return result
+        what = "real3d.json" if config.testset == "real" else "the photos and their labels"
+        raise BadInput(f"--testset {config.testset} needs --root DIR, the folder with {what}")
+    if config.testset == "real":
+        from wholebody.evaluation.real import RealPhotos
+
+        return RealPhotos(config.root, config.limit, config.every)
+    from wholebody.evaluation.keypoints2d import PhotoSet
+
+    return PhotoSet(config.testset, config.root, config.limit, config.every)
 
 
-def _submit(config: EvaluateConfig) -> None:
+def _everybody(
+    testset: TestSet, models: Sequence[Any], people: Iterable[Any], batch_size: int, progress: Callable[[int], object]
+) -> list[list[Found]]:
+    """Of each network, what is found of everybody."""
+    found: list[list[Found]] = [[] for _ in models]
+    for of_all in testset.found(models, people, batch_size):
+        for rows, one in zip(found, of_all, strict=True):
+            rows.append(one)
+        progress(1)
+    return found
+
+
+def _share(config: EvaluateConfig, rank: int, count: int, progress: Callable[[int], None]) -> list[list[Found]]:
+    """What one of several processes finds of every `count`-th person from the `rank`-th on."""
+    testset = open_testset(config)
+    models = load_networks(config, rank)
+    testset.check(models)
+    people = itertools.islice(testset.people(), rank, None, count)
+    return _everybody(testset, models, people, _batch_size(config, models), progress)
+
+
+def _submit(config: EvaluateConfig, say: Callable[[str], object]) -> None:
     from tqdm import tqdm
 
     from wholebody.evaluation import agora
+    from wholebody.evaluation.testset import in_processes
+    from wholebody.output.files import check_folder
 
     root = set_folder(config.root, "AGORA")
     if len(config.models) > 1:
@@ -135,22 +174,39 @@ def _submit(config: EvaluateConfig) -> None:
         path = Path(config.models[0])
     else:
         models = load_networks(config)
+        agora.check_network(models[0])
+        check_folder(config.folder)
         with tqdm(unit="person", desc="AGORA test", disable=None) as bar:
-            path, report = agora.submit(models[0], root, config.folder, _batch_size(config, models), bar.update)
+            if config.devices == 1:
+                agora.predict_all(models[0], root, config.folder, _batch_size(config, models), bar.update)
+            else:
+                in_processes(partial(_share_of_submission, config, root), config.devices, bar.update)
+        path, report = agora.pack(root, config.folder)
     for warning in report.warnings:
-        print(f"note: {warning}")
-    print(
+        say(f"note: {warning}")
+    say(
         f"{path}: {report.files} people in {report.pictures} pictures, in the form that "
         "https://agora-evaluation.is.tuebingen.mpg.de takes"
     )
 
 
-def load_networks(config: EvaluateConfig) -> list[Any]:
-    """The networks with their bodies, on the device."""
+def _share_of_submission(
+    config: EvaluateConfig, root: Path, rank: int, count: int, progress: Callable[[int], None]
+) -> list[list[Found]]:
+    from wholebody.evaluation import agora
+
+    models = load_networks(config, rank)
+    agora.predict_all(models[0], root, config.folder, _batch_size(config, models), progress, (rank, count))
+    return [[]]
+
+
+def load_networks(config: EvaluateConfig, rank: int = 0) -> list[Any]:
+    """The networks with their bodies, on the device of process `rank`."""
+    from wholebody.evaluation.testset import device_of
     from wholebody.model.load import load_model
     from wholebody.people.predictor import pick_device
 
-    device = pick_device(config.device)
+    device = pick_device(device_of(config.device, rank, config.devices))
     if device == "mps":
         device = "cpu"  # errors are summed in float64, which that device lacks
     models: list[Any] = []
@@ -167,21 +223,18 @@ def load_networks(config: EvaluateConfig) -> list[Any]:
     return models
 
 
-def networks_of(config: EvaluateConfig, rows: Sequence[Sequence[Any]]) -> list[Network]:
-    """Rows under short names that differ."""
-    from wholebody.evaluation.result import Network
-
-    networks: list[Network] = []
-    for path, found in zip(config.models, rows, strict=True):
+def names_of(config: EvaluateConfig) -> list[tuple[str, str]]:
+    """Of each network a short name, all of which differ, and its checkpoint."""
+    names: list[str] = []
+    for path in config.models:
         short = name = Path(path).name.removesuffix(".tar").removesuffix(".pth").removesuffix(".safetensors")
-        taken = {network.name for network in networks}
-        if name in taken:
+        if name in names:
             short = f"{Path(path).parent.name}/{name}"
         name, number = short, 2
-        while name in taken:
+        while name in names:
             name, number = f"{short} ({number})", number + 1
-        networks.append(Network(name, path, found))
-    return networks
+        names.append(name)
+    return list(zip(names, config.models, strict=True))
 
 
 def set_folder(root: Path | None, name: str) -> Path:
@@ -200,47 +253,3 @@ def set_folder(root: Path | None, name: str) -> Path:
 def _batch_size(config: EvaluateConfig, models: Sequence[Any]) -> int:
     on_cpu = next(models[0].parameters()).device.type == "cpu"
     return config.batch_size or (4 if on_cpu else 32)
-
-
-def run(model: str | Path, testset: str, root: str | Path | None = None) -> dict[str, float]:
-    """Measure `model` on one of the open body's own sets and print a table.
-
-    Args:
-        model: an embedded name or a checkpoint, on the open body.
-        testset: "synthetic": held-out people; "real": photos with measured joints.
-        root: where the set lies. Synthetic people are drawn there if the folder is missing or incomplete (default
-            `output/synth/heldout`).
-    """
-    from wholebody.model.load import load_model
-
-    if testset not in OPEN_SETS:
-        raise BadInput(f"testset is {testset!r}: choose one of {', '.join(OPEN_SETS)}")
-    network = load_model(model)
-    if testset == "real":
-        from wholebody.evaluation.real import measure_real
-
-        if root is None:
-            raise BadInput("--testset real needs --root DIR, the folder with real3d.json")
-        errors = measure_real(network, root)
-        print("PA-MPJPE, mm, 12 joints")
-        for name, value in errors.items():
-            print(f"  {name:<44}{value:8.1f}")
-        return errors
-
-    from wholebody.evaluation.synthetic import measure_layers
-    from wholebody.synthesis import SynthesisConfig
-    from wholebody.synthesis import run as synthesize
-
-    folder = Path(root) if root else Path("output/synth/heldout")
-    synthesize(folder, HELDOUT_COUNT, HELDOUT_SEED, config=SynthesisConfig(split="heldout"), layers=True)
-    errors = measure_layers(network, str(folder), constants=True)
-    print(f"{HELDOUT_COUNT} held-out synthetic people, mm              network   best constant   ratio")
-    for name, value in errors.items():
-        constant = errors.get(f"constant_{name}")
-        if constant is not None:
-            print(f"  {name:<44}{value:10.1f}{constant:16.1f}{value / constant:8.2f}")
-    print(f"  projected body joints, % of the box's height {errors['body_2d_percent']:9.1f}")
-    print("of these, people whose body is whole in the picture")
-    print(f"  pa_mpvpe_all {errors['pa_mpvpe_all_whole']:.1f}, mpvpe_all {errors['mpvpe_all_whole']:.1f}")
-    print(f"  projected body joints, % of the box's height {errors['body_2d_percent_whole']:9.1f}")
-    return errors

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
+from wholebody.evaluation.testset import parameters_of
 from wholebody.files.image import decode_image
 from wholebody.geometry.camera import VirtualCamera
 from wholebody.geometry.crop import fit_box
@@ -37,6 +38,10 @@ class Predicted:
     def vertices(self) -> Tensor:
         """(B, V, 3) in the camera frame, on the network's device."""
         return self.prediction.vertices_cam
+
+    def parameters(self, number: int) -> dict[str, np.ndarray]:
+        """What is kept of the answer for one of the samples, see `testset.Found`."""
+        return parameters_of(self.prediction, number) | {"crop_box": self.crop_boxes[number].astype(np.float32)}
 
     def to_picture(self, cells: np.ndarray, grid_wh: tuple[int, int]) -> np.ndarray:
         """Positions (B, J, 2) in cells of the crop as pixels of the picture."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from wholebody.body.joints import COCO_WHOLEBODY, COCO_WHOLEBODY_FROM_137, JOINTS_137, LIMBS_12
-from wholebody.data.sample import masked_sample
+from wholebody.data.sample import Sample, masked_sample
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.evaluation.inference import predict
 from wholebody.evaluation.result import Network, Result, Row, Summary, bootstrap
+from wholebody.evaluation.testset import Figure, Found, thinned
 
 TESTSETS = {"coco2d": "COCO photos", "mpii2d": "MPII photos"}
 MEASURES = ("pck", "pck_wrist", "face", "face_of_face_box")
@@ -111,34 +113,88 @@ def read_mpii(folder: Path) -> Iterator[Labelled]:
 READERS = {"coco2d": read_coco, "mpii2d": read_mpii}
 
 
+@dataclass(eq=False)
+class PhotoSet:
+    """Photos with labelled keypoints in a folder; `name` is one of `TESTSETS`."""
+
+    name: str
+    root: Path
+    limit: int | None = None
+    every: int | None = None
+
+    @property
+    def title(self) -> str:
+        return TESTSETS[self.name]
+
+    def check(self, models: Sequence[Any]) -> None:
+        """Any network with any body has keypoints."""
+
+    def people(self) -> Iterator[Labelled]:
+        return thinned(READERS[self.name](self.root), self.every, self.limit)
+
+    def found(self, models: Sequence[Any], people: Iterable[Labelled], batch_size: int) -> Iterator[list[Found]]:
+        known: deque[Labelled] = deque()
+
+        def samples() -> Iterator[Sample]:
+            for person in people:
+                known.append(person)
+                yield _sample(person, self.name)
+
+        for answers in predict(models, samples(), self.root, batch_size):
+            points = []
+            for model, predicted in zip(models, answers, strict=True):
+                _, rows, columns = model.config.grid
+                cells = predicted.prediction.joints_proj_cells.double().cpu().numpy()
+                points.append(predicted.to_picture(cells, (columns, rows)))
+            for i in range(len(answers[0].samples)):
+                person = known.popleft()
+                of_all = []
+                for predicted, found in zip(answers, points, strict=True):
+                    scored = score(person, found[i])
+                    row = Row(person.id, person.image, "", scored.values())
+                    of_all.append(Found(row, predicted.parameters(i), scored))
+                yield of_all
+
+    def result(self, names: Sequence[tuple[str, str]], found: Sequence[Sequence[Found]]) -> Result:
+        if not found[0]:
+            raise BadInput(f"{self.root}: nobody there is at least {MIN_HEIGHT} pixels high and labelled")
+        networks = []
+        for name, people in zip(names, found, strict=True):
+            scores = [one.more for one in people]
+            summaries: dict[tuple[str, str | None], Summary] = {
+                (measure, None): pool(scores, measure) for measure in MEASURES
+            }
+            networks.append(Network(*name, [one.row for one in people], summaries))
+        scores = [one.more for one in found[0]]
+        joints = {"pck": sum(s.limbs for s in scores), "pck_wrist": sum(s.wrists for s in scores)}
+        note = (
+            f"Given boxes; people at least {MIN_HEIGHT} pixels high. pck: share of the visible labelled limb joints "
+            f"({joints['pck']}; wrists {joints['pck_wrist']}) within {THRESHOLD} of the larger side of the person's "
+            "box. face: mean distance of the 68 face keypoints over the larger side of the person's box; "
+            "face_of_face_box: over that of the face's own box. Intervals: people drawn with replacement."
+        )
+        return Result(self.name, self.title, note, "share", MEASURES, networks, {"joints": joints})
+
+    def figures(self, models: Sequence[Any], result: Result, each: int) -> list[Figure]:
+        from wholebody.evaluation.gallery import Shown, draw, shown
+
+        def show(model: Any, person: Labelled) -> Shown:
+            return shown(model, _sample(person, self.name), self.root)
+
+        return draw(models, result, self.people(), show, each)
+
+
+def _sample(person: Labelled, testset: str) -> Sample:
+    return masked_sample(person.id, person.box_xyxy, image_path=person.image, dataset=testset)
+
+
 def measure(
     models: Sequence[Any], names: Sequence[tuple[str, str]], testset: str, folder: Path, batch_size: int = 8
 ) -> Result:
     """Every network on the people of a folder. names: of each network, how it is called and where it came from."""
-    people = list(READERS[testset](folder))
-    if not people:
-        raise BadInput(f"{folder}: nobody there is at least {MIN_HEIGHT} pixels high and labelled")
-    samples = [masked_sample(p.id, p.box_xyxy, image_path=p.image, dataset=testset) for p in people]
-    found: list[list[np.ndarray]] = [[] for _ in models]
-    for answers in predict(models, samples, folder, batch_size):
-        for model, points, predicted in zip(models, found, answers, strict=True):
-            _, rows, columns = model.config.grid
-            cells = predicted.prediction.joints_proj_cells.double().cpu().numpy()
-            points.extend(predicted.to_picture(cells, (columns, rows)))
-    networks, pooled = [], {}
-    for (name, checkpoint), points in zip(names, found, strict=True):
-        scored = [score(person, point) for person, point in zip(people, points, strict=True)]
-        rows_of = [Row(p.id, p.image, "", s.values()) for p, s in zip(people, scored, strict=True)]
-        networks.append(Network(name, checkpoint, rows_of, {(m, None): pool(scored, m) for m in MEASURES}))
-        pooled[name] = {m: vars(pool(scored, m)) for m in MEASURES}
-    joints = {"pck": int(sum(s.limbs for s in scored)), "pck_wrist": int(sum(s.wrists for s in scored))}
-    note = (
-        f"Given boxes; people at least {MIN_HEIGHT} pixels high. pck: share of the visible labelled limb joints "
-        f"({joints['pck']}; wrists {joints['pck_wrist']}) within {THRESHOLD} of the larger side of the person's box. "
-        "face: mean distance of the 68 face keypoints over the larger side of the person's box; face_of_face_box: over "
-        "that of the face's own box. Intervals: people drawn with replacement."
-    )
-    return Result(testset, TESTSETS[testset], note, "share", MEASURES, networks, {"joints": joints})
+    photos = PhotoSet(testset, folder)
+    everybody = list(photos.found(models, photos.people(), batch_size))
+    return photos.result(names, [[of_all[k] for of_all in everybody] for k in range(len(models))])
 
 
 @dataclass(frozen=True)

@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import base64
-import html
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wholebody import __version__
-from wholebody.evaluation.gallery import KINDS, Figure
-from wholebody.evaluation.result import Network, Result, label
+from wholebody.evaluation.gallery import KINDS
+from wholebody.evaluation.result import Network, Result, Summary, label, most_is_best
+from wholebody.evaluation.testset import Figure
 from wholebody.files.whole import write_bytes
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 COLORS = ("#2f6db3", "#d9722e", "#3c8f5a", "#8a5bb0", "#b03a48", "#6b6b6b")
 BINS = 40
-_STYLE = """
-:root { color-scheme: light; --ink: #1d2430; --soft: #5d6675; --line: #dfe3e8; --paper: #fbfbf9; }
-* { box-sizing: border-box; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
-       max-width: 1180px; padding: 32px 24px 64px; }
-h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 40px 0 12px; } h3 { font-size: 15px;
-margin: 20px 0 8px; } p { max-width: 78ch; } .soft { color: var(--soft); }
-table { border-collapse: collapse; width: 100%; background: #fff; border: 1px solid var(--line); }
-.scroll { overflow-x: auto; } th, td { padding: 6px 12px; text-align: right; border-bottom: 1px solid var(--line);
-font-variant-numeric: tabular-nums; white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
-thead th { font-weight: 600; background: #f2f4f6; } td small { color: var(--soft); font-weight: 400; }
-td.best { font-weight: 650; }
-.grid { display: grid; gap: 16px; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); }
-.card, figure { background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: 10px 12px; margin: 0; }
-.card h3 { margin: 4px 0 6px; }
-.three { grid-template-columns: repeat(3, 1fr); }
-@media (max-width: 800px) { .three { grid-template-columns: 1fr; } }
-figure { padding: 0; overflow: hidden; } figure img { display: block; width: 100%; height: auto; }
-figcaption { padding: 8px 12px; font-size: 13px; overflow-wrap: anywhere; } svg { display: block; width: 100%;
-height: auto; } .key { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin-right: 6px; }
-"""
 
 
 def write_page(result: Result, figures: Sequence[Figure], path: Path) -> Path:
@@ -47,83 +31,68 @@ def write_page(result: Result, figures: Sequence[Figure], path: Path) -> Path:
 
 
 def render(result: Result, figures: Sequence[Figure]) -> str:
-    title = html.escape(result.title)
-    keys = " &nbsp; ".join(
-        f'<span class="key" style="background:{_color(k)}"></span>{html.escape(network.name)}'
-        for k, network in enumerate(result.networks)
-    )
-    parts = [
-        f"<h1>{title}</h1>",
-        f'<p class="soft">{result.people:,} people, errors in {html.escape(result.unit)}, wholebody {__version__}<br>'
-        f"{keys}</p>",
-        f"<p>{html.escape(result.protocol)}</p>",
-        "<h2>Errors</h2>",
-        _table(result, None),
-        '<p class="soft">Means with 95 % bootstrap intervals over people; people whose truth lacks a part are left out '
-        "of that row.</p>",
-    ]
+    """The page, from `report.html.j2`."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("wholebody.evaluation", ".")
+    templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     groups = result.networks[0].groups()
-    if groups:
-        parts.append("<h2>By scene</h2>")
-        parts += [
-            f"<details><summary>{html.escape(g)}, {sum(r.group == g for r in result.networks[0].rows)} people"
-            f"</summary>{_table(result, g)}</details>"
-            for g in groups
-        ]
-    parts += ["<h2>How the errors are spread</h2>", f'<div class="grid">{"".join(_histograms(result))}</div>']
-    if figures:
-        parts.append("<h2>Samples</h2>")
-        parts.append(
-            '<p class="soft">The crop, the predicted mesh over it, and from the side the prediction (blue) with the '
-            f"truth (grey), pelvis on pelvis. Best, middle and worst by {html.escape(label(result.headline))}.</p>"
-        )
-        for network in result.networks:
-            parts += _gallery(network, figures)
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body>{body}</body></html>"
+    return templates.get_template("report.html.j2").render(
+        result=result,
+        version=__version__,
+        colours=[_color(k) for k in range(len(result.networks))],
+        table=_table(result, None),
+        scenes=[
+            (group, sum(row.group == group for row in result.networks[0].rows), _table(result, group))
+            for group in groups
+        ],
+        histograms=_histograms(result),
+        headline=label(result.headline),
+        galleries=[(network.name, _gallery(network, figures)) for network in result.networks],
     )
 
 
-def _table(result: Result, group: str | None) -> str:
+@dataclass(frozen=True)
+class Cell:
+    """A figure of the table: the mean and what is said of its spread."""
+
+    mean: str
+    spread: str
+    best: bool
+
+
+def _table(result: Result, group: str | None) -> list[tuple[str, list[Cell | None]]]:
+    """Rows: a measure's name, and a cell for each network; None where it has no such figure."""
     summaries = [network.summary(result.measures, group) for network in result.networks]
-    head = "".join(f"<th>{html.escape(network.name)}</th>" for network in result.networks)
-    rows, d = [], result.digits
+    rows: list[tuple[str, list[Cell | None]]] = []
     for name in result.measures:
         found = [summary.get(name) for summary in summaries]
         known = [s.mean for s in found if s is not None]
-        if not known:
-            continue
-        cells = []
-        for s in found:
-            if s is None:
-                cells.append("<td>–</td>")
-                continue
-            first = max(known) if name.startswith("pck") else min(known)
-            best = ' class="best"' if len(known) > 1 and s.mean == first else ""
-            spread = f"{s.low:.{d}f} to {s.high:.{d}f}, n = {s.count:,}"
-            cells.append(f"<td{best}>{s.mean:.{d}f} <small>[{spread}]</small></td>")
-        rows.append(f"<tr><td>{html.escape(label(name))}</td>{''.join(cells)}</tr>")
-    return (
-        f'<div class="scroll"><table><thead><tr><th>{html.escape(result.unit)}</th>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+        if known:
+            first = (max if most_is_best(name) else min)(known)
+            several = len(known) > 1
+            cells = [_cell(s, result.digits, several and s.mean == first) if s else None for s in found]
+            rows.append((label(name), cells))
+    return rows
 
 
-def _histograms(result: Result) -> list[str]:
-    cards = []
+def _cell(summary: Summary, digits: int, best: bool) -> Cell:
+    spread = f"{summary.low:.{digits}f} to {summary.high:.{digits}f}, n = {summary.count:,}"
+    return Cell(f"{summary.mean:.{digits}f}", spread, best)
+
+
+def _histograms(result: Result) -> list[tuple[str, Markup]]:
+    """Of each measure that anybody has, its name and the drawing."""
+    from markupsafe import Markup
+
+    drawn = []
     for name in result.measures:
         values = [network.values(name) for network in result.networks]
         values = [v[np.isfinite(v)] for v in values]
         everything = np.concatenate(values)
         if len(everything):
-            cards.append(
-                f'<div class="card"><h3>{html.escape(label(name))}, {html.escape(result.unit)}</h3>'
-                f"{histogram(values, everything)}</div>"
-            )
-    return cards
+            drawn.append((label(name), Markup(histogram(values, everything))))  # numbers alone: nothing to escape
+    return drawn
 
 
 def histogram(values: Sequence[np.ndarray], everything: np.ndarray, size: tuple[int, int] = (360, 170)) -> str:
@@ -163,25 +132,11 @@ def histogram(values: Sequence[np.ndarray], everything: np.ndarray, size: tuple[
     )
 
 
-def _gallery(network: Network, figures: Sequence[Figure]) -> list[str]:
-    """Columns of the best, the middle and the worst."""
+def _gallery(network: Network, figures: Sequence[Figure]) -> list[tuple[Figure, str] | None]:
+    """Row after row of the best, the middle and the worst, each with its picture in base64; None for a gap."""
     columns = [[f for f in figures if f.network == network.name and f.kind == kind] for kind in KINDS]
-    drawn = []
-    for row in itertools.zip_longest(*columns):
-        for figure in row:
-            if figure is None:
-                drawn.append("<span></span>")
-                continue
-            data = base64.b64encode(figure.jpeg).decode()
-            alt = html.escape(f"{figure.kind}: {figure.id}", quote=True)
-            drawn.append(
-                f'<figure><img alt="{alt}" src="data:image/jpeg;base64,{data}">'
-                f"<figcaption><b>{figure.kind}</b> {html.escape(figure.id)}<br>{html.escape(figure.caption)}"
-                "</figcaption></figure>"
-            )
-    if not drawn:
-        return []
-    return [f"<h3>{html.escape(network.name)}</h3>", f'<div class="grid three">{"".join(drawn)}</div>']
+    rows = itertools.zip_longest(*columns)
+    return [(f, base64.b64encode(f.jpeg).decode()) if f is not None else None for row in rows for f in row]
 
 
 def _ticks(end: float) -> list[float]:

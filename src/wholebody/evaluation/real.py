@@ -7,7 +7,10 @@ coordinates: only what is left after rigid alignment is measured).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,32 +18,99 @@ from wholebody.body.joints import SMPLX_JOINTS, index
 from wholebody.body.layer import BodyModel
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.evaluation.metrics import pa_mpjpe_mm
+from wholebody.evaluation.result import Network, Result, Row
+from wholebody.evaluation.testset import Figure, Found, parameters_of, thinned
 from wholebody.files.image import read_image
-from wholebody.model.network import Network
+from wholebody.geometry.crop import fit_box
+from wholebody.model import network
 from wholebody.people.predictor import Predictor
 
+MEASURES = ("pa_mpjpe_limbs", "constant_pose")
 
-def measure_real(model: Network, folder: str | Path) -> dict[str, float]:
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A photo of one person, and where some of their joints are."""
+
+    image: str
+    box_xyxy: np.ndarray  # (4,) pixels
+    joints_m: np.ndarray  # (J, 3) in any coordinates
+
+
+class RealPhotos:
+    """The photos of a folder with `real3d.json`."""
+
+    name, title = "real", "Real photos with measured joints"
+
+    def __init__(self, folder: str | Path, limit: int | None = None, every: int | None = None) -> None:
+        self.folder, self.limit, self.every = Path(folder), limit, every
+        path = self.folder / "real3d.json"
+        if not path.is_file():
+            raise AssetMissing(
+                f"no real3d.json in {self.folder}; give the folder that holds it and its pictures with --root"
+            )
+        try:
+            data = json.loads(path.read_bytes())
+            self.rows = np.array(index(tuple(data["joint_names"]), SMPLX_JOINTS))
+            self.frames = [self._frame(frame) for frame in data["frames"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{path}: not a list of frames with joints ({error!r})") from error
+
+    def _frame(self, frame: dict[str, Any]) -> Frame:
+        x, y, width, height = map(float, frame["box_xywh"])
+        joints = np.asarray(frame["joints_mm"], np.float64).reshape(len(self.rows), 3) / 1000
+        return Frame(str(frame["image"]), np.array([x, y, x + width, y + height]), joints)
+
+    def check(self, models: Sequence[Any]) -> None:
+        """Joints are compared by name, of any body."""
+
+    def people(self) -> Iterator[Frame]:
+        return thinned(self.frames, self.every, self.limit)
+
+    def found(self, models: Sequence[Any], people: Iterable[Frame], batch_size: int) -> Iterator[list[Found]]:
+        predictors = [Predictor(model, batch_size=batch_size) for model in models]
+        standing = _standing_joints()[self.rows].astype(np.float64)
+        for frame in people:
+            image = read_image(self.folder / frame.image)
+            constant = float(pa_mpjpe_mm(standing, frame.joints_m))
+            of_all = []
+            for predictor in predictors:
+                (person,) = predictor(image, boxes=[frame.box_xyxy.tolist()])
+                error = float(pa_mpjpe_mm(person.joints_cam[self.rows].astype(np.float64), frame.joints_m))
+                row = Row(frame.image, frame.image, "", dict(zip(MEASURES, (error, constant), strict=True)))
+                of_all.append(Found(row, parameters_of(person)))
+            yield of_all
+
+    def result(self, names: Sequence[tuple[str, str]], found: Sequence[Sequence[Found]]) -> Result:
+        if not found[0]:
+            raise BadInput(f"{self.folder / 'real3d.json'} lists no frames")
+        networks = [Network(*name, [one.row for one in rows]) for name, rows in zip(names, found, strict=True)]
+        note = (
+            f"{len(self.rows)} joints, measured by other means than pictures, after the best similarity transform; "
+            "boxes given. constant pose: of one standing pose for everybody."
+        )
+        return Result(self.name, self.title, note, "mm", MEASURES, networks)
+
+    def figures(self, models: Sequence[Any], result: Result, each: int) -> list[Figure]:
+        from wholebody.evaluation.gallery import Shown, draw
+
+        def show(model: Any, frame: Frame) -> Shown:
+            image = read_image(self.folder / frame.image)
+            (person,) = Predictor(model)(image, boxes=[frame.box_xyxy.tolist()])
+            return Shown(
+                image, np.asarray(fit_box(frame.box_xyxy)), person.vertices_cam, model.body.faces.cpu().numpy(),
+                person.focal_px, person.principal_px,
+            )  # fmt: skip
+
+        return draw(models, result, self.people(), show, each)
+
+
+def measure_real(model: network.Network, folder: str | Path) -> dict[str, float]:
     """PA-MPJPE in mm of each frame, by picture name; their `mean`; `constant_mean`: of one standing pose for all."""
-    folder = Path(folder)
-    path = folder / "real3d.json"
-    if not path.is_file():
-        raise AssetMissing(f"no real3d.json in {folder}; give the folder that holds it and its pictures with --root")
-    try:
-        data = json.loads(path.read_text())
-        names, frames = data["joint_names"], data["frames"]
-    except (ValueError, KeyError) as error:
-        raise BadInput(f"{path}: not a list of frames with joints ({error!r})") from error
-    rows = index(names, SMPLX_JOINTS)
-    predictor = Predictor(model)
-    standing = _standing_joints()[rows]
-    errors, constant = {}, []
-    for frame in frames:
-        x, y, width, height = frame["box_xywh"]
-        person = predictor(read_image(folder / frame["image"]), boxes=[[x, y, x + width, y + height]])[0]
-        truth = np.asarray(frame["joints_mm"]) / 1000
-        errors[frame["image"]] = float(pa_mpjpe_mm(person.joints_cam[rows].astype(np.float64), truth))
-        constant.append(float(pa_mpjpe_mm(standing.astype(np.float64), truth)))
+    photos = RealPhotos(folder)
+    rows = [found.row for (found,) in photos.found([model], photos.people(), 8)]
+    errors = {row.image: row.values["pa_mpjpe_limbs"] for row in rows}
+    constant = [row.values["constant_pose"] for row in rows]
     return {**errors, "mean": float(np.mean(list(errors.values()))), "constant_mean": float(np.mean(constant))}
 
 

@@ -32,6 +32,8 @@ class ReproduceConfig:
     only: Annotated[tuple[str, ...], several("--only")] = ()
     """some of EHF, AGORA, PW3D, UBody, AGORA-test; all if none is named"""
     device: Device = "auto"
+    devices: int = 1
+    """processes on this machine, one for each GPU, each of which measures its share of the people"""
     batch_size: BatchSize = None
     limit: int | None = None
     """only the first N people of each set"""
@@ -75,7 +77,7 @@ def reproduce(config: ReproduceConfig, say: Callable[[str], None] = print) -> tu
     for row in config.rows():
         say(f"{row.testset} with {row.checkpoint}")
         try:
-            result = evaluate(_evaluation(config, row))
+            result = evaluate(_evaluation(config, row), say)
             note = "" if result else f"predictions written; the server measures {row.testset}: hand in predictions.zip"
         except WholebodyError as error:
             result, note, failed = None, f"not measured: {error}", failed + 1
@@ -95,9 +97,11 @@ def _evaluation(config: ReproduceConfig, row: PaperRow) -> EvaluateConfig:
             f"there is no {row.checkpoint} in {config.checkpoints}; the published README links it (section 'Download "
             "Pretrained Models')"
         )
+    some = row.testset != SUBMISSION  # its server takes everybody or nothing
     return EvaluateConfig(
         models=(str(path),), testset=row.testset, root=config.root, out=config.out / row.testset, body=config.body,
-        device=config.device, batch_size=config.batch_size, limit=config.limit, every=config.every,
+        device=config.device, batch_size=config.batch_size, devices=config.devices,
+        limit=config.limit if some else None, every=config.every if some else None,
     )  # fmt: skip
 
 

@@ -188,5 +188,10 @@ def label(measure: str) -> str:
     return f"{metric.replace('_', '-').upper()} {_LABELS.get(part, part)}"
 
 
+def most_is_best(measure: str) -> bool:
+    """Whether a measure is a share of what was met, and no error."""
+    return measure.startswith("pck")
+
+
 def _json(value: float) -> float | int | None:
     return None if isinstance(value, float) and not math.isfinite(value) else value

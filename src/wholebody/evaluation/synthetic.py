@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,9 +18,13 @@ from wholebody.body.assets import find_body, read_body_file
 from wholebody.body.joints import PARTS_137, ROTATIONS_53_FROM_55
 from wholebody.body.layer import BodyModel
 from wholebody.data.augment import AugmentConfig
+from wholebody.errors import BadInput
 from wholebody.evaluation.metrics import MeshParts, mean_distance_mm, mesh_errors_mm, pa_mpvpe_mm, rigid_align
+from wholebody.evaluation.result import Network, Result, Row, label
+from wholebody.evaluation.testset import Figure, Found, parameters_of, thinned
 from wholebody.files.whole import write_bytes
-from wholebody.model.network import Network
+from wholebody.geometry.camera import VirtualCamera
+from wholebody.model import network
 from wholebody.model.prediction import Prediction
 from wholebody.synthesis.sets.crops import CROP_HW, CropDataConfig, TrainingCrops
 
@@ -34,8 +41,128 @@ PLAIN = AugmentConfig(
 """How held-out people are put into pictures: exact boxes, upright, some of them partly hidden."""
 
 
+MEASURES = (
+    "mpvpe_all", "mpvpe_hand", "mpvpe_face", "pa_mpvpe_all", "pa_mpvpe_hand", "pa_mpvpe_face", "body_2d_percent",
+    "mpvpe_all_whole", "pa_mpvpe_all_whole", "body_2d_percent_whole",
+)  # fmt: skip
+"""Errors in mm as `mesh_errors_mm` has them; `body_2d_percent`: distance of projected body joints inside the crop from
+their truth, in percent of the box's height. `..._whole`: of those people nine tenths of whose body joints lie inside
+the crop; where half of the body lies outside the picture, most of the error is about what nobody can see."""
+
+
+class HeldOutPeople:
+    """Drawn people in a folder of layers, put into pictures in one way: person n is always the same sample."""
+
+    name, title = "synthetic", "Held-out synthetic people"
+
+    def __init__(
+        self, layers: str | Path, hdri: str | None = None, limit: int | None = None, every: int | None = None
+    ) -> None:
+        self.data = TrainingCrops(CropDataConfig(str(layers), hdri, split="heldout", augment=PLAIN), seed=7, length=0)
+        self.body = BodyModel.load(flat_hand_mean=True)
+        self.parts = MeshParts.of(read_body_file(find_body(None)))
+        self.limit, self.every = limit, every
+
+    def check(self, models: Sequence[Any]) -> None:
+        for model in models:
+            body = getattr(model, "body", None)
+            if body is not None and body.name != "open":
+                raise BadInput(
+                    f"the synthetic people have the open body, and this network predicts the body {body.name!r}: "
+                    "measure it on EHF, AGORA, UBody or PW3D"
+                )
+
+    def people(self) -> Iterator[int]:
+        return thinned(range(len(self.data.layers)), self.every, self.limit)
+
+    def measured(
+        self, models: Sequence[network.Network], people: Iterable[int], batch_size: int
+    ) -> Iterator[tuple[dict[str, Tensor], list[tuple[Prediction, dict[str, Tensor]]]]]:
+        """Batch after batch, and of each network its answer, with its mesh, and the errors (B,) by name."""
+        for batch in DataLoader(self.data, batch_size, sampler=list(people)):
+            answers = []
+            for model in models:
+                device = next(model.parameters()).device
+                body = self.body.to(device)
+                target = {name: value.to(device) for name, value in batch.items()}
+                with torch.inference_mode():
+                    prediction = model.with_mesh(_regress(model, target["image"]), body)
+                    answers.append((prediction, self._errors(model, body, prediction, target)))
+            yield batch, answers
+
+    def _errors(
+        self, model: network.Network, body: BodyModel, prediction: Prediction, target: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        found = mesh_errors_mm(prediction.vertices_cam, _true_vertices(body, target), self.parts)
+        off = (_projected(model, prediction) - target["joints_crop"]).norm(dim=-1) / target["box_height"][:, None] * 100
+        rows = PARTS_137["body"]
+        inside = target["joint_inside"][:, rows]
+        found["body_2d_percent"] = (off[:, rows] * inside).sum(1) / inside.sum(1).clamp_min(1)
+        part = inside.mean(1) < 0.9
+        for name in ("pa_mpvpe_all", "mpvpe_all", "body_2d_percent"):
+            found[f"{name}_whole"] = found[name].masked_fill(part, math.nan)
+        return {name: value.double().cpu() for name, value in found.items()}
+
+    def found(self, models: Sequence[network.Network], people: Iterable[int], batch_size: int) -> Iterator[list[Found]]:
+        numbers = list(people)
+        first = 0
+        for batch, answers in self.measured(models, numbers, batch_size):
+            for i in range(len(batch["image"])):
+                row_of = partial(Row, self.layer_name(numbers[first + i]), "", "")
+                yield [
+                    Found(
+                        row_of({name: float(values[i]) for name, values in errors.items()}),
+                        parameters_of(prediction, i),
+                    )
+                    for prediction, errors in answers
+                ]
+            first += len(batch["image"])
+
+    def layer_name(self, number: int) -> str:
+        return self.data.layers.get(self.data.layer_number(number)).sample.id
+
+    def constants(self, people: Iterable[int]) -> dict[str, float]:
+        """What the best constant answer scores on these people, see `constant_errors`."""
+        targets = [self.data.target(number) for number in people]
+        stacked = {
+            name: torch.from_numpy(np.stack([target[name] for target in targets]))
+            for name in ("rotations", "betas", "expression")
+        }
+        with torch.inference_mode():
+            return constant_errors(_true_vertices(self.body.to("cpu"), stacked), self.parts)
+
+    def result(self, names: Sequence[tuple[str, str]], found: Sequence[Sequence[Found]]) -> Result:
+        constants = self.constants(self.people())
+        networks = [Network(*name, [one.row for one in rows]) for name, rows in zip(names, found, strict=True)]
+        answer = ", ".join(f"{label(name)} {constants[name]:.1f}" for name in MEASURES if name in constants)
+        note = (
+            "People of the open body whom no network was trained on, drawn with the recipe of the embedded weights, "
+            "their boxes given. body 2d percent: how far projected joints lie off, of the box's height; "
+            f"whole: people whose body lies in the picture. The best constant answer would have: {answer}."
+        )
+        return Result(self.name, self.title, note, "mm", MEASURES, networks, {"best_constant": constants})
+
+    def figures(self, models: Sequence[Any], result: Result, each: int) -> list[Figure]:
+        from wholebody.evaluation.gallery import Shown, draw, moved_onto
+
+        def show(model: Any, number: int) -> Shown:
+            ((batch, ((prediction, _),)),) = self.measured([model], [number], 1)
+            picture = batch["image"][0].numpy()
+            height, width = picture.shape[:2]
+            camera = VirtualCamera().in_picture([0, 0, width, height])
+            assert prediction.vertices_cam is not None
+            vertices = prediction.vertices_cam[0].float().cpu().numpy()
+            truth = _true_vertices(self.body.to("cpu"), batch)[0].numpy()
+            return Shown(
+                picture, np.array([0.0, 0, width, height]), vertices, self.body.faces.cpu().numpy(), camera.focal_px,
+                camera.principal_px, moved_onto(truth, vertices, self.parts),
+            )  # fmt: skip
+
+        return draw(models, result, self.people(), show, each)
+
+
 def measure_layers(
-    model: Network,
+    model: network.Network,
     layers: str,
     count: int | None = None,
     hdri: str | None = None,
@@ -47,7 +174,7 @@ def measure_layers(
     """Mean errors of `model` on people it has not seen.
 
     Args:
-        model: with the open body; in eval mode.
+        model: with the open body; in eval mode; on any device.
         layers: folder of held-out layers.
         count: the first so many of them, in a fixed shuffled order; None: all.
         hdri: environment maps for backgrounds.
@@ -55,44 +182,22 @@ def measure_layers(
         sheet: write a picture of some predictions there.
 
     Returns:
-        `mpvpe_*` and `pa_mpvpe_*` (mm) for all, hand and face as `mesh_errors_mm` has them; `body_2d_percent`: distance
-        of projected body joints inside the crop from their truth, in percent of the box's height. `..._whole`: of those
-        people nine tenths of whose body joints lie inside the crop.
+        The mean of each of `MEASURES` over the people who have it.
     """
-    data = TrainingCrops(CropDataConfig(layers, hdri, split="heldout", augment=PLAIN), seed=7, length=0)
-    data.length = min(count or len(data.layers), len(data.layers))
-    body = BodyModel.load(flat_hand_mean=True)
-    parts = MeshParts.of(read_body_file(find_body(None)))
+    heldout = HeldOutPeople(layers, hdri, limit=count)
     errors: dict[str, list[Tensor]] = {}
-    truths: list[Tensor] = []
     drawn: list[np.ndarray] = []
-    cell = CROP_HW[0] / model.config.grid[1]
-    for batch in DataLoader(data, batch_size):
-        with torch.inference_mode():
-            prediction = model.with_mesh(_regress(model, batch["image"]), body)
-            truth = _true_vertices(body, batch)
-            found = mesh_errors_mm(prediction.vertices_cam, truth, parts)
-            projected = prediction.joints_proj_cells * cell  # type: ignore[operator]
-            off = projected - batch["joints_crop"]
-            off = off.norm(dim=-1) / batch["box_height"][:, None] * 100
-            inside = batch["joint_inside"][:, : PARTS_137["body"].stop]
-            off = (off[:, PARTS_137["body"]] * inside).sum(1) / inside.sum(1).clamp_min(1)
-            found["body_2d_percent"] = off
-            # Where half of the body lies outside the picture, most of the error is about what nobody can see.
-            whole = inside.mean(1) >= 0.9
-            found |= {f"{name}_whole": found[name][whole] for name in ("pa_mpvpe_all", "mpvpe_all", "body_2d_percent")}
+    for batch, ((prediction, found),) in heldout.measured([model], heldout.people(), batch_size):
         for name, value in found.items():
             errors.setdefault(name, []).append(value)
-        if constants:
-            truths.append(truth)
         if sheet is not None and len(drawn) < 24:
-            shown = zip(batch["image"], batch["joints_crop"], projected, strict=True)  # type: ignore[arg-type]
-            drawn += [_draw(*person) for person in shown]
+            projected = _projected(model, prediction).cpu()
+            drawn += [_draw(*one) for one in zip(batch["image"], batch["joints_crop"], projected, strict=True)]
     if sheet is not None:
         _write_sheet(drawn[:24], sheet)
-    result = {name: float(torch.cat(values).mean()) for name, values in sorted(errors.items())}
+    result = {name: float(torch.cat(values).nanmean()) for name, values in sorted(errors.items())}
     if constants:
-        result |= {f"constant_{name}": value for name, value in constant_errors(torch.cat(truths), parts).items()}
+        result |= {f"constant_{name}": value for name, value in heldout.constants(heldout.people()).items()}
     return result
 
 
@@ -123,13 +228,19 @@ def constant_errors(truth: Tensor, parts: MeshParts) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in scores.items()}
 
 
-def _regress(model: Network, images: Tensor) -> Prediction:
-    device = next(model.parameters()).device
-    return model.regress(images.to(device).permute(0, 3, 1, 2).float().div(255))
+def _regress(model: network.Network, images: Tensor) -> Prediction:
+    like = next(model.parameters())
+    return model.regress(images.permute(0, 3, 1, 2).to(like).div(255))
+
+
+def _projected(model: network.Network, prediction: Prediction) -> Tensor:
+    """The mesh's 137 joints (B, 137, 2) in pixels of the crop."""
+    assert prediction.joints_proj_cells is not None
+    return prediction.joints_proj_cells * (CROP_HW[0] / model.config.grid[1])
 
 
 def _true_vertices(body: BodyModel, batch: dict[str, Tensor]) -> Tensor:
-    tree = torch.eye(3).repeat(len(batch["rotations"]), 55, 1, 1)
+    tree = torch.eye(3, device=body.template.device).repeat(len(batch["rotations"]), 55, 1, 1)
     tree[:, list(ROTATIONS_53_FROM_55)] = batch["rotations"]
     return body.from_matrices(tree, batch["betas"], batch["expression"]).vertices
 

@@ -19,6 +19,7 @@ from wholebody.data.augment import CROP_HW, AugmentConfig, blend, occlude, photo
 from wholebody.data.framing import Targets, in_crop
 from wholebody.synthesis.light.backgrounds import BackgroundBank
 from wholebody.synthesis.light.shadow import darken, warp_shadow
+from wholebody.synthesis.render import Layer
 from wholebody.synthesis.sets.layers import LayerSet
 
 
@@ -55,23 +56,33 @@ class TrainingCrops(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def _layer_number(self, number: int) -> int:
+    def layer_number(self, number: int) -> int:
+        """Which layer sample `number` shows."""
         epoch, place = divmod(number, len(self.layers))
         if self._order[0] != epoch:
             self._order = (epoch, np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.layers)))
         return int(self._order[1][place])
 
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
-        rng = np.random.default_rng((self.seed, 0, number))
-        layer = self.layers.get(self._layer_number(number))
-        sample = layer.sample
-        crop_from_layer = random_crop(sample.box_xyxy, sample.joints_px, rng, self.config.augment)
+        layer, crop_from_layer, rng = self._framed(number)
         picture = self._compose(layer, crop_from_layer, rng)
-        box_height = (sample.box_xyxy[3] - sample.box_xyxy[1]) * np.sqrt(abs(np.linalg.det(crop_from_layer[:, :2])))
-        targets = self.targets(sample, crop_from_layer)
+        box = layer.sample.box_xyxy
+        box_height = (box[3] - box[1]) * np.sqrt(abs(np.linalg.det(crop_from_layer[:, :2])))
+        targets = self.targets(layer.sample, crop_from_layer)
         return {"image": picture, "box_height": np.asarray(box_height, np.float32), **targets}
 
-    def _compose(self, layer, crop_from_layer: np.ndarray, rng: Generator) -> np.ndarray:
+    def target(self, number: int) -> dict[str, np.ndarray]:
+        """What `self[number]` says of the person, without its picture."""
+        layer, crop_from_layer, _ = self._framed(number)
+        return self.targets(layer.sample, crop_from_layer)
+
+    def _framed(self, number: int) -> tuple[Layer, np.ndarray, Generator]:
+        rng = np.random.default_rng((self.seed, 0, number))
+        layer = self.layers.get(self.layer_number(number))
+        sample = layer.sample
+        return layer, random_crop(sample.box_xyxy, sample.joints_px, rng, self.config.augment), rng
+
+    def _compose(self, layer: Layer, crop_from_layer: np.ndarray, rng: Generator) -> np.ndarray:
         config, augment = self.config, self.config.augment
         height, width = config.picture_hw
         picture = self.backgrounds.sample(rng, height, width)
