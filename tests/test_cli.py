@@ -285,8 +285,6 @@ HELP = {  # every command and option of the first version
         ("predict a.jpg --out", "--out needs a value"),
         ("predict a.jpg --out o --batch-size many", "--batch-size many: is not a whole number"),
         ("predict a.jpg --out o --opacity", "--opacity"),
-        ("predict a.jpg --out o --refine keypoints.json", "--refine=keypoints.json"),
-        ("predict --refine movenet a.jpg --out o", "--refine=movenet"),
         ("checkpoint convert a b c", "with c"),
         ("info t --steps=3", "--steps"),
     ],
@@ -315,6 +313,9 @@ def test_options_stand_before_or_after_the_pictures(monkeypatch):
     assert (seen[0].inputs, seen[0].refine, seen[0].save) == (("a.jpg", "b.jpg"), "auto", ("json", "npz"))
     assert main("predict --out o --refine=keys.json -- -a.jpg --refine".split()) == 0
     assert (seen[3].inputs, seen[3].refine) == (("-a.jpg", "--refine"), "keys.json")
+    for words in ("predict a.jpg --out o --refine k.json", "predict --refine k.json a.jpg --out o"):
+        assert main(words.split()) == 0  # as it was written once: this word cannot be a picture
+        assert (seen[-1].inputs, seen[-1].refine) == (("a.jpg",), "k.json")
 
 
 def test_an_unexpected_error_is_one_line_with_its_own_status(monkeypatch, capsys):

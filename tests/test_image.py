@@ -158,12 +158,38 @@ def test_sources_from_files_folders_and_globs(tmp_path):
         two_halves().save(tmp_path / name) if name.endswith(("jpg", "png")) else (tmp_path / name).write_text("x")
     sources, problems = find_sources([tmp_path], skip=tmp_path / "out")
     assert not problems
-    assert [source.name for source in sources] == ["a_jpg", "a_png", "b/c", "d/a"]  # no two results share a name
+    assert [source.name for source in sources] == ["a", "a", "b/c", "d/a"]
     again, _ = find_sources([tmp_path / "a.jpg", tmp_path], skip=tmp_path / "out")
     assert len(again) == 4  # given twice, done once
     globbed, _ = find_sources([str(tmp_path / "*.jpg")])
     assert [source.path.name for source in globbed] == ["a.jpg"]
-    same_name, _ = find_sources([tmp_path / "a.jpg", tmp_path / "d" / "a.jpg"])
-    assert len({source.name for source in same_name}) == 2
     _, problems = find_sources([tmp_path / "none.jpg", str(tmp_path / "*.webp"), tmp_path / "a.jpg"])
     assert len(problems) == 2 and "none.jpg" in problems[0] and "*.webp" in problems[1]
+
+
+def test_what_is_left_out_is_named(tmp_path):
+    two_halves().save(tmp_path / "a.jpg")
+    for name in ("phone.HEIC", "notes\x1b[2J.txt", ".hidden.jpg"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "more").mkdir()
+    two_halves().save(tmp_path / "more" / "b.jpg")
+    (tmp_path / "linked").symlink_to(tmp_path / "more")
+    left_out: list[str] = []
+    sources, problems = find_sources([tmp_path], left_out=left_out)
+    assert [source.name for source in sources] == ["a", "more/b"] and not problems
+    (line,) = left_out
+    for words in ("4 files", "phone.HEIC", "notes\\x1b[2J.txt", "broken.jpg (a link that leads nowhere)",
+                  "linked (a link to a folder)"):  # fmt: skip
+        assert words in line, words
+    assert ".hidden" not in line
+    inputs = ["https://example.org/a.jpg", tmp_path / "broken.jpg", tmp_path / "a.jpg"]
+    _, problems = find_sources(inputs)
+    assert "is an address" in problems[0] and "nowhere.jpg, which is not there" in problems[1]
+
+
+def test_an_input_folder_that_is_also_the_output(tmp_path):
+    for name in ("a.jpg", "a_overlay.jpg", "b_overlay.jpg"):
+        two_halves().save(tmp_path / name)
+    sources, _ = find_sources([tmp_path], tmp_path, is_result=lambda path: path.name == "a_overlay.jpg")
+    assert [source.name for source in sources] == ["a", "b_overlay"]

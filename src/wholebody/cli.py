@@ -29,7 +29,7 @@ from wholebody.errors import BadInput, WholebodyError
 from wholebody.evaluation.evaluate import EvaluateConfig
 from wholebody.evaluation.reproduce import ReproduceConfig
 from wholebody.files.text import counted, shown, shown_lines
-from wholebody.options import ALONE, Flat, HelpFormatter, Overrides, Workers, positional
+from wholebody.options import ALONE, VALUES, Flat, HelpFormatter, Overrides, Workers, positional
 from wholebody.pipeline.config import AnnotateConfig, PredictConfig
 from wholebody.synthesis.config import SynthesisConfig
 from wholebody.training.slurm import SlurmConfig
@@ -556,15 +556,20 @@ def _processes(workers: int | None) -> int:
 
 
 def _with_values(words: list[str]) -> list[str]:
-    """`--refine` as `--refine=auto`; a word after it belongs to what stands before or after it."""
+    """`--refine` as `--refine=auto`: it takes no word, for the next may be a picture. A word that cannot be one (a
+    .json file, the name of a source) is its value, as it was in the first version."""
     end = words.index("--") if "--" in words else len(words)
-    for option in ALONE:
-        for place in (k for k in range(end) if words[k] == option):
-            after = words[place + 1] if place + 1 < end else ""
-            if after in ("auto", "mediapipe", "movenet") or after.lower().endswith(".json"):
-                _complain(f"{option} alone takes no word: write {option}={after} for keypoints from there.")
-                raise SystemExit(USAGE)
-    return [f"{word}={ALONE[word]}" if word in ALONE and k < end else word for k, word in enumerate(words)]
+    done: list[str] = []
+    for word, after in zip(words[:end], [*words[1:end], ""], strict=False):
+        if done and done[-1] == f"--={word}":
+            done.pop()  # was the value of the option before
+        elif word not in ALONE:
+            done.append(word)
+        elif after in VALUES or after.lower().endswith(".json"):
+            done += [f"{word}={after}", f"--={after}"]
+        else:
+            done.append(f"{word}={ALONE[word]}")
+    return done + words[end:]
 
 
 def _sentence(error: CycloptsError) -> str:

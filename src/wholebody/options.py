@@ -30,6 +30,8 @@ Overrides = Annotated[tuple[str, ...], Parameter(name="KEY=VALUE", help="changes
 ALONE = {"--refine": "auto"}
 """Options that may stand without a value, and the value that this means. A value follows `=`, never a space, so that
 `--refine photo.jpg` has one meaning."""
+VALUES = ("auto", "mediapipe", "movenet")
+"""Words that are such a value wherever they stand."""
 
 
 def positional(name: str) -> Parameter:
@@ -52,7 +54,7 @@ def comma_separated() -> Parameter:
 
 
 def _split(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
-    parts = (part.strip() for token in tokens for part in token.value.split(","))
+    parts = (part.strip() for part in tokens[-1].value.split(","))  # of an option given twice, the last counts
     return tuple(part for part in parts if part)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import shutil
 
 import numpy as np
@@ -155,6 +157,26 @@ def test_annotate_goes_on_where_it_was(photos, tmp_path, monkeypatch):
     assert (result.pictures, result.before, len(result.problems)) == (2, 1, 1)
     assert result.with_parameters == 0 and result.people == 2  # nobody is that good
     assert not [path for path in root.rglob("*.part")]
+
+
+def test_annotate_does_again_what_changed(photos, tmp_path):
+    """A picture or the keypoints, never the clock; names of any length; what was corrected by hand stays."""
+    root = photos.parent
+    config = AnnotateConfig(root, keypoints=str(tmp_path / "keypoints.json"), device="cpu")
+    (photos / "1.png").rename(photos / f"{'é' * 120}_1.png")
+    os.utime(photos / "sub" / "2.png", (4e9, 4e9))
+    annotate(config, lambda line: None)
+    again = annotate(config, lambda line: None)
+    assert (again.pictures, again.before) == (2, 2)
+    rows = json.loads((tmp_path / "keypoints.json").read_text())
+    (tmp_path / "keypoints.json").write_text(json.dumps(rows, indent=1))
+    assert annotate(config, lambda line: None).before == 0
+    target = root / "annotations" / "train.json"
+    target.write_text(target.read_text().replace("person", "human"))
+    with pytest.raises(BadInput, match="was changed after .* --overwrite"):
+        annotate(config, lambda line: None)
+    annotate(dataclasses.replace(config, overwrite=True), lambda line: None)
+    assert "human" not in target.read_text()
 
 
 def test_annotate_leaves_other_labels_alone(photos):

@@ -16,6 +16,7 @@ from fake_network import FakeNetwork
 
 from wholebody.body.joints import COCO_WHOLEBODY
 from wholebody.errors import OutputError
+from wholebody.files.text import shown
 from wholebody.output import files
 from wholebody.people.predictor import Predictor
 
@@ -67,6 +68,18 @@ def test_meshes_come_back(tmp_path, people, faces, kind):
         expected = files.vertex_normals(np.asarray(mesh.vertices), faces)
         assert ((stored * expected).sum(1) > 0.999).mean() > 0.999
     assert 0.03 < mesh.volume < 0.2  # cubic metres; negative if the surface were inside out
+
+
+@pytest.mark.parametrize("kind", files.MESHES)
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "日本\u2028語", "no\udcfftext"])
+def test_names_in_headers(people, faces, kind, name):
+    """A header is lines of text; no name can end one or make it unreadable."""
+    data = files.mesh_bytes(people[0].vertices_cam, faces, kind, name)
+    mesh = trimesh.load(io.BytesIO(data), file_type=kind, process=False, force="mesh")
+    assert len(mesh.vertices) == len(people[0].vertices_cam)
+    if kind != "glb":  # which holds JSON, with escapes of its own
+        head = data.split({"ply": b"end_header", "obj": b"\nv "}[kind])[0]
+        assert shown(name).encode() in head and b"\x1b" not in head and b"two\nlines" not in head
 
 
 def test_normals_of_a_tilted_plane():

@@ -6,8 +6,7 @@ import glob
 import io
 import os
 import warnings
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from wholebody.errors import BadInput
 from wholebody.files.reading import read_bytes
+from wholebody.files.text import counted, shown
 
 SUFFIXES = (
     ".jpg",
@@ -174,7 +174,8 @@ def _guess(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """One picture to work on: where it lies, and the name (without suffix, may hold `/`) of what is written for it."""
+    """One picture to work on: where it lies, and its name (without suffix; `/` in it where it lies below a folder that
+    was given). Two pictures may have one name."""
 
     path: Path
     name: str
@@ -183,56 +184,93 @@ class Source:
 def find_sources(
     inputs: Sequence[str | os.PathLike[str]],
     skip: str | os.PathLike[str] | None = None,
+    left_out: list[str] | None = None,
+    is_result: Callable[[Path], bool] | None = None,
+    known: Collection[str] = (),
 ) -> tuple[list[Source], list[str]]:
     """Files, folders (with all below) and globs → the pictures, in a stable order, and what was not found.
 
     Files under `skip` (the output folder) are left out of folders and globs, so that a second run does not take the
-    overlays of the first for photos.
+    overlays of the first for photos; where the output folder is itself what was given, only those that `is_result`
+    knows. What is left out because it is no picture that can be read is named in `left_out`, unless its real path is
+    one of `known`.
     """
-    skip = None if skip is None else Path(skip).resolve()
-    found: dict[Path, tuple[Path, str]] = {}
+    found: dict[str, Source] = {}
     problems: list[str] = []
 
-    def keep(path: Path, root: Path) -> bool:
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in path.relative_to(root).parts):
+    def keep(path: Path, root: Path, others: list[Path]) -> bool:
+        if any(part.startswith(".") for part in path.relative_to(root).parts):
             return False
-        return path.is_file() and not (skip is not None and path.resolve().is_relative_to(skip))
+        if is_left_alone(path, root, skip, is_result):
+            return False
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            return True
+        if (not path.is_dir() or path.is_symlink()) and os.path.realpath(path) not in known:
+            others.append(path)
+        return False
+
+    def add(path: Path, name: str) -> None:
+        found.setdefault(os.path.realpath(path), Source(path, name))
 
     def add_folder(folder: Path) -> int:
-        paths = sorted(path for path in folder.rglob("*") if keep(path, folder))
+        others: list[Path] = []
+        paths = sorted(path for path in folder.rglob("*") if keep(path, folder, others))
         for path in paths:
-            found.setdefault(path.resolve(), (path, path.relative_to(folder).with_suffix("").as_posix()))
+            add(path, path.relative_to(folder).with_name(path.stem).as_posix())
+        note(str(folder), others)
         return len(paths)
+
+    def note(where: str, others: list[Path], most: int = 5) -> None:
+        if others and left_out is not None:
+            names = ", ".join(f"{shown(path.name)}{_why_not(path)}" for path in sorted(others)[:most])
+            more = f" and {len(others) - most} more" if len(others) > most else ""
+            left_out.append(f"{shown(where)}: left out {counted(len(others), 'file')}, no pictures: {names}{more}.")
 
     for given in inputs:
         path = Path(given)
         if path.is_dir():
             if not add_folder(path):
-                problems.append(f"{path}: no picture in this folder (looked for {', '.join(SUFFIXES)}).")
+                problems.append(
+                    f"{shown(path)}: no picture in this folder (looked for {', '.join(SUFFIXES)}"
+                    f"{'; results of earlier runs are left out' if skip is not None else ''})."
+                )
         elif path.exists():
-            found.setdefault(path.resolve(), (path, path.stem))
+            add(path, path.stem)
+        elif path.is_symlink():
+            problems.append(f"{shown(path)}: a link to {shown(os.readlink(path))}, which is not there.")
         elif glob.has_magic(str(given)):
             matches = [Path(match) for match in sorted(glob.glob(str(given), recursive=True))]
-            pictures = [match for match in matches if keep(match, match.parent)]
+            others: list[Path] = []
+            pictures = [match for match in matches if keep(match, match.parent, others)]
             for picture in pictures:
-                found.setdefault(picture.resolve(), (picture, picture.stem))
+                add(picture, picture.stem)
+            note(str(given), [other for other in others if not other.is_dir()])
             if not pictures and not sum(add_folder(match) for match in matches if match.is_dir()):
-                problems.append(f"{given}: matches no picture.")
+                problems.append(f"{shown(str(given))}: matches no picture.")
+        elif "://" in str(given):
+            problems.append(f"{shown(str(given))}: is an address, not a file: fetch the picture first.")
         else:
-            problems.append(f"{path}: no such file or folder.")
-    return with_unique_names(list(found.values())), problems
+            problems.append(f"{shown(path)}: no such file or folder.")
+    return list(found.values()), problems
 
 
-def with_unique_names(found: list[tuple[Path, str]]) -> list[Source]:
-    """`a.jpg` and `a.png` must not overwrite each other: names that are shared get the suffix, then the folder, too."""
-    counts = Counter(name.casefold() for _, name in found)
-    named = [(path, name if counts[name.casefold()] == 1 else f"{name}_{path.suffix[1:]}") for path, name in found]
-    counts = Counter(name.casefold() for _, name in named)
-    taken: Counter[str] = Counter()
-    sources = []
-    for path, name in named:
-        if counts[name.casefold()] > 1:
-            name = f"{path.resolve().parent.name}_{name}"
-        taken[name.casefold()] += 1
-        sources.append(Source(path, name if taken[name.casefold()] == 1 else f"{name}_{taken[name.casefold()]}"))
-    return sources
+def is_left_alone(
+    path: Path,
+    root: Path,
+    skip: str | os.PathLike[str] | None,
+    is_result: Callable[[Path], bool] | None,
+) -> bool:
+    """Whether a file of the folder `root` lies in the output folder `skip` and so is taken for a result. Where `root`
+    itself lies there, only what `is_result` knows is one."""
+    if skip is None:
+        return False
+    below, place = os.path.realpath(skip), Path(os.path.realpath(path))
+    if not place.is_relative_to(below):
+        return False
+    return not Path(os.path.realpath(root)).is_relative_to(below) or is_result is None or is_result(place)
+
+
+def _why_not(path: Path) -> str:
+    if path.is_symlink():
+        return " (a link to a folder)" if path.is_dir() else "" if path.exists() else " (a link that leads nowhere)"
+    return ""

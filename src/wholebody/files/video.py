@@ -11,7 +11,7 @@ import glob
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from wholebody.errors import BadInput
-from wholebody.files.image import MAX_PIXELS, MIN_SIDE, SUFFIXES, Source, read_image
+from wholebody.files.image import MAX_PIXELS, MIN_SIDE, SUFFIXES, Source, is_left_alone, read_image
 
 # fmt: off
 FILM_SUFFIXES = (
@@ -177,13 +177,16 @@ def open_film(
 
 
 def find_films(
-    inputs: Sequence[str], fps: float | None, skip: str | os.PathLike[str] | None = None
+    inputs: Sequence[str],
+    fps: float | None,
+    skip: str | os.PathLike[str] | None = None,
+    is_result: Callable[[Path], bool] | None = None,
 ) -> tuple[list[Source], list[str]]:
     """The films among files, folders (with all below) and globs, and the inputs that may name pictures.
 
-    With `fps` a folder that holds numbered pictures itself is a film. Files under `skip` are left out.
+    With `fps` a folder that holds numbered pictures itself is a film. Results under `skip` are left out,
+    as by `find_sources`.
     """
-    skip = None if skip is None else Path(skip).resolve()
     films: dict[Path, Source] = {}
     rest: list[str] = []
 
@@ -197,11 +200,11 @@ def find_films(
             for path in sorted(folder.rglob("*"))
             if path.suffix.lower() in FILM_SUFFIXES
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-            and not (skip is not None and path.resolve().is_relative_to(skip))
+            and not is_left_alone(path, folder, skip, is_result)
             and is_film(path)
         ]
         for path in found:
-            add(path, path.relative_to(folder).with_suffix("").as_posix())
+            add(path, path.relative_to(folder).with_name(path.stem).as_posix())
         return not found or any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*") if path not in found)
 
     for given in inputs:
@@ -217,7 +220,7 @@ def find_films(
             matches = [Path(match) for match in sorted(glob.glob(str(given), recursive=True))]
             chosen = [match for match in matches if is_film(match)]
             for match in chosen:
-                if not (skip is not None and match.resolve().is_relative_to(skip)):
+                if not is_left_alone(match, match.parent, skip, is_result):
                     add(match, match.stem)
             if not chosen:
                 rest.append(given)

@@ -10,14 +10,15 @@ import contextlib
 import glob
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wholebody.errors import BadInput
-from wholebody.files.whole import sweep, write_bytes, write_json
+from wholebody.files.text import shown
+from wholebody.files.whole import sweep, write_bytes
 from wholebody.output import KINDS
 
 if TYPE_CHECKING:
@@ -44,30 +45,42 @@ def write_results(
     save: Sequence[str] = KINDS,
     opacity: float = 0.9,
     image_id: int | str | None = None,
+    remove: Callable[[Path, str], object] | None = None,
+    announce: Callable[[Path, bytes], object] | None = None,
 ) -> list[Path]:
     """Write what `save` names for one picture and say which files those are; on an error none of them stays.
 
-    `faces` (F, 3) is the topology of the body, `conventions` a table that goes into every `.npz`.
+    Args:
+        faces: (F, 3), the topology of the body.
+        conventions: a table that goes into every `.npz`.
+        image_id: of the rows in the `.json`; `name` if not given.
+        remove: takes away what an earlier run left under that name; `remove_results` if not given.
+        announce: is told of each file and its content before it is written.
     """
     written: list[Path] = []
-    remove_results(folder, name)
+    (remove or remove_results)(folder, name)
+
+    def write(kind: str, data: bytes, person: int = 0) -> None:
+        path = result_path(folder, name, kind, person)
+        if announce is not None:
+            announce(path, data)
+        written.append(write_bytes(path, data))
+
     try:
         if "overlay" in save:
             from wholebody.output.overlay import draw_overlay, encode_jpeg
 
             picture = draw_overlay(image, people, faces, opacity=opacity)
-            written.append(write_bytes(result_path(folder, name, "overlay"), encode_jpeg(picture)))
+            write("overlay", encode_jpeg(picture))
         for number, person in enumerate(people):
             for kind in save:
                 if kind == "npz":
-                    data = person_npz(person, conventions | {"picture": name, "person": number})
+                    write(kind, person_npz(person, conventions | {"picture": name, "person": number}), number)
                 elif kind in MESHES:
-                    data = mesh_bytes(person.vertices_cam, faces, kind, f"{Path(name).name}_person{number}")
-                else:
-                    continue
-                written.append(write_bytes(result_path(folder, name, kind, number), data))
+                    title = f"{Path(name).name}_person{number}"
+                    write(kind, mesh_bytes(person.vertices_cam, faces, kind, title), number)
         rows = coco_results(people, name if image_id is None else image_id)
-        written.append(write_json(result_path(folder, name, "json"), rows))
+        write("json", json.dumps(rows, allow_nan=False).encode())
     except BaseException:
         for path in written:
             with contextlib.suppress(OSError):
@@ -121,6 +134,7 @@ def mesh_bytes(vertices_cam: np.ndarray, faces: np.ndarray, kind: str, name: str
     """
     import trimesh
 
+    name = shown(name)  # headers are lines of UTF-8
     turned = np.asarray(vertices_cam, np.float64) * [1, -1, -1]
     mesh = trimesh.Trimesh(turned, faces, vertex_normals=vertex_normals(turned, faces), process=False)
     mesh.metadata["name"] = name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,19 @@ def film_path(folder: Path, name: str, kind: str, person: int = 0) -> Path:
     """Where the result of that kind for the film `name` lies; `person` counts `Scene.people`."""
     end = {"mot": "_mot.txt", "overlay": "_overlay.mp4"}.get(kind, f".{kind}")
     return folder / (name + (f"_person{person}.{kind}" if kind in _ONE_EACH else end))
+
+
+def film_results(folder: Path, name: str, save: Sequence[str]) -> list[Path]:
+    """The files that are there already in the places of what `save` names, whoever wrote them."""
+    found = []
+    for kind in save:
+        paths = [film_path(folder, name, kind)]
+        if kind in _ONE_EACH:
+            start = f"{folder / name}_person"
+            numbered = glob.glob(f"{glob.escape(start)}*.{kind}")
+            paths = [Path(path) for path in numbered if path[len(start) : -len(kind) - 1].isdecimal()]
+        found += [path for path in paths if os.path.lexists(path)]
+    return found
 
 
 def write_film(

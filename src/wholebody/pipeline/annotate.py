@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from wholebody.body.joints import COCO_WHOLEBODY
 from wholebody.errors import BadInput, OutputError, WholebodyError
 from wholebody.files.image import Source, find_sources, read_image
 from wholebody.files.options import check_same_options, record_options
+from wholebody.files.text import counted, shown
 from wholebody.files.whole import write_json
 from wholebody.people.detect import Detections, make_detector
 from wholebody.people.keypoints import KeypointFile, KeypointSource, make_source
 from wholebody.people.refine import LEAST_KEYPOINTS, TRUNK_AND_LIMBS, Refined, Refiner, quality
 from wholebody.people.relift import lift_of
 from wholebody.pipeline.config import AnnotateConfig
+from wholebody.pipeline.record import hash_of, shortened
 
 _LISTS = (("keypoints", 0, 17), ("foot_kpts", 17, 23), ("face_kpts", 23, 91), ("lefthand_kpts", 91, 112),
           ("righthand_kpts", 112, 133))  # fmt: skip
@@ -52,34 +54,43 @@ def annotate(config: AnnotateConfig, say: Callable[[str], None] = print) -> Anno
     if not images.is_dir():
         raise BadInput(f"{config.folder} has no folder `images`: make it, and put the pictures to be labelled into it.")
     notes = config.folder / "annotations" / f"{config.split}_pictures"
-    _check_same_run(config, notes)
-    source, sources = make_source(config.keypoints), find_sources([str(images)])[0]
+    source = make_source(config.keypoints)
+    left_out: list[str] = []
+    sources, _ = find_sources([str(images)], left_out=left_out)
     if not sources:
-        raise BadInput(f"{images} holds no picture that can be read.")
+        raise BadInput("\n".join([f"{shown(images)} holds no picture that can be read.", *left_out]))
+    for line in left_out:
+        say(line)
+    _check_same_run(config, notes)
+    keypoints = hash_of(Path(config.keypoints)) if isinstance(source, KeypointFile) else ""
     result = Annotated()
     labeller: _Labeller | None = None
     rows: list[dict[str, Any]] = []
     for picture in sources:
         name = picture.path.relative_to(images).as_posix()
-        record = notes / f"{name}.json"
-        known = _read(record, picture.path)
+        record = notes / f"{picture.path.relative_to(images).parent / shortened(picture.path.name)}.json"
+        made_of = {"picture": hash_of(picture.path), "keypoints": keypoints}
+        known = _read(record, picture.path, made_of)
         if known is None:
             labeller = labeller or _Labeller(config, source)
             try:
-                known = {"file_name": name, **labeller(picture)}
+                known = {"file_name": name, "made_of": made_of, **labeller(picture)}
             except OutputError:
                 raise
             except WholebodyError as error:
-                result.problems.append(str(error))
+                text = str(error)
+                result.problems.append(text if str(picture.path) in text else f"{shown(picture.path)}: {text}")
                 continue
             write_json(record, known)
             qualities = ", ".join(f"{person['annotation']['quality']:.2f}" for person in known["people"])
-            say(f"{picture.path}: {len(known['people'])} people{f' (quality {qualities})' if qualities else ''}")
+            people = counted(len(known["people"]), "person")
+            say(f"{shown(picture.path)}: {people}{f' (quality {qualities})' if qualities else ''}")
         else:
             result.before += 1
         rows.append(known)
     result.pictures = len(rows)
     result.people, result.with_parameters = _write(config, rows)
+    record_options(notes / "run.json", _options(config) | {"written": {p.name: hash_of(p) for p in _targets(config)}})
     return result
 
 
@@ -168,31 +179,56 @@ def _write(config: AnnotateConfig, rows: list[dict[str, Any]]) -> tuple[int, int
                 fits[str(key)] = person["parameters"]
     category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO_WHOLEBODY[:17])}
     content = {"images": images, "annotations": annotations, "categories": [category]}
-    folder = config.folder / "annotations"
+    target, parameters = _targets(config)
     # Parameters first: they mean nothing without the other file, which may be there from a smaller run.
-    write_json(folder / f"{config.split}_smplx.json", fits)
-    write_json(folder / f"{config.split}.json", content)
+    write_json(parameters, fits)
+    write_json(target, content)
     return len(annotations), len(fits)
 
 
+def _targets(config: AnnotateConfig) -> tuple[Path, Path]:
+    """The two annotation files."""
+    folder = config.folder / "annotations"
+    return folder / f"{config.split}.json", folder / f"{config.split}_smplx.json"
+
+
+def _options(config: AnnotateConfig) -> dict[str, Any]:
+    """What the labels of a split have in common."""
+    return {name: str(getattr(config, name)) for name in ("keypoints", "split", "detector", "model", "body")}
+
+
 def _check_same_run(config: AnnotateConfig, notes: Path) -> None:
-    """A folder of records holds one kind of label; annotations of other origin are never written over."""
-    record = {k: str(v) for k, v in asdict(config).items() if k not in ("folder", "min_quality", "device")}
-    path, target = notes / "run.json", config.folder / "annotations" / f"{config.split}.json"
+    """A folder of records holds one kind of label; annotations of other origin, or that were corrected since, are never
+    written over."""
+    path = notes / "run.json"
     way_out = f"Give the same ones to go on, choose another --split, or delete {notes} to begin anew."
-    if check_same_options(path, record, way_out):
-        return
-    if target.exists():
-        raise BadInput(f"{target} is there already and was not made by `annotate`: choose another --split.")
-    record_options(path, record)
+    ours = check_same_options(path, _options(config), way_out)
+    written = json.loads(path.read_bytes()).get("written", {}) if ours else {}
+    for target in _targets(config):
+        if config.overwrite or not target.exists():
+            continue
+        if not ours:
+            raise BadInput(
+                f"{target} is there already and was not made by `annotate`: choose another --split, or give "
+                "--overwrite."
+            )
+        if target.name in written and hash_of(target) != written[target.name]:
+            raise BadInput(
+                f"{target} was changed after `annotate` had written it: move it away, choose another --split, or give "
+                "--overwrite."
+            )
+    if not ours:
+        record_options(path, _options(config))
 
 
-def _read(record: Path, picture: Path) -> dict[str, Any] | None:
-    """What an earlier run wrote about a picture that has not changed since."""
+def _read(record: Path, picture: Path, made_of: dict[str, str]) -> dict[str, Any] | None:
+    """What an earlier run wrote about a picture, if neither it nor the file of keypoints has changed since."""
     try:
         known = json.loads(record.read_bytes())
-        return known if record.stat().st_mtime >= picture.stat().st_mtime else None
-    except (OSError, ValueError):
+        if "made_of" not in known:  # by the first version
+            return known if record.stat().st_mtime >= picture.stat().st_mtime else None
+        return known if known["made_of"] == made_of else None
+    except (OSError, ValueError, TypeError):
         return None
 
 

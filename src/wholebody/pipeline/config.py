@@ -43,7 +43,10 @@ class PredictConfig:
     opacity: float = 0.9
     """of the mesh over the photo, 0 to 1"""
     resume: bool = False
-    """skip pictures that an earlier run finished, go on with a film where it stopped"""
+    """skip what an earlier run finished, unless it or the files of the options changed since; go on with a film where
+    it stopped"""
+    overwrite: bool = False
+    """write over files in the output folder that wholebody did not write, or that were changed since"""
     start: float | None = None
     """films: seconds from the beginning"""
     end: float | None = None
@@ -81,6 +84,11 @@ class PredictConfig:
             raise BadInput(f"--opacity is {self.opacity:g}; it must be from 0 to 1.")
         if self.batch_size is not None and self.batch_size < 1:
             raise BadInput(f"--batch-size is {self.batch_size}; it must be at least 1.")
+        if self.boxes is not None and self.detector not in ("movenet", self.boxes):
+            raise BadInput(
+                f"--boxes {self.boxes} and --detector {self.detector} contradict each other: with boxes given, nobody "
+                "asks a detector. Leave one of them out."
+            )
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -115,6 +123,8 @@ class AnnotateConfig:
     device: Device = "auto"
     min_quality: float = MIN_QUALITY
     """parameters of people from this quality on"""
+    overwrite: bool = False
+    """write over annotations that `annotate` did not write, or that were changed since"""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:

@@ -126,14 +126,9 @@ def predict_film(
     return result, written
 
 
-def film_is_complete(config: PredictConfig, source: Source) -> bool:
-    """Whether an earlier run finished this film: its `.json` is newer than it, and no part of the work is left."""
-    marker = config.out / f"{source.name}.json"
-    try:
-        newer = marker.stat().st_mtime >= source.path.stat().st_mtime
-    except OSError:
-        return False
-    return newer and not _Parts.folder_of(config.out, source.name).exists()
+def work_is_begun(out: Path, name: str) -> bool:
+    """Whether an earlier run left parts of its work on the film of that name."""
+    return _Parts.folder_of(out, name).exists()
 
 
 def _detector(config: PredictConfig) -> Detector:

@@ -44,15 +44,15 @@ def describe(path: str | os.PathLike[str]) -> str:
 
 def _folder(path: Path) -> str:
     from wholebody.body.assets import find_body
-    from wholebody.pipeline.predict import RUN_RECORD
+    from wholebody.pipeline.record import RECORD, Record
 
-    if (path / RUN_RECORD).is_file():
-        record = read_json(path / RUN_RECORD)
-        record = record if isinstance(record, dict) else {"record": "damaged"}
-        pictures = sum(1 for file in path.rglob("*.json") if file.name != RUN_RECORD)
+    if (path / RECORD).is_file():
+        record = Record(path)
         people = sum(1 for _ in path.rglob("*_person*.npz"))
+        options = {name: value for name, value in record.before.items() if name != "format"}
         return _lines(
-            f"{path}: results of `wholebody predict`", record | {"pictures": pictures, ".npz of people": people}
+            f"{path}: results of `wholebody predict`",
+            options | {"pictures": len(record.entries), ".npz of people": people},
         )
     return _body(find_body(path))
 

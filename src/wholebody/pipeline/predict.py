@@ -7,21 +7,24 @@ import errno
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wholebody import __version__
-from wholebody.errors import BadInput, OutputError, WholebodyError
-from wholebody.files.image import Source, find_sources, read_image, with_unique_names
-from wholebody.files.options import check_same_options, record_options
-from wholebody.files.text import counted
+from wholebody.errors import AssetMissing, BadInput, OutputError, WholebodyError
+from wholebody.files.image import Source, find_sources, read_image
+from wholebody.files.options import differences
+from wholebody.files.text import counted, shown
 from wholebody.files.video import find_films
 from wholebody.output import files
+from wholebody.output.film import film_results
 from wholebody.people.detect import BoxFile, Detections, WholePicture, make_detector
 from wholebody.pipeline.config import PredictConfig
-from wholebody.pipeline.film import film_is_complete, predict_film
+from wholebody.pipeline.film import predict_film, work_is_begun
+from wholebody.pipeline.record import Entry, Protected, Record, hash_of, hash_of_options, key_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
     from wholebody.people.predictor import Person, Predictor
     from wholebody.people.refine import Refiner
 
-RUN_RECORD = "wholebody_run.json"
 _PENDING_PIXELS = 24_000_000  # pictures that wait for a full batch hold no more than this
 _TALKATIVE = 20  # up to this many pictures get a line each
 
@@ -59,50 +61,45 @@ class Summary:
 def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> Summary:
     """Predict every picture that `config.inputs` names and write the results; `say` gets what a user wants to read."""
     summary = Summary()
-    files.check_folder(config.out)
-    films, rest = find_films(config.inputs, config.fps, skip=config.out)
-    sources, summary.problems = find_sources(rest, skip=config.out) if rest else ([], [])
-    sources, films = _named_apart(sources, films)
-    if not sources and not films:
-        raise BadInput("There is nothing to do.\n" + "\n".join(summary.problems))
-    _check_run_record(config)
-    if config.resume:
-        complete = {
-            source.name for source in sources if files.is_complete(config.out, source.name, config.kinds, source.path)
-        }
-        summary.skipped = [str(source.path) for source in sources if source.name in complete]
-        sources = [source for source in sources if source.name not in complete]
-        done = [film for film in films if film_is_complete(config, film)]
-        summary.skipped += [str(film.path) for film in done]
-        films = [film for film in films if film not in done]
-        if not sources and not films:
-            return summary
-
+    find, keypoints, option_files = _box_finder(config), _keypoint_source(config), _option_files(config)
+    record = Record(config.out, config.overwrite)
+    films, sources = _find(config, record, summary, say)
     if films and config.refine is not None:
         raise BadInput(
             f"--refine is for pictures, and {films[0].path} is a film. Leave it out, or give pictures alone."
         )
-    find = _box_finder(config)
-    keypoints = _keypoint_source(config)
+    if config.resume:
+        _check_same_run(config, record)
+    files.check_folder(config.out)
+    record.begin(_options(config))
+    protected = Protected((source.path for source in (*films, *sources)), option_files)
+    jobs = [_Job(source, record.name_of(source), _made_with(config, option_files, film=source in films))
+            for source in (*films, *sources)]  # fmt: skip
+    jobs = [job for job in jobs if _is_to_do(job, config, record, protected, summary)]
+    if not jobs:
+        return summary
+
     with summary.timed("load"):
         predictor = _load(config)
-    _films(config, films, predictor, summary, say)
-    if not sources:
-        return summary
-    writer = _Writer(config, predictor, summary, say if len(sources) <= _TALKATIVE else None, keypoints)
-    pending: list[tuple[Source, np.ndarray, Detections]] = []
-    for source in _with_progress(sources):
+    _films(config, [job for job in jobs if job.source in films], predictor, record, summary, say)
+    jobs = [job for job in jobs if job.source not in films]
+    talk = say if len(jobs) <= _TALKATIVE else None
+    writer = _Writer(config, predictor, record, summary, talk, keypoints)
+    pending: list[_Picture] = []
+    for job in _with_progress(jobs):
+        source = job.source
         with _reported(source, summary):
             notes: list[str] = []
             with summary.timed("read"):
+                content = hash_of(source.path)
                 image = read_image(source.path, notes)
             for note in notes:
                 say(note)
             with summary.timed("detect"):
                 found = find(source, image)
-            pending.append((source, image, found))
-        people = sum(len(found) for _, _, found in pending)
-        pixels = sum(image.shape[0] * image.shape[1] for _, image, _ in pending)
+            pending.append(_Picture(job, content, image, found))
+        people = sum(len(picture.found) for picture in pending)
+        pixels = sum(picture.image.shape[0] * picture.image.shape[1] for picture in pending)
         if people >= predictor.batch_size or pixels > _PENDING_PIXELS:
             writer.flush(pending)
             pending = []
@@ -110,31 +107,85 @@ def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> 
     return summary
 
 
+def _find(
+    config: PredictConfig, record: Record, summary: Summary, say: Callable[[str], None]
+) -> tuple[list[Source], list[Source]]:
+    """The films and the pictures that the inputs name; what is left out of them is said."""
+    left_out: list[str] = []
+    films, rest = find_films(config.inputs, config.fps, config.out, record.is_ours)
+    sources: list[Source] = []
+    if rest:
+        known = {key_of(film.path) for film in films}
+        sources, summary.problems = find_sources(rest, config.out, left_out, record.is_ours, known)
+        sources = [source for source in sources if key_of(source.path) not in known]
+    if not sources and not films:
+        raise BadInput("There is nothing to do.\n" + "\n".join([*summary.problems, *left_out]))
+    for line in left_out:
+        say(line)
+    return films, sources
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A picture or film to work on."""
+
+    source: Source
+    name: str
+    """Of its results."""
+    made_with: str
+    """Hash of the options that they depend on."""
+
+
+def _is_to_do(job: _Job, config: PredictConfig, record: Record, protected: Protected, summary: Summary) -> bool:
+    """Whether there is something to do that may be done; else the summary says why not."""
+    film = job.made_with.startswith("film")
+    begun = film and work_is_begun(config.out, job.name)
+    if config.resume and not begun:
+        done = record.film_is_done if film else partial(record.is_done, save=config.kinds)
+        if done(job.source, job.name, job.made_with):
+            summary.skipped.append(str(job.source.path))
+            return False
+    there = film_results(config.out, job.name, config.film_kinds) if film else record.results(job.name, config.kinds)
+    # A film that was begun was asked about then; what lies there since is its own.
+    refusal = None if begun and not config.overwrite else record.refusal(there, protected)
+    if refusal:
+        summary.problems.append(f"{shown(job.source.path)}: {refusal}")
+    return refusal is None
+
+
 def _films(
-    config: PredictConfig, films: Sequence[Source], predictor: Predictor, summary: Summary, say: Callable[[str], None]
-) -> None:
-    for source in films:
+    config: PredictConfig, jobs: Sequence[_Job], predictor: Predictor, record: Record, summary: Summary,
+    say: Callable[[str], None],
+) -> None:  # fmt: skip
+    for job in jobs:
+        source = job.source
         with _reported(source, summary):
             about = conventions(predictor.model, None)
-            result, written = predict_film(config, source, predictor, about, say, summary.timed)
+            content = hash_of(source.path)
+            result, written = predict_film(config, Source(source.path, job.name), predictor, about, say, summary.timed)
             people = len(result.scene.people)
+            hashes = {path.relative_to(config.out).as_posix(): hash_of(path) for path in written}
+            record.finish(Entry(job.name, key_of(source.path), content, job.made_with, job.name, people, hashes))
             summary.films.append(str(source.path))
             summary.people += people
             if not people:
                 summary.empty.append(str(source.path))
             say(
-                f"{source.path}: {counted(people, 'person')} in {counted(len(result.scene.frames), 'frame')}"
+                f"{shown(source.path)}: {counted(people, 'person')} in {counted(len(result.scene.frames), 'frame')}"
                 f"{f', {result.frames / result.seconds:.1f} frames/s' if result.seconds > 0 else ''} -> "
-                f"{written[0]} and {len(written) - 1} more"
+                f"{shown(written[0])} and {len(written) - 1} more"
             )
 
 
-def _named_apart(pictures: list[Source], films: list[Source]) -> tuple[list[Source], list[Source]]:
-    """The pictures and films under names that differ."""
-    taken = {film.path.resolve() for film in films}
-    pictures = [picture for picture in pictures if picture.path.resolve() not in taken]
-    named = with_unique_names([(source.path, source.name) for source in (*pictures, *films)])
-    return named[: len(pictures)], named[len(pictures) :]
+@dataclass(frozen=True)
+class _Picture:
+    """Read, and looked at by the detector."""
+
+    job: _Job
+    content: str
+    """Hash of its file."""
+    image: np.ndarray
+    found: Detections
 
 
 @dataclass
@@ -143,38 +194,39 @@ class _Writer:
 
     config: PredictConfig
     predictor: Predictor
+    record: Record
     summary: Summary
     say: Callable[[str], None] | None
     keypoints: KeypointSource | None = None
 
-    def flush(self, pending: Sequence[tuple[Source, np.ndarray, Detections]]) -> None:
+    def flush(self, pending: Sequence[_Picture]) -> None:
         if not pending:
             return
         try:
             with self.summary.timed("network and body"):
-                results = self.predictor.predict_many([row[1] for row in pending], [row[2] for row in pending])
+                results = self.predictor.predict_many([row.image for row in pending], [row.found for row in pending])
         except Exception as error:
             if len(pending) == 1:
-                with _reported(pending[0][0], self.summary):
+                with _reported(pending[0].job.source, self.summary):
                     raise error
             else:  # one of them is to blame: find out which
                 for row in pending:
                     self.flush([row])
             return
-        for (source, image, found), people in zip(pending, results, strict=True):
-            with _reported(source, self.summary):
+        for picture, people in zip(pending, results, strict=True):
+            with _reported(picture.job.source, self.summary):
                 if self.keypoints is not None and people:
                     with self.summary.timed("refine"):
-                        people = self._refined(source, image, found, people)
-                self._write(source, image, people)
+                        people = self._refined(picture, people)
+                self._write(picture, people)
 
-    def _refined(self, source: Source, image: np.ndarray, found: Detections, people: list[Person]) -> list[Person]:
+    def _refined(self, picture: _Picture, people: list[Person]) -> list[Person]:
         assert self.keypoints is not None
-        rows = self._refiner(people, self.keypoints(source.path, image, found))
+        rows = self._refiner(people, self.keypoints(picture.job.source.path, picture.image, picture.found))
         if self.say is not None:
             for number, row in enumerate(rows):
                 change = f"{row.error_before:.1%} -> {row.error:.1%} of the box" if row.moved else "left as predicted"
-                self.say(f"{source.path}: person {number} by {row.keypoints} keypoints: {change}")
+                self.say(f"{shown(picture.job.source.path)}: person {number} by {row.keypoints} keypoints: {change}")
         return [row.person for row in rows]
 
     @cached_property
@@ -185,20 +237,40 @@ class _Writer:
         model = self.predictor.model
         return Refiner(model.body, lift=lift_of(model))
 
-    def _write(self, source: Source, image: np.ndarray, people: list[Person]) -> None:
-        body = self.predictor.model.body
+    def _write(self, picture: _Picture, people: list[Person]) -> None:
+        body, source = self.predictor.model.body, picture.job.source
+        image_id = self.record.image_id(picture.job.name)
+        hashes: dict[str, str] = {}
+
+        def announce(path: Path, data: bytes) -> None:
+            relative, content = self.record.announce(path, data)
+            hashes[relative] = content
+
         with self.summary.timed("overlay and files"):
             written = files.write_results(
                 self.config.out,
-                source.name,
-                image,
+                picture.job.name,
+                picture.image,
                 people,
                 faces=body.faces.cpu().numpy(),
-                conventions=conventions(self.predictor.model, image.shape[:2])
+                conventions=conventions(self.predictor.model, picture.image.shape[:2])
                 | ({} if self.keypoints is None else {"refined_by": self.keypoints.name}),
                 save=self.config.kinds if people else ("json",),
                 opacity=self.config.opacity,
-                image_id=int(source.path.stem) if source.path.stem.isdecimal() else source.name,
+                image_id=image_id,
+                remove=lambda _, name: self.record.remove(name),
+                announce=announce,
+            )
+            self.record.finish(
+                Entry(
+                    picture.job.name,
+                    key_of(source.path),
+                    picture.content,
+                    picture.job.made_with,
+                    image_id,
+                    len(people),
+                    hashes,
+                )
             )
         self.summary.done.append(str(source.path))
         self.summary.people += len(people)
@@ -206,10 +278,9 @@ class _Writer:
             self.summary.empty.append(str(source.path))
         if self.say is not None:
             scores = ", ".join(f"{person.score:.2f}" for person in people)
-            found = (
-                f"{len(people)} {'person' if len(people) == 1 else 'people'} (score {scores})" if people else "nobody"
-            )
-            self.say(f"{source.path}: {found} -> {written[0]}{f' and {len(written) - 1} more' if people else ''}")
+            found = f"{counted(len(people), 'person')} (score {scores})" if people else "nobody"
+            more = f" and {len(written) - 1} more" if people and len(written) > 1 else ""
+            self.say(f"{shown(source.path)}: {found} -> {shown(written[0])}{more}")
 
 
 def conventions(model: Any, image_hw: tuple[int, int] | None) -> dict[str, Any]:
@@ -263,15 +334,46 @@ def _keypoint_source(config: PredictConfig) -> KeypointSource | None:
     return make_source(config.refine)
 
 
-def _check_run_record(config: PredictConfig) -> None:
-    """Remember what a folder was made with, so that `--resume` does not mix two kinds of results."""
-    record = {name: getattr(config, name) for name in ("model", "body", "boxes", "detector", "refine")}
-    path = config.out / RUN_RECORD
-    if config.resume:
-        check_same_options(
-            path, record, "Give the same ones to resume, choose another --out, or leave out --resume to do all again."
+def _options(config: PredictConfig) -> dict[str, Any]:
+    """What the results of a folder have in common."""
+    return {name: getattr(config, name) for name in ("model", "body", "boxes", "detector", "refine")}
+
+
+def _option_files(config: PredictConfig) -> dict[str, Path]:
+    """The files that options name."""
+    from wholebody.body.assets import find_body
+    from wholebody.model.load import find_weights
+
+    named = {"--boxes": config.boxes, "--refine": config.refine}
+    found = {option: Path(value) for option, value in named.items() if value and Path(value).is_file()}
+    found["--model"] = find_weights(config.model)
+    try:
+        body = find_body(config.body)
+    except AssetMissing:
+        if not Path(config.body or "").is_dir():
+            raise
+        return found  # a folder without the neutral body may hold what the model needs
+    return found if body == "open" else found | {"--body": Path(body)}
+
+
+def _made_with(config: PredictConfig, option_files: Mapping[str, Path], film: bool) -> str:
+    """Hash of all that results of a picture or film depend on."""
+    options = _options(config) | {"opacity": config.opacity}
+    if film:
+        names = ("start", "end", "fps", "max_people", "camera", "smooth", "focal", "fov", "look", "film_kinds")
+        options |= {name: getattr(config, name) for name in names}
+    return ("film " if film else "") + hash_of_options(options, option_files.values())
+
+
+def _check_same_run(config: PredictConfig, record: Record) -> None:
+    """`--resume` does not mix results of two kinds."""
+    now = _options(config)
+    changed = differences({name: record.before.get(name) for name in now}, now, "--") if record.before else []
+    if changed:
+        raise BadInput(
+            f"{config.out} was made with other options ({'; '.join(changed)}). Give the same ones to resume, choose "
+            "another --out, or leave out --resume to do all again."
         )
-    record_options(path, record | {"version": __version__})
 
 
 @contextlib.contextmanager
@@ -279,6 +381,8 @@ def _reported(source: Source, summary: Summary) -> Iterator[None]:
     """Turn the failure of one picture into a line of the report. A folder that takes no more files ends the run."""
     try:
         yield
+    except BrokenPipeError:  # of the terminal, not of the picture
+        raise
     except OutputError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
@@ -286,12 +390,12 @@ def _reported(source: Source, summary: Summary) -> Iterator[None]:
         summary.problems.append(str(error))
     except WholebodyError as error:
         text = str(error)
-        summary.problems.append(text if str(source.path) in text else f"{source.path}: {text}")
+        summary.problems.append(text if str(source.path) in text else f"{shown(source.path)}: {text}")
     except Exception as error:  # a defect of ours: say so, but do not lose a night's run over one picture
-        summary.problems.append(f"{source.path}: unexpected {type(error).__name__}: {error}")
+        summary.problems.append(f"{shown(source.path)}: unexpected {type(error).__name__}: {error}")
 
 
-def _with_progress(sources: Sequence[Source]) -> Any:
+def _with_progress(sources: Sequence[Any]) -> Any:
     if len(sources) <= 1 or not sys.stderr.isatty() and len(sources) <= _TALKATIVE:
         return sources
     from tqdm import tqdm
