@@ -201,7 +201,8 @@ def test_tables_of_every_pandas(version):
 
 def test_missing_text_of_pandas_3():
     table = read_dataframe(os.path.join(os.path.dirname(__file__), "tables", "pandas_3.1_missing.pkl"))
-    assert table["imgPath"] == ["b.png", None, "c", "aä.png", "b.png", None, "c"] and table["n"] == [2, 3, 4, 1, 2, 3, 4]
+    assert table["imgPath"] == ["b.png", None, "c", "aä.png", "b.png", None, "c"]
+    assert table["n"] == [2, 3, 4, 1, 2, 3, 4]
 
 
 # Archives

@@ -11,10 +11,9 @@ Given boxes; only people at least `MIN_HEIGHT` pixels high count, and of these t
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from wholebody.errors import AssetMissing, BadInput
 from wholebody.evaluation.inference import predict
 from wholebody.evaluation.result import Network, Result, Row, Summary, bootstrap
 from wholebody.evaluation.testset import Figure, Found, thinned
+from wholebody.files.coco import box_xyxy, numbers, read_content, read_rows, same_id
 
 TESTSETS = {"coco2d": "COCO photos", "mpii2d": "MPII photos"}
 MEASURES = ("pck", "pck_wrist", "face", "face_of_face_box")
@@ -60,38 +60,54 @@ class Labelled:
         return float((self.box_xyxy[2:] - self.box_xyxy[:2]).max())
 
 
-def read_coco(folder: Path) -> Iterator[Labelled]:
-    """The people of a folder with pictures and COCO-WholeBody annotations (`*wholebody*.json`, or one `*.json`)."""
+def read_coco(folder: Path, problems: list[str] | None = None) -> Iterator[Labelled]:
+    """The people of a folder with pictures and COCO-WholeBody annotations (`*wholebody*.json`, or one `*.json`).
+
+    problems: rows that cannot be read are named here and left out; None: they are an error.
+    """
     path = _annotations(folder, "*wholebody*.json", "COCO-WholeBody annotations")
-    content = _load(path)
-    try:
-        names = {image["id"]: image["file_name"] for image in content["images"]}
-        for person in content["annotations"]:
-            x, y, width, height = map(float, person["bbox"])
-            if person.get("iscrowd") or height < MIN_HEIGHT or not person.get("num_keypoints"):
-                continue
-            body = np.asarray(person["keypoints"], np.float64).reshape(17, 3)
-            limbs = body[[COCO_WHOLEBODY.index(name) for name in LIMBS_12]]
-            face = np.asarray(person.get("face_kpts", [0] * 204), np.float64).reshape(68, 3)
-            valid = bool(person.get("face_valid"))
-            yield Labelled(
-                f"{names[person['image_id']]}/{person['id']}",
-                names[person["image_id"]],
-                np.array([x, y, x + width, y + height]),
-                limbs[:, :2],
-                limbs[:, 2] == _VISIBLE,
-                face[:, :2],
-                (face[:, 2] > 0) & valid,
-                max(map(float, person["face_box"][2:])) if valid else math.nan,
-            )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: not annotations in COCO-WholeBody's form ({error!r})") from error
+    content = read_content(path, "annotation")
+    if not isinstance(content, dict) or "images" not in content or "annotations" not in content:
+        raise BadInput(f"{path}: not annotations in COCO-WholeBody's form (`images` and `annotations`)")
+    people = read_rows(path, content, "keypoints", "annotation")
+    for row in people.rows:
+        try:
+            person = _labelled(row.picture, row.where, row.values)
+        except (KeyError, TypeError, ValueError) as error:
+            people.lose(row.where, f"no `{error.args[0]}`" if isinstance(error, KeyError) else error)
+            continue
+        if person is not None:
+            yield person
+    if people.problems and problems is None:
+        raise BadInput(f"{path}: not annotations in COCO-WholeBody's form; {people.problems[0]}")
+    if problems is not None:
+        problems += people.problems
 
 
-def read_mpii(folder: Path) -> Iterator[Labelled]:
+def _labelled(picture: str, where: str, person: Mapping[str, Any]) -> Labelled | None:
+    x0, y0, x1, y1 = box_xyxy(person["bbox"])
+    if y1 - y0 < MIN_HEIGHT or not person.get("num_keypoints"):
+        return None
+    body = numbers(person["keypoints"], 17, 3)
+    limbs = body[[COCO_WHOLEBODY.index(name) for name in LIMBS_12]]
+    face = numbers(person.get("face_kpts", [0] * 204), 68, 3)
+    valid = bool(person.get("face_valid"))
+    return Labelled(
+        f"{picture}/{same_id(person.get('id', where))}",
+        picture,
+        np.array([x0, y0, x1, y1]),
+        limbs[:, :2],
+        limbs[:, 2] == _VISIBLE,
+        face[:, :2],
+        (face[:, 2] > 0) & valid,
+        float(numbers(person["face_box"], 4)[2:].max()) if valid else math.nan,
+    )
+
+
+def read_mpii(folder: Path, problems: list[str] | None = None) -> Iterator[Labelled]:
     """The people of a folder with pictures and MPII annotations in the JSON form of pose toolkits (`*.json`)."""
     path = _annotations(folder, "*mpii*.json", "MPII annotations")
-    content = _load(path)
+    content = read_content(path, "annotation")
     try:
         for number, person in enumerate(content):
             joints = np.asarray(person["joints"], np.float64).reshape(16, 2)
@@ -130,7 +146,13 @@ class PhotoSet:
         """Any network with any body has keypoints."""
 
     def people(self) -> Iterator[Labelled]:
-        return thinned(READERS[self.name](self.root), self.every, self.limit)
+        return thinned(READERS[self.name](self.root, []), self.every, self.limit)
+
+    def left_out(self) -> list[str]:
+        """Rows of the annotations that cannot be read, each with why."""
+        problems: list[str] = []
+        deque(READERS[self.name](self.root, problems), 0)
+        return problems
 
     def found(self, models: Sequence[Any], people: Iterable[Labelled], batch_size: int) -> Iterator[list[Found]]:
         known: deque[Labelled] = deque()
@@ -173,6 +195,8 @@ class PhotoSet:
             "box. face: mean distance of the 68 face keypoints over the larger side of the person's box; "
             "face_of_face_box: over that of the face's own box. Intervals: people drawn with replacement."
         )
+        if left_out := self.left_out():
+            note += f" {len(left_out)} rows could not be read and are left out, the first: {left_out[0]}."
         return Result(self.name, self.title, note, "share", MEASURES, networks, {"joints": joints})
 
     def figures(self, models: Sequence[Any], result: Result, each: int) -> list[Figure]:
@@ -265,10 +289,3 @@ def _annotations(folder: Path, pattern: str, what: str) -> Path:
     if len(found) > 1:
         raise BadInput(f"{folder} holds several {pattern} ({', '.join(p.name for p in found)}): leave one there")
     return found[0]
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise BadInput(f"{path}: not JSON ({error}); copy it again") from error

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from wholebody.people.detect import COCO_KEYPOINTS, SIGMAS, Detections
+from wholebody.body.joints import COCO_BODY_17
+from wholebody.people.detect import SIGMAS, Detections
 
 MEMORY = 2.0
 """Seconds for which a track waits for its person to come back."""
@@ -282,7 +283,7 @@ def overlaps(boxes_xyxy: np.ndarray) -> np.ndarray:
 
 _BINS = 6
 LOOK_SIZE = 2 * (_BINS * _BINS + _BINS)
-_NAMES = {name: k for k, name in enumerate(COCO_KEYPOINTS)}
+_NAMES = {name: k for k, name in enumerate(COCO_BODY_17)}
 
 
 def look_of(image: np.ndarray, box_xyxy: np.ndarray, keypoints: np.ndarray | None = None) -> np.ndarray:

@@ -5,7 +5,6 @@ A detector is any callable from an H×W×3 uint8 RGB picture to `Detections`; `P
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import dataclass, field
@@ -16,26 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from wholebody.errors import AssetMissing, BadInput
+from wholebody.files import coco
+from wholebody.files.text import brief
 
-COCO_KEYPOINTS = (
-    "nose",
-    "left_eye",
-    "right_eye",
-    "left_ear",
-    "right_ear",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-)
 # How exactly people mark each of these: COCO's constants for comparing two sets of keypoints.
 SIGMAS = np.array(
     [
@@ -304,10 +286,11 @@ def check_boxes(boxes: Any, image_hw: tuple[int, int], name: str = "boxes") -> n
 
 
 class BoxFile:
-    """Person boxes from a JSON file, by picture. Two forms are understood:
+    """Person boxes from a JSON file, by picture. Understood are
 
-    - COCO: a list of `{"image_id" or "file_name", "bbox": [x, y, width, height], "score", "category_id"}`, or a whole
-      annotation file with `images` and `annotations`; other categories than 1 (person) are left out;
+    - COCO's forms (`files.coco`): a list of `{"image_id" or "file_name", "bbox": [x, y, width, height], "score",
+      "category_id"}`, or a whole annotation file; people are those whom `categories` calls so (without, category 1),
+      crowds are left out. A row that cannot be read is lost and named in `problems`;
     - per picture: `{"photo.jpg": [[x0, y0, x1, y1], ...]}`, a fifth number being a score.
 
     A picture is found by its path, the end of its path, its name with or without suffix, or the number in its name.
@@ -316,38 +299,30 @@ class BoxFile:
     def __init__(self, path: str | os.PathLike[str], min_score: float = 0.0) -> None:
         self.path = Path(path)
         self.min_score = min_score
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise BadInput(f"{self.path}: the box file cannot be read ({error.strerror or error}).") from error
-        except ValueError as error:
-            raise BadInput(f"{self.path}: the box file is not JSON ({error}).") from error
-        self._rows: dict[str, list[list[float]]] = {}  # picture key -> rows of x0, y0, x1, y1, score
-        if isinstance(content, dict) and "annotations" in content:
-            names = {image["id"]: image.get("file_name", image["id"]) for image in content.get("images", [])}
-            for key in names.values():
-                self._rows.setdefault(_key(key), [])
-            self._read_coco(content["annotations"], names)
-        elif isinstance(content, list):
-            self._read_coco(content, {})
-        elif isinstance(content, dict):
+        content = coco.read_content(self.path, "box")
+        if isinstance(content, dict) and "annotations" not in content:
+            people = coco.PeopleFile(self.path)
+            self._boxes = coco.ByPicture(people)
             self._read_lists(content)
         else:
-            raise BadInput(
-                f"{self.path}: expected a list of COCO detections or a table of boxes by picture name, "
-                f"found a {type(content).__name__}."
-            )
+            people = coco.read_rows(self.path, content, "bbox", "box")
+            self._boxes = coco.ByPicture(people)
+            self._read_coco(people)
+        self.problems = people.problems
 
-    def _read_coco(self, rows: list[Any], names: dict[Any, Any]) -> None:
-        for number, row in enumerate(rows):
-            if not isinstance(row, dict) or "bbox" not in row or not ("file_name" in row or "image_id" in row):
-                raise BadInput(f"{self.path}: entry {number} needs `bbox` and `image_id` or `file_name`.")
-            if row.get("category_id", 1) != 1:
+    def _read_coco(self, people: coco.PeopleFile) -> None:
+        kept = 0
+        for row in people.rows:
+            try:
+                box = coco.box_xyxy(row.values["bbox"])
+                score = float(coco.numbers(row.values.get("score", 1.0), 1)[0])
+            except ValueError as error:
+                people.lose(row.where, error)
                 continue
-            x, y, width, height = self._numbers(row["bbox"], 4, f"`bbox` of entry {number}")
-            (score,) = self._numbers([row.get("score", 1.0)], 1, f"`score` of entry {number}")
-            key = row["file_name"] if "file_name" in row else names.get(row["image_id"], row["image_id"])
-            self._rows.setdefault(_key(key), []).append([x, y, x + width, y + height, score])
+            self._boxes.add(row.picture, (*box.tolist(), score, row.where))
+            kept += 1
+        if people.problems and not kept:
+            raise BadInput(people.problems[0])
 
     def _read_lists(self, table: dict[str, Any]) -> None:
         for name, boxes in table.items():
@@ -355,10 +330,11 @@ class BoxFile:
                 raise BadInput(f"{self.path}: the boxes of {name!r} are no list of [x0, y0, x1, y1].")
             if len(boxes) in (4, 5) and not isinstance(boxes[0], list):
                 boxes = [boxes]
-            rows = self._rows.setdefault(_key(name), [])
+            self._boxes.note(coco.picture_key(name))
             for number, box in enumerate(boxes):
                 length = len(box) if isinstance(box, list) and len(box) == 5 else 4
-                rows.append((self._numbers(box, length, f"box {number} of {name!r}") + [1.0])[:5])
+                row = (self._numbers(box, length, f"box {number} of {name!r}") + [1.0])[:5]
+                self._boxes.add(coco.picture_key(name), (*row, ""))
 
     def _numbers(self, values: Any, count: int, what: str) -> list[float]:
         if (
@@ -366,26 +342,35 @@ class BoxFile:
             or len(values) != count
             or not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
         ):
-            raise BadInput(f"{self.path}: {what} must be {count} numbers, found {values!r}.")
+            raise BadInput(f"{self.path}: {what} must be {count} numbers, found {brief(values)}.")
         return [float(value) for value in values]
 
+    def knows(self, picture: str | os.PathLike[str]) -> bool:
+        """Whether the file says anything of a picture, if only that nobody is in it."""
+        return self._boxes.find(Path(picture)) is not None
+
     def __call__(self, picture: str | os.PathLike[str], image_hw: tuple[int, int]) -> Detections:
-        """The boxes of `picture`; none if the file has none for it."""
+        """The boxes of `picture`; none if the file has none for it. Rows of COCO's forms whose box lies outside of the
+        picture are left out; if that leaves nobody, it is an error."""
         path = Path(picture)
-        parts = path.parts
-        keys = [
-            path.as_posix(),
-            *("/".join(parts[start:]) for start in range(1, len(parts))),
-            path.stem,
-            *([str(int(path.stem))] if path.stem.isdecimal() else []),
-        ]
-        rows = next((self._rows[key] for key in keys if key in self._rows), [])
-        boxes = check_boxes([row[:4] for row in rows], image_hw, f"{self.path}, {path.name}")
+        rows = self._boxes.find(path) or []
+        name = f"{self.path}, {path.name}"
         scores = np.array([row[4] for row in rows], np.float64)
         if not np.isfinite(scores).all():
-            raise BadInput(f"{self.path}, {path.name}: a score is not a finite number.")
-        return Detections(boxes, scores).take(scores >= self.min_score)
-
-
-def _key(name: Any) -> str:
-    return str(name).removeprefix("./")
+            raise BadInput(f"{name}: a score is not a finite number.")
+        if not any(row[5] for row in rows):
+            return Detections(check_boxes([row[:4] for row in rows], image_hw, name), scores).take(
+                scores >= self.min_score
+            )
+        kept, boxes, problem = [], [], None
+        for number, row in enumerate(rows):
+            try:
+                boxes.append(check_boxes([row[:4]], image_hw, f"{name}, {row[5]}")[0])
+                kept.append(number)
+            except BadInput as error:
+                problem = error
+        if problem is not None:
+            if not kept:
+                raise problem
+            self.problems.append(f"{problem} It is left out.")
+        return Detections(np.array(boxes).reshape(-1, 4), scores[kept]).take(scores[kept] >= self.min_score)

@@ -6,14 +6,17 @@ picture, a row for each person found; confidence 0 where a keypoint, or the whol
 
 from __future__ import annotations
 
-import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from wholebody.body.joints import COCO_WHOLEBODY
 from wholebody.errors import BadInput
+from wholebody.files import coco
 from wholebody.people.detect import Detections, MoveNet, box_iou
 
 KEYPOINTS = 133
@@ -38,7 +41,7 @@ def make_source(name: str) -> KeypointSource:
         return mediapipe.Holistic()
     if name == "movenet":
         return MoveNetKeypoints()
-    if not Path(name).is_file():
+    if not Path(name).exists():
         raise BadInput(f"keypoints from {name}: no such file, and none of {', '.join(NAMES)}.")
     return KeypointFile(name)
 
@@ -87,57 +90,52 @@ class MoveNetKeypoints:
 
 
 class KeypointFile:
-    """People's keypoints from a JSON file in a COCO form.
+    """People's keypoints from a JSON file, or from a folder with one for each picture.
 
-    Either a list of results, or an annotation file with `images` and `annotations`. A row has `image_id` or
-    `file_name`; `keypoints` of 133 × (x, y, score), or of 17 with, as in COCO-WholeBody's annotations, `foot_kpts`,
-    `face_kpts`, `lefthand_kpts` and `righthand_kpts` beside; and maybe `bbox` (x, y, width, height), else the box
-    around its keypoints. Scores over 1 count as 1 (COCO's visibility 1 and 2 are both labels). A picture is found as
-    in box files: by its path, the end of it, its name with or without suffix, or the number in its name.
+    Understood are COCO's forms (a list of results, or `images` and `annotations`), and those of AlphaPose, OpenPose
+    and MMPose. `keypoints` are x, y, score of 133 (COCO-WholeBody), 17 (COCO; with `foot_kpts`, `face_kpts`,
+    `lefthand_kpts` and `righthand_kpts` beside, as in COCO-WholeBody's annotations), 26 or 136 (Halpe), or OpenPose's
+    four lists; `bbox` is x, y, width, height, else the box around the keypoints counts. Scores over 1 count as 1
+    (COCO's visibility 1 and 2 are both labels). A picture is found as in box files. A row that cannot be read is lost
+    and named in `problems`.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.name = self.path.name
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise BadInput(f"{self.path}: the keypoint file cannot be read ({error.strerror or error}).") from error
-        except ValueError as error:
-            raise BadInput(f"{self.path}: the keypoint file is not JSON ({error}).") from error
-        names: dict[Any, Any] = {}
-        rows = content
-        if isinstance(content, dict) and "annotations" in content:
-            names = {image["id"]: image.get("file_name", image["id"]) for image in content.get("images", [])}
-            rows = content["annotations"]
-        if not isinstance(rows, list):
-            raise BadInput(
-                f"{self.path}: expected a list of COCO results, or `images` and `annotations`; "
-                f"found a {type(content).__name__}."
-            )
-        self._people: dict[str, list[tuple[np.ndarray, np.ndarray, float]]] = {}
-        for number, row in enumerate(rows):
-            if not isinstance(row, dict) or "keypoints" not in row or not ("file_name" in row or "image_id" in row):
-                raise BadInput(f"{self.path}: entry {number} needs `keypoints` and `image_id` or `file_name`.")
-            if row.get("category_id", 1) != 1:
-                continue
-            points = self._points(row, number)
-            if not (points[:, 2] > 0).any():
-                continue
-            key = row["file_name"] if "file_name" in row else names.get(row["image_id"], row["image_id"])
-            score = row.get("score", 1.0)
-            person = (points, self._box(row, points, number), float(score) if isinstance(score, (int, float)) else 1.0)
-            self._people.setdefault(str(key).removeprefix("./"), []).append(person)
+        self.problems: list[str] = []
+        files = sorted(self.path.glob("*.json")) if self.path.is_dir() else [self.path]
+        if not files:
+            raise BadInput(f"{self.path}: holds no keypoint files (.json).")
+        everybody = coco.PeopleFile(self.path)
+        read = [coco.read_rows(file, coco.read_content(file, "keypoint"), "keypoints", "keypoint") for file in files]
+        for people in read:
+            everybody.listed.extend(people.listed)
+        self._people = coco.ByPicture(everybody)
+        for people in read:
+            kept = 0
+            for row in people.rows:
+                try:
+                    person = _person(row.values)
+                except ValueError as error:
+                    people.lose(row.where, error)
+                    continue
+                kept += 1
+                if person is None:
+                    self._people.note(row.picture)
+                else:
+                    self._people.add(row.picture, person)
+            self.problems += people.problems
+            if people.problems and not kept and len(read) == 1:
+                raise BadInput(people.problems[0])
+
+    def knows(self, picture: str | os.PathLike[str]) -> bool:
+        """Whether the file says anything of a picture, if only that nobody is in it."""
+        return self._people.find(Path(picture)) is not None
 
     def people(self, picture: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Keypoints (N, 133, 3), boxes (N, 4) xyxy and scores (N,) of everybody whom the file knows in `picture`."""
-        path = Path(picture)
-        parts = path.parts
-        keys = [path.as_posix(), *("/".join(parts[start:]) for start in range(1, len(parts))), path.stem]
-        keys += [str(int(path.stem))] if path.stem.isdecimal() else []
-        # Results of `wholebody predict` name a picture of a subfolder without its suffix.
-        keys += ["/".join((*parts[start:-1], path.stem)) for start in range(len(parts) - 1)]
-        rows = next((self._people[key] for key in keys if key in self._people), [])
+        rows = self._people.find(Path(picture)) or []
         return (
             np.array([row[0] for row in rows]).reshape(-1, KEYPOINTS, 3),
             np.array([row[1] for row in rows]).reshape(-1, 4),
@@ -152,43 +150,105 @@ class KeypointFile:
                 result[person] = points[row]
         return result
 
-    def _points(self, row: dict[str, Any], number: int) -> np.ndarray:
-        flat = self._numbers(row["keypoints"], f"`keypoints` of entry {number}")
-        if len(flat) == KEYPOINTS * 3:
-            points = flat.reshape(KEYPOINTS, 3)
-        elif len(flat) == 17 * 3:
-            parts = []
-            for name, count in _PARTS:
-                part = self._numbers(row.get(name) or [0] * count * 3, f"`{name}` of entry {number}")
-                if len(part) != count * 3:
-                    raise BadInput(f"{self.path}: `{name}` of entry {number} must be {count} × (x, y, score).")
-                parts.append(part.reshape(count, 3))
-            points = np.concatenate(parts)
-        else:
-            raise BadInput(
-                f"{self.path}: `keypoints` of entry {number} holds {len(flat)} numbers; it must be 133 × (x, y, score) "
-                "of COCO-WholeBody, or 17 × 3 of COCO."
-            )
-        points[:, 2] = points[:, 2].clip(0, 1)
-        return points
 
-    def _box(self, row: dict[str, Any], points: np.ndarray, number: int) -> np.ndarray:
-        if row.get("bbox") is not None:
-            box = self._numbers(row["bbox"], f"`bbox` of entry {number}")
-            if len(box) != 4 or (box[2:] <= 0).any():
-                raise BadInput(f"{self.path}: `bbox` of entry {number} must be x, y, width, height, both over 0.")
-            return np.concatenate([box[:2], box[:2] + box[2:]])
-        sure = points[points[:, 2] > min(0.3, points[:, 2].max() / 2), :2]
-        low, high = sure.min(0), sure.max(0)
-        # Keypoints end at wrists, ankles and eyes; people reach a little further.
-        margin = 0.1 * np.maximum(high - low, 0.3 * (high - low).max())
-        return np.concatenate([low - margin, high + margin + 1])
+def _person(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """Keypoints (133, 3), box xyxy (4,) and score of a row; None if none of its keypoints is known.
 
-    def _numbers(self, values: Any, what: str) -> np.ndarray:
-        try:
-            array = np.array(values, np.float64).reshape(-1)
-        except (TypeError, ValueError) as error:
-            raise BadInput(f"{self.path}: {what} is no list of numbers ({error}).") from error
-        if not np.isfinite(array).all():
-            raise BadInput(f"{self.path}: {what} has a value that is not a finite number.")
-        return array
+    Raises ValueError for a row that cannot be read.
+    """
+    points = _openpose(row) if _OPENPOSE_BODY & row.keys() else _points(row)
+    points[:, 2] = points[:, 2].clip(0, 1)
+    if not (points[:, 2] > 0).any():
+        return None
+    score = row.get("score", row.get("bbox_score", 1.0))
+    score = float(score) if isinstance(score, int | float) and math.isfinite(score) else 1.0
+    return points, _box(row, points), min(max(score, 0.0), 1.0)
+
+
+def _points(row: Mapping[str, Any]) -> np.ndarray:
+    flat = coco.numbers(row.get("keypoints") or [], -1)
+    if "keypoint_scores" in row:  # MMPose: places and scores apart
+        scores = coco.numbers(row["keypoint_scores"], -1)
+        if len(flat) != 2 * len(scores):
+            raise ValueError(f"{len(scores)} `keypoint_scores` for `keypoints` of {len(flat)} numbers")
+        flat = np.concatenate([flat.reshape(-1, 2), scores[:, None]], 1).ravel()
+    if len(flat) == KEYPOINTS * 3:
+        return flat.reshape(KEYPOINTS, 3)
+    if len(flat) in (26 * 3, 136 * 3):
+        return _halpe(flat.reshape(-1, 3))
+    if len(flat) != 17 * 3:
+        raise ValueError(
+            f"`keypoints` holds {len(flat)} numbers; it must be 133 × (x, y, score) of COCO-WholeBody, 17 × 3 of COCO, "
+            "or 26 or 136 × 3 of Halpe"
+        )
+    parts = [flat.reshape(17, 3)]
+    for name, count in _PARTS[1:]:
+        part = coco.numbers(row.get(name) or [0] * count * 3, -1)
+        if len(part) != count * 3:
+            raise ValueError(f"`{name}` must be {count} × (x, y, score)")
+        parts.append(part.reshape(count, 3))
+    return np.concatenate(parts)
+
+
+def _halpe(points: np.ndarray) -> np.ndarray:
+    """Halpe's 26 or 136: COCO's 17, head, neck and hip, six of the feet, then face and hands as COCO-WholeBody's."""
+    result = np.zeros((KEYPOINTS, 3))
+    result[:17] = points[:17]
+    for row, name in enumerate(_HALPE_FEET, 20):
+        result[COCO_WHOLEBODY.index(name)] = points[row]
+    result[23:] = points[26:] if len(points) == 136 else 0
+    return result
+
+
+_HALPE_FEET = ("left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe", "left_heel", "right_heel")
+_OPENPOSE_25 = (
+    "nose", "", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "",
+    "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye",
+    "right_ear", "left_ear", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe",
+    "right_heel",
+)  # fmt: skip
+"""BODY_25; neck and the middle of the hips have no place in COCO."""
+_OPENPOSE_18 = (
+    "nose", "", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+    "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye",
+    "right_ear", "left_ear",
+)  # fmt: skip
+_OPENPOSE_BODY = {"pose_keypoints_2d", "pose_keypoints"}  # with and without ending: newer and older versions
+
+
+def _openpose(row: Mapping[str, Any]) -> np.ndarray:
+    def part(name: str, least: int) -> np.ndarray:
+        found = row.get(f"{name}_keypoints_2d") or row.get(f"{name}_keypoints") or []
+        points = coco.numbers(found, -1)
+        if len(points) % 3 or 0 < len(points) < least * 3:
+            raise ValueError(f"`{name}_keypoints_2d` holds {len(points)} numbers; it must be {least} × (x, y, score)")
+        return points.reshape(-1, 3)
+
+    result = np.zeros((KEYPOINTS, 3))
+    body = part("pose", 17)
+    names = {25: _OPENPOSE_25, 18: _OPENPOSE_18, 17: COCO_WHOLEBODY[:17], 0: ()}.get(len(body))
+    if names is None:
+        raise ValueError(f"`pose_keypoints_2d` has {len(body)} keypoints; OpenPose has 25 (BODY_25) or 18 (COCO)")
+    for name, point in zip(names, body, strict=True):
+        if name:
+            result[COCO_WHOLEBODY.index(name)] = point
+    for first, name, count in ((23, "face", 68), (91, "hand_left", 21), (112, "hand_right", 21)):
+        points = part(name, count)[:count]  # its face ends with two pupils
+        result[first : first + len(points)] = points
+    return result
+
+
+def _box(row: Mapping[str, Any], points: np.ndarray) -> np.ndarray:
+    given = row.get("bbox", row.get("box"))
+    if given:
+        if "keypoint_scores" in row:  # MMPose: corners, in a list of one
+            box = coco.numbers(given, -1)[:4]
+            if len(box) != 4 or (box[2:] <= box[:2]).any():
+                raise ValueError("`bbox` must be x0, y0, x1, y1, the last two above the first two")
+            return box
+        return coco.box_xyxy(given)
+    sure = points[points[:, 2] > min(0.3, points[:, 2].max() / 2), :2]
+    low, high = sure.min(0), sure.max(0)
+    # Keypoints end at wrists, ankles and eyes; people reach a little further.
+    margin = 0.1 * np.maximum(high - low, 0.3 * (high - low).max())
+    return np.concatenate([low - margin, high + margin + 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 from wholebody.body.joints import COCO_WHOLEBODY, COCO_WHOLEBODY_FROM_137, JOINTS_137, SMPLX_JOINTS
 from wholebody.data.readers import READERS
 from wholebody.errors import BadInput
+from wholebody.files.coco import same_id
 from wholebody.files.json_stream import top_level
+from wholebody.files.text import brief
 
 DAMAGED = ("error", "mask")
 """What to do about parameters that are not numbers: stop, or use the person without its parameters."""
@@ -47,17 +50,17 @@ def found(root: Path, pattern: str) -> list[Path]:
 
 def annotated_people(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """(annotation, its picture's entry) of a COCO file, read as a stream: only the pictures are held."""
-    pictures: dict[Any, dict[str, Any]] | None = None
+    pictures: dict[str, dict[str, Any]] | None = None
     seen = False
     for key, value in top_level(path):
         if key == "images":
-            pictures = {entry_of(path, image, "id"): image for image in value.elements()}
+            pictures = {identity(path, image, "id"): image for image in value.elements()}
         elif key == "annotations":
             seen = True
             if pictures is None:  # the other order: a second look
                 pictures = _pictures(path)
             for annotation in value.elements():
-                number = entry_of(path, annotation, "image_id")
+                number = identity(path, annotation, "image_id")
                 if number not in pictures:
                     raise BadInput(
                         f"{path}: annotation {annotation.get('id')} belongs to picture {number}, which 'images' lacks; "
@@ -70,10 +73,10 @@ def annotated_people(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any
         )
 
 
-def _pictures(path: Path) -> dict[Any, dict[str, Any]]:
+def _pictures(path: Path) -> dict[str, dict[str, Any]]:
     for key, value in top_level(path):
         if key == "images":
-            return {entry_of(path, image, "id"): image for image in value.elements()}
+            return {identity(path, image, "id"): image for image in value.elements()}
     raise BadInput(f"{path} lacks 'images': it is not an annotation file in COCO form")
 
 
@@ -93,15 +96,23 @@ def entry_of(path: Path, mapping: Mapping[str, Any], *keys: str) -> Any:
     return value
 
 
+def identity(path: Path, mapping: Mapping[str, Any], key: str) -> str:
+    """An id as text, whether the file has it as a number, a text or a float; BadInput if it is something else."""
+    try:
+        return same_id(entry_of(path, mapping, key))
+    except ValueError as error:
+        raise BadInput(f"{path}: {key!r} of an entry is none ({error}); fetch the file again") from error
+
+
 def numbers(path: Path, mapping: Mapping[str, Any], key: str, *shape: int) -> np.ndarray:
     """An entry as float64 of a shape (-1: any); BadInput if it is something else or not finite."""
     value = entry_of(path, mapping, key)
     try:
         array = np.asarray(value, np.float64).reshape(shape)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise BadInput(
-            f"{path}: {key!r} of entry {mapping.get('id')} is not {'×'.join(map(str, shape))} numbers; the file is of "
-            "another version or damaged: fetch it again"
+            f"{path}: {key!r} of entry {brief(mapping.get('id'))} is not {'×'.join(map(str, shape))} numbers; the file "
+            "is of another version or damaged: fetch it again"
         ) from error
     if not np.isfinite(array).all():
         raise BadInput(f"{path}: {key!r} of entry {mapping.get('id')} holds values that are not finite; fetch it again")
@@ -111,13 +122,21 @@ def numbers(path: Path, mapping: Mapping[str, Any], key: str, *shape: int) -> np
 def integer(path: Path, mapping: Mapping[str, Any], key: str) -> int:
     """An entry as a whole number; BadInput if it is something else."""
     value = entry_of(path, mapping, key)
-    if isinstance(value, (int, float)) and int(value) == value:
+    if isinstance(value, (int, float)) and math.isfinite(value) and int(value) == value:
         return int(value)
-    raise BadInput(f"{path}: {key!r} of entry {mapping.get('id')} is {value!r}, not a whole number; fetch it again")
+    raise BadInput(
+        f"{path}: {key!r} of entry {brief(mapping.get('id'))} is {brief(value)}, not a whole number; fetch it again"
+    )
 
 
 def picture_hw(path: Path, image: Mapping[str, Any]) -> tuple[int, int]:
-    return integer(path, image, "height"), integer(path, image, "width")
+    height, width = integer(path, image, "height"), integer(path, image, "width")
+    if not (0 < height <= _MOST_SIDE and 0 < width <= _MOST_SIDE):
+        raise BadInput(f"{path}: picture {brief(image.get('id'))} is {width}×{height} pixels; fetch the file again")
+    return height, width
+
+
+_MOST_SIDE = 1 << 20  # pixels; what has more is no picture
 
 
 def cut_box(xywh: np.ndarray | Sequence[float], hw: tuple[int, int]) -> np.ndarray | None:
@@ -218,7 +237,7 @@ class Fits:
         for name, count in self._FIELDS.items():
             try:
                 part = np.asarray(values.get(name, np.zeros(count)), np.float64).reshape(-1)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OverflowError):
                 part = np.full(count, np.nan)
             if len(part) < count or (name not in ("shape", "expr") and len(part) > count):
                 raise BadInput(f"{self.path}: {name!r} of {key} has {len(part)} numbers instead of {count}")

@@ -19,6 +19,7 @@ from wholebody.body.joints import COCO_WHOLEBODY, COCO_WHOLEBODY_FROM_137, JOINT
 from wholebody.data.readers import coco_format as coco
 from wholebody.data.sample import Sample, masked_sample
 from wholebody.errors import BadInput
+from wholebody.files.coco import is_crowd
 from wholebody.files.json_stream import items, top_level
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
@@ -47,7 +48,7 @@ def _person(
     fits: coco.Fits | None,
     more: Mapping[str, Mapping[str, Any]],
 ) -> Sample | None:
-    if annotation.get("iscrowd"):
+    if is_crowd(annotation):
         return None
     hw = coco.picture_hw(path, image)
     box = coco.cut_box(coco.numbers(path, annotation, "bbox", 4), hw)
@@ -113,12 +114,13 @@ def _fits(path: Path, damaged: str) -> tuple[coco.Fits, dict[str, dict[str, Any]
     """The parameters, and what this form adds to NeuralAnnot's: body, flat_hand, R and t of the camera."""
     fits, more = coco.Fits(path, damaged), {}
     for key, entry in items(path):
-        param, camera = coco.entry_of(path, entry, "smplx_param"), coco.entry_of(path, entry, "cam_param")
+        param = coco.entry_of(path, entry, "smplx_param")
+        camera = entry.get("cam_param") or {}  # without: the shape and pose are known, and not where the person stands
         fits.add(key, param, camera)
         body = str(param.get("body", "smplx"))
         if body not in BODIES:
             raise BadInput(f"{path}: 'body' of {key} is {body!r}; use one of {', '.join(BODIES)}")
-        more[key] = {"body": body, "flat_hand": bool(param.get("flat_hand", body == "open")), **camera}
+        more[key] = {**camera, "body": body, "flat_hand": bool(param.get("flat_hand", body == "open"))}
     return fits, more
 
 
