@@ -31,6 +31,7 @@ from wholebody.evaluation.reproduce import ReproduceConfig
 from wholebody.files.text import counted, shown, shown_lines
 from wholebody.options import ALONE, VALUES, Flat, HelpFormatter, Overrides, Workers, positional
 from wholebody.pipeline.config import AnnotateConfig, PredictConfig
+from wholebody.pipeline.convert import ConvertConfig
 from wholebody.synthesis.config import SynthesisConfig
 from wholebody.training.slurm import SlurmConfig
 
@@ -140,6 +141,21 @@ def annotate(config: Flat[AnnotateConfig]) -> int:
         f"{result.with_parameters} with parameters, {len(result.problems)} failed; in {config.folder / 'annotations'}"
     )
     return _failed(result.problems)
+
+
+@app.command
+def convert(config: Flat[ConvertConfig]) -> int:
+    """results of one body as parameters of another: open body, SMPL, SMPL-H, SMPL-X"""
+    from wholebody.pipeline.convert import convert as run
+
+    for done in run(config, say):
+        frames = f"{counted(done.frames, 'frame')}, " if done.frames > 1 else ""
+        face = "" if done.expression_kept else "; no expression: the bodies have no face landmarks in common"
+        say(
+            f"{done.path}: {frames}skin within {1000 * done.mean_error:.1f} mm on average, "
+            f"{1000 * done.worst_error:.1f} mm at the worst frame{face}"
+        )
+    return OK
 
 
 @app.command

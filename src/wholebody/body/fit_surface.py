@@ -1,0 +1,183 @@
+"""Fit a body to surfaces: rotations, shape and place of bodies whose vertices are known, many frames at a time.
+
+First the turn of each bone by the Procrustes fit of the skin that it moves, in turn with the shape, which is linear
+once rotations are known; then Gauss-Newton steps on everything at once. Targets are the body's own vertices, seen
+elsewhere: how they come about is told in `correspondence.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wholebody.body.skinned import Posed, SkinnedBody
+from wholebody.geometry.rotation import axis_angle_to_matrix
+
+_SAMPLE = 1200
+"""Vertices that the fit looks at: each joint has its share, so that fingers count more than their area."""
+_FIRST_SPREAD, _LAST_SPREAD = 0.02, 0.004  # metres that a target may be off, at first and in the end
+
+
+@dataclass(frozen=True)
+class SurfaceFit:
+    """B bodies: local rotations (B, J, 3, 3), relaxed hands included; betas (B, S); transl (B, 3), metres."""
+
+    rotations: Tensor
+    betas: Tensor
+    transl: Tensor
+
+
+class SurfaceFitter:
+    """`SurfaceFitter(body)(targets, expression, person)`; what is the same for all frames is kept.
+
+    trust (V,): how far the target of each vertex counts, from 0 to 1. still: joints that never turn.
+    """
+
+    def __init__(
+        self, body: SkinnedBody, trust: Tensor | None = None, still: Sequence[str] = (), rounds: int = 3, steps: int = 4
+    ) -> None:
+        self.body, self.rounds, self.steps = body, rounds, steps
+        trust = torch.ones(body.num_vertices, dtype=body.template.dtype) if trust is None else trust
+        self.rows = _spread(body, trust)
+        self.trust = trust[self.rows]
+        self.weights = body.weights[self.rows]  # (N, J)
+        moves_skin = (self.weights * self.trust[:, None]).sum(0) > 1e-2
+        self.turning = [j for j, name in enumerate(body.joint_names) if name not in still and moves_skin[j]]
+        below = torch.eye(body.num_joints, dtype=body.template.dtype)
+        for joint in range(body.num_joints - 1, 0, -1):
+            below[body.parents[joint]] += below[joint]
+        self.below = below[self.turning]  # (K, J): which joints move with which
+
+    def __call__(
+        self, targets: Tensor, expression: Tensor, person: Tensor | None = None, betas: Tensor | None = None
+    ) -> SurfaceFit:
+        """targets (B, V, 3); expression (B, E), not fitted.
+
+        person (B,) int: rows of the same number share their shape; None: each row has its own. betas (B, S): of these
+        shapes, which stay.
+        """
+        seen = targets[:, self.rows]
+        fixed = betas is not None
+        numbers, who = torch.unique(torch.arange(len(seen)) if person is None or fixed else person, return_inverse=True)
+        if betas is None:
+            betas = seen.new_zeros(len(numbers), self.body.shape_dirs.shape[-1])
+        still = torch.eye(3, dtype=seen.dtype)
+        fit = SurfaceFit(still.expand(len(seen), self.body.num_joints, 3, 3), betas, seen.new_zeros(len(seen), 3))
+        for _ in range(self.rounds):
+            fit = SurfaceFit(self._procrustes(seen, self._pose(fit, who, expression)), fit.betas, fit.transl)
+            fit = self._step(seen, fit, who, expression, _FIRST_SPREAD, turn=False, fixed=fixed)
+        for _ in range(self.steps):
+            fit = self._step(seen, fit, who, expression, _LAST_SPREAD, turn=True, fixed=fixed)
+        return SurfaceFit(fit.rotations, fit.betas[who], fit.transl)
+
+    def _pose(self, fit: SurfaceFit, who: Tensor, expression: Tensor) -> Posed:
+        return self.body.pose(fit.rotations, fit.betas[who], expression, fit.transl, self.rows)
+
+    def _procrustes(self, seen: Tensor, posed: Posed) -> Tensor:
+        """Local rotations (B, J, 3, 3) from the best turn of the skin that each bone moves."""
+        w = (self.weights * self.trust[:, None]).T  # (J, N)
+        total = w.sum(1).clamp(min=1e-6)[:, None]
+        seen_mean, rest_mean = w @ seen / total, w @ posed.resting / total
+        outer = (seen[..., :, None] * posed.resting[..., None, :]).flatten(2)  # (B, N, 9)
+        spread = (w @ outer).unflatten(-1, (3, 3))
+        spread = spread - total[..., None] * seen_mean[..., :, None] * rest_mean[..., None, :]
+        u, _, vh = torch.linalg.svd(spread)
+        handed = torch.det(u @ vh).sign()[..., None, None]
+        turns = list((torch.cat([u[..., :2], u[..., 2:] * handed], -1) @ vh).unbind(1))
+        local = [turns[0]]
+        turning = set(self.turning)
+        for joint, parent in enumerate(self.body.parents[1:], 1):
+            if joint not in turning:
+                turns[joint] = turns[parent]
+            local.append(turns[parent].mT @ turns[joint])
+        return torch.stack(local, 1)
+
+    def _step(
+        self, seen: Tensor, fit: SurfaceFit, who: Tensor, expression: Tensor, spread: float, turn: bool, fixed: bool
+    ) -> SurfaceFit:
+        """One Gauss-Newton step of the place, of the shape unless it is fixed, and with `turn` of the rotations."""
+        posed = self._pose(fit, who, expression)
+        root = self.trust.sqrt()[:, None] / spread
+        left = (seen - posed.vertices) * root  # (B, N, 3)
+        shape = self._shape_moves(posed) * root[..., None]  # (B, N, 3, S)
+        count = shape.shape[-1]
+        shift = torch.eye(3, dtype=seen.dtype).expand(len(seen), len(self.rows), 3, 3) * root[..., None]
+        linear = torch.cat([shift, shape, left[..., None]], -1)  # place, shape, what is left
+        products = linear.flatten(1, 2).mT @ linear.flatten(1, 2)
+        a, b, g = products[:, :3, :3], products[:, :3, 3:-1], products[:, :3, -1]
+        if turn:
+            levers = self._levers(posed) * root.T[:, None]  # (B, K, 3, N)
+            turns = 3 * len(self.turning)
+            flat = levers.flatten(1, 2)
+            m = (flat @ flat.mT).unflatten(1, (-1, 3)).unflatten(3, (-1, 3))  # (B, K, 3, K, 3)
+            # (e_a × u)·(e_b × v) = δ_ab u·v − v_a u_b
+            dots = torch.einsum("bkclc->bkl", m)
+            still = torch.eye(3, dtype=seen.dtype)
+            h = dots[:, :, None, :, None] * still[None, None, :, None, :] - m.permute(0, 1, 4, 3, 2)
+            crossed = (flat @ linear.flatten(2)).unflatten(1, (-1, 3)).unflatten(-1, (3, -1))  # (B, K, 3, 3, 3+S+1)
+            axes = torch.stack([crossed[:, :, (a + 1) % 3, (a + 2) % 3] - crossed[:, :, (a + 2) % 3, (a + 1) % 3]
+                                for a in range(3)], 2).flatten(1, 2)  # (B, 3K, 3+S+1)  # fmt: skip
+            h = h.reshape(len(seen), turns, turns)
+            a = torch.cat([torch.cat([h, axes[..., :3]], 2), torch.cat([axes[..., :3].mT, a], 2)], 1)
+            b = torch.cat([axes[..., 3:-1], b], 1)
+            g = torch.cat([axes[..., -1], g], 1)
+        size = a.shape[-1]
+        damping = 1e-4 * a.diagonal(dim1=1, dim2=2).mean(1)
+        a = a + damping[:, None, None] * torch.eye(size, dtype=seen.dtype)
+        solved = torch.linalg.solve(a, torch.cat([b, g[..., None]], 2))
+        # Frames of one person share the shape: what is left of it once each frame's own unknowns are gone.
+        people = fit.betas.new_zeros(len(fit.betas), count, count)
+        schur = people.index_add(0, who, products[:, 3:-1, 3:-1] - b.mT @ solved[..., :-1])
+        right = products[:, 3:-1, -1] - (b.mT @ solved[..., -1:])[..., 0]
+        right = fit.betas.new_zeros(len(fit.betas), count).index_add(0, who, right) - fit.betas
+        more = torch.linalg.solve(schur + torch.eye(count, dtype=seen.dtype), right[..., None])[..., 0]
+        if fixed:
+            more = torch.zeros_like(more)
+        moved = solved[..., -1] - (solved[..., :-1] @ more[who][..., None])[..., 0]
+        rotations = fit.rotations
+        if turn:
+            rotations = self._turned(rotations, posed, moved[:, :-3].unflatten(1, (-1, 3)))
+        return SurfaceFit(rotations, fit.betas + more, fit.transl + moved[:, -3:])
+
+    def _shape_moves(self, posed: Posed) -> Tensor:
+        """How vertices (B, N, 3, S) move with the shape, rotations fixed, place fixed."""
+        rest, count = self.body.rest, self.body.shape_dirs.shape[-1]
+        directions, joints = rest.directions[self.rows][..., :count], rest.joint_directions[..., :count]
+        # A bone's shift moves with its joint's place less its turned resting place.
+        places = [joints[0].expand(len(posed.turns), 3, count)]
+        for joint, parent in enumerate(self.body.parents[1:], 1):
+            places.append(places[parent] + posed.turns[:, parent] @ (joints[joint] - joints[parent]))
+        shifts = torch.stack(places, 1) - posed.turns @ joints  # (B, J, 3, S)
+        turned = (self.weights @ posed.turns.flatten(2)).unflatten(-1, (3, 3)) @ directions
+        return turned + (self.weights @ shifts.flatten(2)).unflatten(-1, (3, count))
+
+    def _levers(self, posed: Posed) -> Tensor:
+        """(B, K, 3, N): a small turn w of joint k moves vertex n by w × lever."""
+        moved = posed.turns @ posed.resting.mT[:, None] + posed.shifts[..., None]  # (B, J, 3, N)
+        levers = torch.einsum("kj,bjcn->bkcn", self.below, moved * self.weights.T[:, None])
+        share = self.below @ self.weights.T  # (K, N)
+        return levers - share[:, None] * posed.joints[:, self.turning, :, None]
+
+    def _turned(self, rotations: Tensor, posed: Posed, turn: Tensor) -> Tensor:
+        """Local rotations after small turns (B, K, 3) about the body's axes."""
+        still = torch.eye(3, dtype=turn.dtype).expand(len(turn), 3, 3)
+        above = torch.stack([posed.turns[:, p] if (p := self.body.parents[k]) >= 0 else still for k in self.turning], 1)
+        local = (above.mT @ turn[..., None])[..., 0]
+        local = local * (0.7 / local.norm(dim=-1, keepdim=True).clamp(min=0.7))
+        result = rotations.clone()
+        result[:, self.turning] = axis_angle_to_matrix(local) @ rotations[:, self.turning]
+        return result
+
+
+def _spread(body: SkinnedBody, trust: Tensor) -> Tensor:
+    """About `_SAMPLE` trusted vertices, ascending, of which every joint has its share."""
+    order = torch.randperm(body.num_vertices, generator=torch.Generator().manual_seed(0))
+    order = order[trust[order] > 0]
+    owner = body.weights[order].argmax(1)
+    each = max(8, _SAMPLE // (2 * body.num_joints))
+    picked = torch.cat([order[owner == joint][:each] for joint in range(body.num_joints)])
+    others = order[~torch.isin(order, picked)][: max(0, _SAMPLE - len(picked))]
+    return torch.cat([picked, others]).sort().values

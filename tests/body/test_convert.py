@@ -1,0 +1,161 @@
+"""Parameters of one body as another's: on forged bodies whose true correspondence with the open body is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+from forge_bodies import forge, open_body
+
+from wholebody.body.convert import BodyParameters, Converter, from_rotations, to_rotations
+from wholebody.body.correspondence import Correspondence, find_correspondence
+from wholebody.body.layer import BodyModel
+from wholebody.body.skinned import JOINTS_OF, SkinnedBody, parents_of
+from wholebody.errors import BadInput
+
+FORGED = {"smplx": (55, 10475), "smplh": (52, 6890), "smpl": (24, 6890)}
+KINDS = ("smplx", pytest.param("smplh", marks=pytest.mark.slow), "smpl")
+
+
+@lru_cache
+def source() -> SkinnedBody:
+    return open_body(torch.float32)
+
+
+@lru_cache
+def forged(kind: str) -> tuple[SkinnedBody, np.ndarray, np.ndarray]:
+    arrays, corners, weights = forge(*FORGED[kind])
+    return SkinnedBody.from_file_arrays(arrays, f"{kind.upper()}_NEUTRAL.npz"), corners, weights
+
+
+@lru_cache
+def converter(kind: str, back: bool = False) -> Converter:
+    one, other = source(), forged(kind)[0]
+    if back:
+        one, other = other, one
+        return Converter(one, other, find_correspondence(one, other))
+    return Converter(one, other, matched(kind))
+
+
+@lru_cache
+def matched(kind: str) -> Correspondence:
+    return find_correspondence(source(), forged(kind)[0])
+
+
+def people(count: int, seed: int = 0, one_shape: bool = False, fingers: bool = True) -> BodyParameters:
+    rng = np.random.default_rng(seed)
+
+    def turns(*shape: int, spread: float = 0.3) -> np.ndarray:
+        return rng.normal(size=(count, *shape)) * spread
+
+    zero = np.zeros((count, 3))
+    betas = np.repeat(rng.normal(size=(1, 10)), count, 0) if one_shape else rng.normal(size=(count, 10))
+    hands = (turns(15, 3, spread=0.2), turns(15, 3, spread=0.2))
+    if not fingers:
+        hands = (np.zeros((count, 15, 3)), np.zeros((count, 15, 3)))
+    return BodyParameters(turns(3, spread=1.0), turns(21, 3), *hands, zero, zero, zero, betas, np.zeros((count, 10)),
+                          turns(3) + [0, 0, 25])  # fmt: skip
+
+
+def mesh(body: SkinnedBody, p: BodyParameters) -> np.ndarray:
+    body = body.to(torch.float64)
+    betas, expression, transl = (torch.from_numpy(x) for x in (p.betas, p.expression, p.transl))
+    return body.pose(to_rotations(p, body), betas, expression, transl).vertices.numpy()
+
+
+def test_it_poses_as_the_body_layer_does() -> None:
+    p = people(2)
+    layer = BodyModel.load(flat_hand_mean=True, dtype=torch.float64)
+    output = layer.from_matrices(
+        to_rotations(p, open_body()), *(torch.from_numpy(x) for x in (p.betas, p.expression, p.transl))
+    )
+    assert np.abs(mesh(open_body(), p) - output.vertices.numpy()).max() < 3e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_vertex_is_found_on_the_other_skin(kind: str) -> None:
+    body, corners, weights = forged(kind)
+    found = matched(kind).carry(source().template).numpy()
+    truth = (source().template.numpy()[corners] * weights[..., None]).sum(1)
+    off = np.linalg.norm(found - truth, axis=1)
+    assert off.mean() < 0.003 and np.quantile(off, 0.99) < 0.012
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strong_poses_and_shapes_carry_over(kind: str) -> None:
+    body, corners, weights = forged(kind)
+    p = people(12, fingers=kind != "smpl")
+    converted = converter(kind)(p)
+    truth = (mesh(source(), p)[:, corners] * weights[..., None]).sum(2)
+    off = np.linalg.norm(mesh(body, converted.parameters) - truth, axis=-1)
+    assert off.mean() < 0.005 and np.quantile(off, 0.99) < 0.015
+    assert converted.error.mean() < 0.005
+    assert not converted.expression_kept and not converted.parameters.expression.any()
+
+
+def test_there_and_back_is_the_same_person() -> None:
+    p = people(6, one_shape=True)
+    there = converter("smplx")(p, np.zeros(6)).parameters
+    back = converter("smplx", back=True)(there, np.zeros(6)).parameters
+    assert np.linalg.norm(mesh(source(), back) - mesh(source(), p), axis=-1).mean() < 0.003
+
+
+def test_a_person_has_one_shape_and_each_of_several_their_own() -> None:
+    p = people(6, fingers=False)
+    shapes = converter("smpl")(p, np.array([0, 0, 0, 1, 1, 1])).parameters.betas
+    assert (shapes[:3] == shapes[0]).all() and (shapes[3:] == shapes[3]).all()
+    assert np.abs(shapes[0] - shapes[3]).max() > 0.1
+
+
+def test_expressions_carry_over_by_landmarks() -> None:
+    one = source()
+    mixed = torch.linalg.qr(torch.randn(10, 10, generator=torch.Generator().manual_seed(0)))[0]
+    other = replace(one, name="smplx", expression_dirs=one.expression_dirs @ mixed)
+    p = replace(people(3), expression=np.random.default_rng(1).normal(size=(3, 10)))
+    converted = Converter(one, other, find_correspondence(one, other))(p)
+    assert converted.expression_kept
+    off = np.linalg.norm(mesh(other, converted.parameters) - mesh(one, p), axis=-1)
+    assert off[:, one.weights[:, 15].numpy() > 0.9].mean() < 0.001
+
+
+def test_names_and_trees_of_the_three_bodies() -> None:
+    assert [len(names) for names in JOINTS_OF.values()] == list(JOINTS_OF)
+    assert parents_of(JOINTS_OF[24])[-4:] == (18, 19, 20, 21)
+    assert parents_of(JOINTS_OF[52])[22] == 20 and parents_of(JOINTS_OF[52])[37] == 21
+
+
+def test_rotations_go_to_parameters_and_back() -> None:
+    body = forged("smpl")[0]
+    p = people(2, fingers=False)
+    again = from_rotations(
+        to_rotations(p, body), *(torch.from_numpy(x) for x in (p.betas, p.expression, p.transl)), body
+    )
+    assert again.hand_turns is not None and not again.hand_turns.any()
+    assert np.abs(again.body_pose - p.body_pose).max() < 1e-5
+
+
+def test_surfaces_that_do_not_fit_are_refused() -> None:
+    body = forged("smpl")[0]
+    with pytest.raises(BadInput, match="in metres"):
+        find_correspondence(source(), replace(body, template=body.template * 100))
+    with pytest.raises(BadInput, match="in metres"):  # lying on its back
+        find_correspondence(source(), replace(body, template=body.template[:, [0, 2, 1]]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": np.ones((6890, 30)) / 30}, "30 joints"),
+        ({"f": np.full((10, 3), 7000)}, "triangles"),
+        ({"posedirs": np.zeros((6890, 3, 5))}, "posedirs"),
+        ({"v_template": np.full((6890, 3), np.nan)}, "not finite"),
+        ({"kintree_table": np.zeros((2, 24), np.int64)}, "kintree_table"),
+    ],
+)
+def test_files_that_are_no_bodies_are_refused(change: dict[str, np.ndarray], message: str) -> None:
+    arrays = dict(forge(24, 6890)[0]) | change
+    with pytest.raises(BadInput, match=message):
+        SkinnedBody.from_file_arrays(arrays, "SMPL_NEUTRAL.pkl")

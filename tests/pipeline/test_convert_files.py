@@ -1,0 +1,131 @@
+"""`wholebody convert`: files of results in, files of another body out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wholebody.body.assets import read_body_file
+from wholebody.body.joints import SMPLX_JOINTS
+from wholebody.body.skinned import JOINTS_OF, SkinnedBody, parents_of
+from wholebody.cli import main
+from wholebody.pipeline.convert import load_skinned, read_result
+
+
+@pytest.fixture(scope="module")
+def smpl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A body with SMPL's 24 joints on the open body's own mesh: how surfaces are matched is tested elsewhere."""
+    body = SkinnedBody.of(read_body_file("open"))
+    names = JOINTS_OF[24]
+    pooled = np.zeros((55, 24), np.float32)
+    for row, name in enumerate(SMPLX_JOINTS):
+        if row >= 25:
+            name = f"{name.split('_')[0]}_hand"
+        pooled[row, names.index(name if name in names else "head")] = 1
+    own = [SMPLX_JOINTS.index(n if n in SMPLX_JOINTS else n.replace("hand", "middle1")) for n in names]
+    pose_dirs = body.pose_dirs.reshape(54, 9, -1, 3).numpy()[:21].transpose(2, 3, 0, 1).reshape(-1, 3, 189)
+    path = tmp_path_factory.mktemp("bodies") / "SMPL_MALE.npz"
+    np.savez(
+        path,
+        v_template=body.template.numpy(), f=body.faces, shapedirs=body.shape_dirs.numpy(),
+        posedirs=np.concatenate([pose_dirs, np.zeros((*pose_dirs.shape[:2], 18), np.float32)], 2),
+        J_regressor=body.regressor.numpy()[own], weights=body.weights.numpy() @ pooled,
+        kintree_table=np.array([parents_of(names), range(24)]),
+    )  # fmt: skip
+    return path
+
+
+def photo(folder: Path, **changed: object) -> Path:
+    rng = np.random.default_rng(0)
+    conventions = {"format": "wholebody.person/1", "body": "open", "gender": "neutral", "flat_hand_mean": True}
+    arrays = {
+        "global_orient": rng.normal(size=3), "body_pose": 0.2 * rng.normal(size=(21, 3)),
+        "left_hand_pose": np.zeros((15, 3)), "right_hand_pose": np.zeros((15, 3)), "jaw_pose": np.zeros(3),
+        "betas": rng.normal(size=10), "expression": np.zeros(10), "cam_trans": np.array([0.1, 0.2, 30.0]),
+        "focal_px": np.array([5000.0, 5000.0]), "conventions": json.dumps(conventions),
+    } | changed  # fmt: skip
+    path = folder / "ski_person0.npz"
+    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})  # type: ignore[arg-type]
+    return path
+
+
+def film(folder: Path, frames: int = 5) -> Path:
+    poses = 0.2 * np.random.default_rng(1).normal(size=(frames, 165))
+    poses[:, 66:] = 0
+    path = folder / "dance_person0.npz"
+    np.savez(
+        path, poses=poses, trans=np.zeros((frames, 3)), betas=np.ones(10), expression=np.zeros((frames, 10)),
+        body="open", flat_hand_mean=True, mocap_frame_rate=30.0, frames=np.arange(frames), surface_model_type="smplx",
+    )  # fmt: skip
+    return path
+
+
+def surface(path: Path, body: SkinnedBody) -> np.ndarray:
+    from wholebody.body.convert import to_rotations
+
+    p = read_result(path).parameters
+    expression = p.expression[:, : body.expression_dirs.shape[-1]]
+    numbers = [torch.from_numpy(x).float() for x in (p.betas, expression, p.transl)]
+    return body.pose(to_rotations(p, body), *numbers).vertices.numpy()
+
+
+def test_a_film_becomes_rows_of_smpl_with_one_shape(
+    tmp_path: Path, smpl: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = film(tmp_path)
+    assert main(["convert", str(source), "--to", "smpl", "--body", str(smpl), "--out", str(tmp_path / "out")]) == 0
+    assert "5 frames" in capsys.readouterr().out
+    path = tmp_path / "out" / "dance_person0_smpl.npz"
+    with np.load(path, allow_pickle=False) as file:
+        assert file["poses"].shape == (5, 72) and file["betas"].shape == (10,)
+        assert str(file["surface_model_type"]) == "smpl" and str(file["gender"]) == "male"
+        assert file["mocap_frame_rate"] == 30 and file["frames"].tolist() == list(range(5))
+        assert file["conversion_error"].mean() < 0.003
+    off = np.linalg.norm(surface(path, load_skinned(smpl)) - surface(source, load_skinned("open")), axis=-1)
+    assert off.mean() < 0.003
+
+
+def test_a_photo_keeps_its_camera_and_says_where_it_comes_from(tmp_path: Path, smpl: Path) -> None:
+    source = photo(tmp_path)
+    assert main(["convert", str(tmp_path), "--to", str(smpl), "--out", str(tmp_path / "out")]) == 0
+    with np.load(tmp_path / "out" / "ski_person0_smpl.npz", allow_pickle=False) as file:
+        assert file["body_pose"].shape == (23, 3) and file["focal_px"].tolist() == [5000, 5000]
+        conventions = json.loads(str(file["conventions"]))
+        assert conventions["body"] == "smpl" and conventions["converted_from"] == "open"
+        assert np.abs(file["transl"] - np.load(source)["cam_trans"]).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"body_pose": None}, "body_pose"),
+        ({"conventions": "{"}, "conventions"),
+        ({"conventions": json.dumps({"body": "smplx", "flat_hand_mean": False})}, "--source"),
+        ({"betas": np.full(10, np.nan)}, "betas"),
+        ({"betas": np.ones(7)}, "betas"),
+    ],
+)
+def test_results_that_cannot_be_converted(
+    tmp_path: Path, smpl: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, object], message: str
+) -> None:
+    path = photo(tmp_path, **changed)
+    assert main(["convert", str(path), "--to", str(smpl), "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = photo(tmp_path)
+    for options, message in (
+        (["--to", "smplx"], "--body"),
+        (["--to", "smplx", "--body", str(tmp_path)], "SMPLX_NEUTRAL"),
+        (["--to", "mhr"], "mhr"),
+    ):
+        assert main(["convert", str(path), *options, "--out", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["convert", str(tmp_path / "nothing.npz"), "--to", "open", "--out", str(tmp_path)]) == 2
+    assert "nothing.npz" in capsys.readouterr().err
