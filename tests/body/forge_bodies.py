@@ -11,7 +11,8 @@ import torch
 
 from wholebody.body.assets import read_body_file
 from wholebody.body.joints import SMPLX_JOINTS
-from wholebody.body.skinned import JOINTS_OF, SkinnedBody, parents_of
+from wholebody.body.skeletons import parents
+from wholebody.body.skinned import JOINTS_OF, SkinnedBody
 from wholebody.geometry.rotation import axis_angle_to_matrix
 
 
@@ -136,7 +137,7 @@ def forge(
         "posedirs": correctives.reshape(count, 3, -1),
         "J_regressor": regressor,
         "weights": carried(body.weights) @ pooled,
-        "kintree_table": np.stack([np.array(parents_of(names)), np.arange(joints)]).astype(np.int64),
+        "kintree_table": np.stack([np.array(parents(names)), np.arange(joints)]).astype(np.int64),
     }
     arrays["kintree_table"][0, 0] = 2**32 - 1
     if joints > 24:

@@ -13,7 +13,7 @@ from forge_bodies import forge, open_body
 from wholebody.body.convert import BodyParameters, Converter, from_rotations, to_rotations
 from wholebody.body.correspondence import Correspondence, find_correspondence
 from wholebody.body.layer import BodyModel
-from wholebody.body.skinned import JOINTS_OF, SkinnedBody, parents_of
+from wholebody.body.skinned import SkinnedBody
 from wholebody.errors import BadInput
 
 FORGED = {"smplx": (55, 10475), "smplh": (52, 6890), "smpl": (24, 6890)}
@@ -119,12 +119,6 @@ def test_expressions_carry_over_by_landmarks() -> None:
     assert converted.expression_kept
     off = np.linalg.norm(mesh(other, converted.parameters) - mesh(one, p), axis=-1)
     assert off[:, one.weights[:, 15].numpy() > 0.9].mean() < 0.001
-
-
-def test_names_and_trees_of_the_three_bodies() -> None:
-    assert [len(names) for names in JOINTS_OF.values()] == list(JOINTS_OF)
-    assert parents_of(JOINTS_OF[24])[-4:] == (18, 19, 20, 21)
-    assert parents_of(JOINTS_OF[52])[22] == 20 and parents_of(JOINTS_OF[52])[37] == 21
 
 
 def test_rotations_go_to_parameters_and_back() -> None:

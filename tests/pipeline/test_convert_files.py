@@ -11,7 +11,8 @@ import torch
 
 from wholebody.body.assets import read_body_file
 from wholebody.body.joints import SMPLX_JOINTS
-from wholebody.body.skinned import JOINTS_OF, SkinnedBody, parents_of
+from wholebody.body.skeletons import parents
+from wholebody.body.skinned import JOINTS_OF, SkinnedBody
 from wholebody.cli import main
 from wholebody.pipeline.convert import load_skinned, read_result
 
@@ -34,7 +35,7 @@ def smpl(tmp_path_factory: pytest.TempPathFactory) -> Path:
         v_template=body.template.numpy(), f=body.faces, shapedirs=body.shape_dirs.numpy(),
         posedirs=np.concatenate([pose_dirs, np.zeros((*pose_dirs.shape[:2], 18), np.float32)], 2),
         J_regressor=body.regressor.numpy()[own], weights=body.weights.numpy() @ pooled,
-        kintree_table=np.array([parents_of(names), range(24)]),
+        kintree_table=np.array([parents(names), range(24)]),
     )  # fmt: skip
     return path
 

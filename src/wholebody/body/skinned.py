@@ -18,32 +18,14 @@ import torch
 from torch import Tensor
 
 from wholebody.body.assets import BodyArrays, SparsePoseDirs
-from wholebody.body.joints import LEFT_HAND_JOINTS, PARENTS, RIGHT_HAND_JOINTS, SMPLX_JOINTS
+from wholebody.body.joints import SMPLX_JOINTS
 from wholebody.body.kinematics import KinematicTree
+from wholebody.body.skeletons import SMPL_JOINTS, SMPLH_JOINTS, parents
 from wholebody.errors import BadInput
 
-BODY_JOINTS = SMPLX_JOINTS[:22]
-JOINTS_OF = {
-    24: (*BODY_JOINTS, "left_hand", "right_hand"),
-    52: (*BODY_JOINTS, *LEFT_HAND_JOINTS, *RIGHT_HAND_JOINTS),
-    55: SMPLX_JOINTS,
-}
+JOINTS_OF = {24: SMPL_JOINTS, 52: SMPLH_JOINTS, 55: SMPLX_JOINTS}
 """Names of the joints of SMPL, SMPL-H and SMPL-X, by their number."""
 FAMILY_OF = {24: "smpl", 52: "smplh", 55: "smplx"}
-
-
-def parents_of(names: tuple[str, ...]) -> tuple[int, ...]:
-    """The tree of these joints: a parent that is not among them gives way to its own."""
-    parents = []
-    for name in names:
-        if name in ("left_hand", "right_hand"):  # SMPL's own: the hand as one piece beyond the wrist
-            parents.append(names.index(name.replace("hand", "wrist")))
-            continue
-        above = PARENTS[SMPLX_JOINTS.index(name)]
-        while above >= 0 and SMPLX_JOINTS[above] not in names:
-            above = PARENTS[above]
-        parents.append(-1 if above < 0 else names.index(SMPLX_JOINTS[above]))
-    return tuple(parents)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +56,7 @@ class SkinnedBody:
 
     @cached_property
     def parents(self) -> tuple[int, ...]:
-        return parents_of(self.joint_names)
+        return parents(self.joint_names)
 
     @cached_property
     def tree(self) -> KinematicTree:
@@ -142,7 +124,7 @@ class SkinnedBody:
         for key, shape in shapes.items():
             if found[key].shape != shape:
                 raise BadInput(f"{path}: {key!r} is {found[key].shape}, where {shape} belongs")
-        if found["kintree_table"][0, 1:].tolist() != list(parents_of(names)[1:]):
+        if found["kintree_table"][0, 1:].tolist() != list(parents(names)[1:]):
             raise BadInput(f"{path}: 'kintree_table' is not the tree of {FAMILY_OF[joints].upper()}'s {joints} joints")
         faces = found["f"].astype(np.int64)
         if faces.ndim != 2 or faces.shape[1] != 3 or faces.min() < 0 or faces.max() >= count:
