@@ -1,6 +1,8 @@
 """Rotations: against the published conversions, a slow naive twin, and what must hold of any rotation."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -136,3 +138,23 @@ def test_compiles_to_one_graph():
 class Convert(torch.nn.Module):
     def forward(self, six):
         return R.rotation_6d_to_axis_angle(six)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_all_conversions_are_those_of_roma(dtype):
+    roma = pytest.importorskip("roma")
+    tolerance = {"atol": 1e-5 if dtype == torch.float32 else 1e-10, "rtol": 0}
+    vectors = random_axis_angle(200, 3.1, dtype=dtype)
+    vectors[:3] = torch.tensor([[0.0, 0, 0], [1e-5, -2e-5, 1e-5], [0, 3.1, 0]], dtype=dtype)
+    matrices = roma.rotvec_to_rotmat(vectors)
+    torch.testing.assert_close(R.axis_angle_to_matrix(vectors), matrices, **tolerance)
+    torch.testing.assert_close(R.matrix_to_axis_angle(matrices), roma.rotmat_to_rotvec(matrices), **tolerance)
+    six = torch.randn(200, 6, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    expected = roma.special_gramschmidt(six.unflatten(-1, (3, 2)))
+    torch.testing.assert_close(R.rotation_6d_to_matrix(six), expected, **tolerance)
+
+
+def test_importing_rotations_imports_no_compiler():
+    code = "import sys, wholebody.geometry.rotation; print([m for m in sys.modules if m in ('roma', 'torch._dynamo')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

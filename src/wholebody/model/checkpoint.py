@@ -28,7 +28,7 @@ from wholebody.files.whole import write_whole
 from wholebody.model import published_names
 from wholebody.model.config import NetworkConfig, OSXConfig, config_to_dict
 from wholebody.model.embedded import movenet
-from wholebody.model.families import build_network, config_from_dict
+from wholebody.model.families import config_from_dict, sketch_network
 from wholebody.model.network import Network
 
 FORMAT = "wholebody"
@@ -110,8 +110,7 @@ def load(path: str | Path) -> tuple[Network, CheckpointInfo]:
 def load_published(path: str | Path) -> tuple[Network, CheckpointInfo]:
     """As `load`, from a published `.pth.tar`. What the network does not use is left in the file."""
     tensors, config, epoch = _read_published(Path(path))
-    with torch.device("meta"):
-        wanted = build_network(config).state_dict()
+    wanted = sketch_network(config).state_dict()
     translation = published_names.to_ours(tensors, wanted, config.variant)
     model = _assemble(config, translation.tensors)
     return model, _published_info(Path(path), config, epoch, translation)
@@ -126,8 +125,7 @@ def describe(path: str | Path) -> CheckpointInfo:
             frozen = sum(tensor.numel() for tensor in _left_out(path, file.metadata()).values())
             return dataclasses.replace(info, parameters=numbers + frozen)
     tensors, config, epoch = _read_published(path)
-    with torch.device("meta"):
-        wanted = build_network(config).state_dict()
+    wanted = sketch_network(config).state_dict()
     return _published_info(path, config, epoch, published_names.to_ours(tensors, wanted, config.variant))
 
 
@@ -361,10 +359,7 @@ def _published_info(
 
 def _assemble(config: NetworkConfig, tensors: Mapping[str, Tensor], path: Path | None = None) -> Network:
     """The network of a config with these very tensors as its weights, so that mapped ones are not copied."""
-    with torch.device("meta"):
-        model = build_network(config)
-    if any(buffer.is_meta for name, buffer in model.named_buffers() if name not in tensors):
-        model = build_network(config)  # a part computes constants that a checkpoint does not carry
+    model = sketch_network(config)
     wanted = model.state_dict()
     missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     wrong = [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from torch.overrides import TorchFunctionMode
+
 from wholebody.errors import BadInput
 from wholebody.model.config import NetworkConfig, OSXConfig, parse_config
 from wholebody.model.embedded.build import build_embedded
@@ -32,6 +34,28 @@ FAMILIES = {
 def build_network(config: NetworkConfig) -> Network:
     """The network of a config, without a body."""
     return FAMILIES[config.family].build(config)
+
+
+def sketch_network(config: NetworkConfig) -> Network:
+    """The same, with parameters that are still to be assigned: what is in them means nothing.
+
+    Their memory is asked for and not written to, so that it costs none. (PyTorch's "meta" device would do, but imports
+    PyTorch's compiler, for seconds.)
+    """
+    with _Unfilled():
+        return build_network(config)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Draws no numbers for parameters."""
+
+    _DRAWING = frozenset(("normal_", "uniform_", "trunc_normal_", "kaiming_uniform_"))
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self._DRAWING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def config_from_dict(data: dict[str, Any]) -> NetworkConfig:

@@ -54,11 +54,11 @@ class HybridEncoder(nn.Module):
         )
         self.evidence = Conv2d(2 * 16 * points, c, 1)
         self.keypoint = nn.Linear(6, c)
-        self.keypoint_names = nn.Parameter(0.02 * torch.randn(1, points, c))
+        self.keypoint_names = _small(1, points, c)
         self.finer8 = nn.Sequential(Conv2d(stages[2].channels + neck[0], f, 1), nn.GroupNorm(16, f))
         self.finer4 = Conv2d(stages[1].channels + neck[3] + points, f, 1)
-        self.position = nn.Parameter(0.02 * torch.randn(1, height * width // 4, c))
-        self.tokens = nn.Parameter(0.02 * torch.randn(1, COMPONENT_TOKENS, c))
+        self.position = _small(1, height * width // 4, c)
+        self.tokens = _small(1, COMPONENT_TOKENS, c)
         self.spread = nn.Linear(c, c)
         self.blocks = nn.ModuleList(self._block() for _ in range(config.depth))
         self.norm = nn.LayerNorm(c, eps=1e-6)
@@ -106,6 +106,10 @@ class HybridEncoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
+
+
+def _small(*shape: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.normal_(torch.empty(shape), std=0.02))
 
 
 def person_in_the_middle(maps: MobileNetMaps) -> tuple[Tensor, Tensor]:
