@@ -14,10 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from wholebody.body.joints import COCO_WHOLEBODY_FROM_137
+from wholebody.body.joints import COCO_BODY_17, COCO_WHOLEBODY_FROM_137
 from wholebody.model.embedded.blazepose import POSE_33, BlazePose, region_of_body
 from wholebody.model.embedded.thunder import find_keypoints, load_thunder
-from wholebody.model.embedded.trunk import COCO_17
 from wholebody.people.predictor import crop_person, fit_crop
 from wholebody.synthesis.light.backgrounds import BackgroundBank
 from wholebody.synthesis.sets.compose import blend, camera_effects
@@ -101,7 +100,7 @@ def main() -> None:
 def report(found: dict[str, np.ndarray]) -> None:
     true, seen = found["joints_px"][:, BODY], found["seen"][:, BODY]
     size = (found["box"][:, 2:] - found["box"][:, :2]).max(1)[:, None]
-    coco = [POSE_33.index(name) for name in COCO_17]
+    coco = [POSE_33.index(name) for name in COCO_BODY_17]
     limbs = np.arange(17) >= 5
     places = {
         "thunder": found["thunder"], "thunder, mirrored too": found["thunder_mirrored"],

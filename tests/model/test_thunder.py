@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from wholebody.body.joints import COCO_BODY_17
 from wholebody.errors import AssetMissing
 from wholebody.files.image import read_image
 from wholebody.model.embedded.thunder import (
@@ -22,7 +23,7 @@ from wholebody.model.embedded.thunder import (
     load_thunder_trunk,
     read_thunder_state,
 )
-from wholebody.model.embedded.trunk import COCO_17, MobileNetTrunk
+from wholebody.model.embedded.trunk import MobileNetTrunk
 
 ROOT = Path(__file__).parents[2]
 # What TensorFlow.js itself computes with the published graph for a picture of 64×64 pixels, each repeated four times
@@ -81,9 +82,9 @@ def test_a_portrait_in_crops_of_two_shapes(thunder: Thunder, mirrored: bool):
         with torch.inference_mode():
             found = looker.look(portrait(width))
         where = found.points[0].numpy() * [width, 256] + [(256 - width) / 2, 0]
-        nose = where[COCO_17.index("nose")]
+        nose = where[COCO_BODY_17.index("nose")]
         assert np.abs(nose - [111, 60]).max() < 6  # of this portrait, halved
-        left, right = (where[COCO_17.index(f"{side}_shoulder")] for side in ("left", "right"))
+        left, right = (where[COCO_BODY_17.index(f"{side}_shoulder")] for side in ("left", "right"))
         assert left[0] > right[0] + 60
         assert found.scores[0, :7].min() > 0.3 and float(found.center_score) > 0.2
 

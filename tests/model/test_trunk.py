@@ -9,19 +9,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from wholebody.body.joints import COCO_BODY_17
 from wholebody.errors import BadInput
 from wholebody.model.embedded.depthwise import depthwise_conv2d
 from wholebody.model.embedded.movenet import load_movenet, read_movenet_state
 from wholebody.model.embedded.trunk import (
-    COCO_17,
     ConvUnit,
-    EfficientNetLite0Trunk,
-    EfficientNetLite0TrunkConfig,
     MobileNetMaps,
     MobileNetTrunk,
     MobileNetTrunkConfig,
     StageConfig,
-    efficientnet_lite0_state,
     freeze,
 )
 
@@ -104,7 +101,7 @@ def test_maps_have_their_strides(small: MobileNetTrunk, images: torch.Tensor):
     maps = small(images)
     for name, stride in {"stride4": 4, "stride8": 8, "stride16": 16, "stride32": 32, "neck16": 16, "neck8": 8}.items():
         assert getattr(maps, name).shape[2:] == (64 // stride, 96 // stride), name
-    assert maps.keypoint_heatmaps.shape == (2, len(COCO_17), 16, 24)
+    assert maps.keypoint_heatmaps.shape == (2, len(COCO_BODY_17), 16, 24)
     assert maps.keypoint_offsets.shape == maps.keypoint_regression.shape == (2, 34, 16, 24)
 
 
@@ -159,26 +156,6 @@ def test_evidence_leaves_out_what_says_how_large_people_are(small: MobileNetTrun
             assert getattr(evidence, name).shape[1] == 0
         else:
             torch.testing.assert_close(getattr(evidence, name), getattr(maps, name), rtol=0, atol=0)
-
-
-def test_folding_keeps_the_efficientnet():
-    generator = torch.Generator().manual_seed(2)
-    plain = EfficientNetLite0Trunk(EfficientNetLite0TrunkConfig(folded=False)).eval()
-    names = _published_names()
-    published = {}
-    for ours, (conv, norm) in names.items():
-        weight = plain.state_dict()[f"{ours}.conv.weight"]
-        published[conv + ".weight"] = torch.randn(weight.shape, generator=generator) / weight[0].numel() ** 0.5
-        for key in ("weight", "bias", "running_mean", "running_var"):
-            published[f"{norm}.{key}"] = torch.rand(weight.shape[0], generator=generator) + 0.2
-    plain.load_state_dict(efficientnet_lite0_state(published, folded=False))
-    folded = EfficientNetLite0Trunk().eval()
-    folded.load_state_dict(efficientnet_lite0_state(published))
-    images = torch.rand(1, 3, 64, 48, generator=generator)
-    with torch.no_grad():
-        for ours, theirs, channels, size in zip(folded(images), plain(images), (24, 40, 112), (16, 8, 4), strict=True):
-            assert ours.shape == (1, channels, size, size * 3 // 4)
-            assert torch.allclose(ours, theirs, atol=1e-4 * float(theirs.abs().max()))
 
 
 def _published_names() -> dict[str, tuple[str, str]]:

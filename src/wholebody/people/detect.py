@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +16,7 @@ import numpy as np
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.files import coco
 from wholebody.files.text import brief
+from wholebody.model.embedded.tflite import TFLiteNetwork
 
 # How exactly people mark each of these: COCO's constants for comparing two sets of keypoints.
 SIGMAS = np.array(
@@ -101,7 +101,10 @@ class MoveNet:
     threshold: float = 0.2
     sizes: tuple[int, ...] = (256, 512)
     threads: int | None = None
-    _interpreter: Any = field(default=None, repr=False)
+    _network: TFLiteNetwork = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._network = TFLiteNetwork("movenet_multipose.tflite", threads=self.threads or min(4, os.cpu_count() or 1))
 
     def __call__(self, image: np.ndarray) -> Detections:
         looks = [self._look(image, size) for size in self.sizes]
@@ -143,16 +146,7 @@ class MoveNet:
 
     def _run(self, canvas: np.ndarray) -> np.ndarray:
         """(1, H, W, 3) uint8 → (6, 56): 17 × (y, x, score), box (ymin, xmin, ymax, xmax), score."""
-        if self._interpreter is None:
-            self._interpreter = _load_interpreter(self.threads)
-        interpreter = self._interpreter
-        entry = interpreter.get_input_details()[0]
-        if tuple(entry["shape"]) != canvas.shape:
-            interpreter.resize_tensor_input(entry["index"], canvas.shape)
-            interpreter.allocate_tensors()
-        interpreter.set_tensor(entry["index"], canvas)
-        interpreter.invoke()
-        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].astype(np.float64)
+        return next(iter(self._network(canvas).values()))[0].astype(np.float64)
 
     def _merge(self, looks: list[Detections], image_hw: tuple[int, int]) -> Detections:
         together = Detections(
@@ -170,18 +164,6 @@ class MoveNet:
             if not any(_same_person(together, row, other) for other in kept):
                 kept.append(int(row))
         return together.take(kept)
-
-
-def _load_interpreter(threads: int | None) -> Any:
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise AssetMissing(
-            f"The embedded detector needs the package ai-edge-litert, which cannot be imported ({error}). "
-            "Install it, or give boxes (--boxes whole, --boxes FILE)."
-        ) from error
-    model = files("wholebody") / "weights" / "movenet_multipose.tflite"
-    return Interpreter(model_content=model.read_bytes(), num_threads=threads or min(4, os.cpu_count() or 1))
 
 
 def _tiles(height: int, width: int) -> list[tuple[int, int, int, int]]:

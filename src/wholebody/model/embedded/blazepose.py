@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wholebody.body.joints import COCO_BODY_17
 from wholebody.model.embedded.regions import cut, region_between, to_picture, turning
 from wholebody.model.embedded.tflite import TFLiteNetwork
-from wholebody.model.embedded.trunk import COCO_17
 
 POSE_33 = (
     "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
@@ -28,7 +28,7 @@ SIDE = 256
 _HEAT = 64
 _KERNEL = 3  # cells to each side of a landmark in which its heat map is averaged
 _SURE = 0.5  # from this heat on a landmark is moved
-_COCO_ROWS = [POSE_33.index(name) for name in COCO_17]
+_COCO_ROWS = [POSE_33.index(name) for name in COCO_BODY_17]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PoseLook:
 
     @property
     def coco_px(self) -> np.ndarray:
-        """(17, 2) of `COCO_17`."""
+        """(17, 2) of `COCO_BODY_17`."""
         return self.points_px[_COCO_ROWS]
 
     @property
@@ -105,7 +105,7 @@ def refine(places: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def region_of_body(keypoints_px: np.ndarray, scores: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
-    """The region (4,) for a person whose `COCO_17` key points (17, 2) with scores (17,), and box (4,), are known."""
+    """The region (4,) for a person of known `COCO_BODY_17` key points (17, 2) with scores (17,), and box (4,)."""
     sure = scores >= 0.2
     shoulders, hips = keypoints_px[5:7], keypoints_px[11:13]
     corners = box_xyxy.reshape(2, 2)

@@ -20,7 +20,7 @@ _QUIET = threading.Lock()
 
 
 class TFLiteNetwork:
-    """One network of `wholebody/weights`: `network(inputs)` gives its outputs by name.
+    """One network of `wholebody/weights`: `network(inputs)` gives its outputs by name, in the file's order.
 
     Interpreters are not safe to share, so each call borrows one that is free; there are as many as calls at the same
     time. A copy or a pickle of the network loads its interpreters anew.
@@ -40,13 +40,17 @@ class TFLiteNetwork:
         self.__init__(**state)  # type: ignore[misc]
 
     def __call__(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """inputs: as the network takes them, float32, one picture at a time (1×H×W×3)."""
+        """inputs: as the network takes them, one picture at a time (1×H×W×3); of any size where the network can."""
         with self._lock:
             interpreter = self._free.pop() if self._free else None
         if interpreter is None:
             interpreter = load_interpreter(self._read(), self.threads)
         try:
-            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.asarray(inputs, np.float32))
+            entry = interpreter.get_input_details()[0]
+            if tuple(entry["shape"]) != inputs.shape:
+                interpreter.resize_tensor_input(entry["index"], inputs.shape)
+                interpreter.allocate_tensors()
+            interpreter.set_tensor(entry["index"], np.asarray(inputs, entry["dtype"]))
             interpreter.invoke()
             return {entry["name"]: interpreter.get_tensor(entry["index"]) for entry in interpreter.get_output_details()}
         finally:

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wholebody.body.joints import COCO_BODY_17, flip_permutation
 from wholebody.errors import AssetMissing
 from wholebody.model.embedded.trunk import (
-    COCO_17,
     MobileNetMaps,
     MobileNetTrunk,
     MobileNetTrunkConfig,
@@ -41,15 +41,12 @@ THUNDER = MobileNetTrunkConfig(
 )
 
 _LEAST_DISTANCE = 1.8  # cells: the published graph divides by the distance plus this
-MIRRORED_17 = tuple(
-    COCO_17.index(name.replace("left", "right") if "left" in name else name.replace("right", "left"))
-    for name in COCO_17
-)
+MIRRORED_17 = tuple(flip_permutation(COCO_BODY_17).tolist())
 """Which of the key points each one becomes in a mirror."""
 
 
 class FoundKeypoints(NamedTuple):
-    """17 key points (`COCO_17`) of one person a crop."""
+    """17 key points (`COCO_BODY_17`) of one person a crop."""
 
     points: Tensor  # B×17×2, x and y as fractions of the crop's width and height
     scores: Tensor  # B×17 in 0..1, of the heat map where the point was found
@@ -71,7 +68,7 @@ class Thunder(nn.Module):
         self.mirrored = mirrored
 
     def forward(self, images: Tensor) -> Tensor:
-        """images B×3×H×W, RGB in [0, 1] → B×17×3 float32, `COCO_17`: x and y as fractions of the picture, score 0..1.
+        """images B×3×H×W, RGB in [0, 1] → B×17×3 float32, `COCO_BODY_17`: x, y as fractions of the picture, score 0..1.
 
         H×W: 512×384 or any multiples of 32, 256×256 as published or 256×192. Pixel i covers i / W to (i + 1) / W.
         """

@@ -1,11 +1,10 @@
-"""Convolutional trunks of the small network: what the embedded size `t` sees a person crop with.
+"""Convolutional trunk of the small network: what the embedded size `t` sees a person crop with.
 
 `MobileNetTrunk` has the layers of MoveNet MultiPose Lightning (Google, Apache-2.0): a MobileNetV2 of width 1.5, a
 feature pyramid down to stride 4 and one small head per kind of map; it was trained on real photos. With another config
 it is MoveNet SinglePose Thunder (`wholebody.model.embedded.thunder`).
-`EfficientNetLite0Trunk` has those of EfficientNet-Lite0 (Google, Apache-2.0), trained on ImageNet, up to stride 16.
-Both take RGB in [0, 1] and bring their own normalisation. Weights come from
-`wholebody.model.embedded.movenet.read_movenet_state` and from `efficientnet_lite0_state`.
+It takes RGB in [0, 1] and brings its own normalisation. Weights come from
+`wholebody.model.embedded.movenet.read_movenet_state`.
 """
 
 from __future__ import annotations
@@ -22,13 +21,6 @@ from torch import Tensor, nn
 from wholebody.errors import BadInput
 from wholebody.model.embedded.conv import Activation, can_be_fast, fast_conv2d
 from wholebody.model.embedded.depthwise import depthwise_conv2d
-
-COCO_17 = (
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
-    "right_ankle",
-)  # fmt: skip
-"""Channel order of the key-point maps. Left is the person's own left."""
 
 
 @dataclass(frozen=True)
@@ -67,21 +59,6 @@ class MobileNetTrunkConfig:
     """The kinds of maps that it gives, of those in `MobileNetMaps`; the others are empty."""
 
 
-@dataclass(frozen=True)
-class EfficientNetLite0TrunkConfig:
-    """`folded`: no BatchNorm, its effect is inside the convolutions (right when frozen); False keeps it trainable."""
-
-    stem_channels: int = 32
-    stages: tuple[StageConfig, ...] = (
-        StageConfig(16, 1, 1, expansion=1),
-        StageConfig(24, 2, 2),
-        StageConfig(40, 2, 2, kernel=5),
-        StageConfig(80, 3, 2),
-        StageConfig(112, 3, 1, kernel=5),
-    )
-    folded: bool = True
-
-
 class MobileNetMaps(NamedTuple):
     """What `MobileNetTrunk` returns for images B×3×H×W; hs = H / s, ws = W / s.
 
@@ -96,7 +73,7 @@ class MobileNetMaps(NamedTuple):
     neck16: Tensor  # B×32×h16×w16, knows stride 32
     neck8: Tensor  # B×24×h8×w8
     neck4: Tensor  # B×24×h4×w4, what the heads read
-    keypoint_heatmaps: Tensor  # B×17×h4×w4 logits, `COCO_17`
+    keypoint_heatmaps: Tensor  # B×17×h4×w4 logits, `COCO_BODY_17`
     keypoint_offsets: Tensor  # B×34×h4×w4, channel 2k, 2k+1: from the cell to key point k inside it
     keypoint_regression: Tensor  # B×34×h4×w4, channel 2k, 2k+1: from a person's centre cell to key point k
     center: Tensor  # B×1×h4×w4 logits of "a person's centre is here"
@@ -104,36 +81,27 @@ class MobileNetMaps(NamedTuple):
     box_scale: Tensor  # B×2×h4×w4, height and width of the box
 
 
-class EfficientNetMaps(NamedTuple):
-    """What `EfficientNetLite0Trunk` returns for images B×3×H×W."""
-
-    stride4: Tensor  # B×24×h4×w4
-    stride8: Tensor  # B×40×h8×w8
-    stride16: Tensor  # B×112×h16×w16
-
-
 class ConvUnit(nn.Module):
-    """Convolution, BatchNorm unless folded, activation; pads as TensorFlow's SAME does for even sizes.
+    """Convolution with BatchNorm folded into it, activation; pads as TensorFlow's SAME does for even sizes.
 
-    Frozen and folded, on a CPU, it is fast: see `wholebody.model.embedded.conv`.
+    Frozen, on a CPU, it is fast: see `wholebody.model.embedded.conv`.
     """
 
     def __init__(
         self, channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, *, groups: int = 1,
-        activation: Activation = "relu6", bias: bool = True, folded: bool = True,
+        activation: Activation = "relu6", bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
         # At stride 2 SAME pads one row and column more on the right and bottom; Conv2d itself can only pad evenly.
         self.padding_before = (kernel - stride) // 2
         self.padding_after = kernel - stride - self.padding_before
         even = self.padding_before if stride == 1 else 0
-        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, even, groups=groups, bias=bias and folded)
-        self.norm = None if folded else nn.BatchNorm2d(channels_out, eps=1e-3, momentum=0.01)
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, even, groups=groups, bias=bias)
         self.activation: Activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         strided = self.conv.stride[0] == 2
-        if self.norm is None and can_be_fast(self.conv, x):
+        if can_be_fast(self.conv, x):
             # A zero row and column in front of the kernel make the padding even: no copy of the input.
             lead = int(strided)
             return fast_conv2d(self.conv, x, self.activation, self.padding_before + lead, lead)
@@ -145,8 +113,6 @@ class ConvUnit(nn.Module):
             x = depthwise_conv2d(x, conv.weight, conv.bias, int(conv.stride[0]), int(conv.padding[0]))
         else:
             x = conv(x)
-        if self.norm is not None:
-            x = self.norm(x)
         if self.activation == "relu6":
             return F.relu6(x, inplace=True)
         return F.relu(x, inplace=True) if self.activation == "relu" else x
@@ -156,13 +122,13 @@ class InvertedResidual(nn.Module):
     """Widen by 1×1, filter each channel alone, narrow by 1×1, not activated; added to the input if shapes agree."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, stride: int, expansion: int, kernel: int, folded: bool
+        self, channels_in: int, channels_out: int, stride: int, expansion: int, kernel: int
     ) -> None:
         super().__init__()
         wide = channels_in * expansion
-        self.expand = ConvUnit(channels_in, wide, folded=folded) if expansion != 1 else None
-        self.depthwise = ConvUnit(wide, wide, kernel, stride, groups=wide, folded=folded)
-        self.project = ConvUnit(wide, channels_out, activation="none", folded=folded)
+        self.expand = ConvUnit(channels_in, wide) if expansion != 1 else None
+        self.depthwise = ConvUnit(wide, wide, kernel, stride, groups=wide)
+        self.project = ConvUnit(wide, channels_out, activation="none")
         self.residual = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -229,7 +195,7 @@ class MobileNetTrunk(nn.Module):
         self.register_buffer("image_mean", torch.zeros(1, 3, 1, 1), persistent=True)  # filled from the weights
         self.register_buffer("image_scale", torch.ones(1, 1, 1, 1), persistent=True)
         self.stem = ConvUnit(3, config.stem_channels, 3, 2)
-        self.stages = _build_stages(config.stem_channels, config.stages, folded=True)
+        self.stages = _build_stages(config.stem_channels, config.stages)
         self.tuned = deepcopy(self.stages[len(self.stages) - tuned_stages :])
         self.last = ConvUnit(config.stages[-1].channels, config.last_channels)
         at4, at8, at16 = (config.stages[index].channels for index in config.neck_inputs)
@@ -272,34 +238,10 @@ class MobileNetTrunk(nn.Module):
         return MobileNetMaps._make([*features, neck16, neck8, neck4, *head_maps])
 
 
-class EfficientNetLite0Trunk(nn.Module):
-    """EfficientNet-Lite0 up to stride 16: RGB crops in [0, 1] to features."""
-
-    def __init__(self, config: EfficientNetLite0TrunkConfig | None = None) -> None:
-        super().__init__()
-        self.config = config = config or EfficientNetLite0TrunkConfig()
-        self.stem = ConvUnit(3, config.stem_channels, 3, 2, folded=config.folded)
-        self.stages = _build_stages(config.stem_channels, config.stages, config.folded)
-
-    def forward(self, images: Tensor) -> EfficientNetMaps:
-        """images B×3×H×W, RGB in [0, 1], H and W multiples of 16."""
-        _check_images(images, 16)
-        x = self.stem(images * (255 / 128) - 127 / 128)
-        outputs = []
-        for stage in self.stages:
-            x = stage(x)
-            outputs.append(x)
-        return EfficientNetMaps(*_deepest_by_stride(self.config.stages, outputs))
-
-
-def freeze(trunk: MobileNetTrunk | EfficientNetLite0Trunk) -> None:
-    """Stop gradients everywhere but in a `MobileNetTrunk`'s tuned stages.
-
-    Frozen BatchNorm (an unfolded EfficientNet) must also be kept in `eval()`.
-    """
+def freeze(trunk: MobileNetTrunk) -> None:
+    """Stop gradients everywhere but in the trunk's tuned stages."""
     trunk.requires_grad_(False)
-    if isinstance(trunk, MobileNetTrunk):
-        trunk.tuned.requires_grad_(True)
+    trunk.tuned.requires_grad_(True)
 
 
 def load_published(trunk: MobileNetTrunk, state: Mapping[str, Tensor]) -> None:
@@ -312,42 +254,13 @@ def load_published(trunk: MobileNetTrunk, state: Mapping[str, Tensor]) -> None:
     trunk.load_state_dict(state)
 
 
-def efficientnet_lite0_state(published: Mapping[str, Tensor], folded: bool = True) -> dict[str, Tensor]:
-    """Our `EfficientNetLite0Trunk` state from the published PyTorch state dict (names `_conv_stem`, `_blocks.0...`)."""
-    state: dict[str, Tensor] = {}
-
-    def put(ours: str, conv: str, norm: str) -> None:
-        weight = published[conv + ".weight"]
-        parts = {key: published[f"{norm}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")}
-        if not folded:
-            state[ours + ".conv.weight"] = weight
-            state.update({f"{ours}.norm.{key}": value for key, value in parts.items()})
-            state[ours + ".norm.num_batches_tracked"] = torch.tensor(0)
-            return
-        scale = parts["weight"] / torch.sqrt(parts["running_var"] + 1e-3)
-        state[ours + ".conv.weight"] = weight * scale[:, None, None, None]
-        state[ours + ".conv.bias"] = parts["bias"] - parts["running_mean"] * scale
-
-    put("stem", "_conv_stem", "_bn0")
-    number = 0
-    for stage_index, stage in enumerate(EfficientNetLite0TrunkConfig().stages):
-        for block_index in range(stage.blocks):
-            ours, theirs = f"stages.{stage_index}.{block_index}", f"_blocks.{number}"
-            if stage.expansion != 1:
-                put(ours + ".expand", theirs + "._expand_conv", theirs + "._bn0")
-            put(ours + ".depthwise", theirs + "._depthwise_conv", theirs + "._bn1")
-            put(ours + ".project", theirs + "._project_conv", theirs + "._bn2")
-            number += 1
-    return state
-
-
-def _build_stages(channels: int, stages: tuple[StageConfig, ...], folded: bool) -> nn.ModuleList:
+def _build_stages(channels: int, stages: tuple[StageConfig, ...]) -> nn.ModuleList:
     built = nn.ModuleList()
     for stage in stages:
         blocks = nn.Sequential()
         for index in range(stage.blocks):
             stride = stage.stride if index == 0 else 1
-            blocks.append(InvertedResidual(channels, stage.channels, stride, stage.expansion, stage.kernel, folded))
+            blocks.append(InvertedResidual(channels, stage.channels, stride, stage.expansion, stage.kernel))
             channels = stage.channels
         built.append(blocks)
     return built
