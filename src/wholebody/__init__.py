@@ -16,17 +16,20 @@ if TYPE_CHECKING:
     from wholebody.files.image import read_image
     from wholebody.model.load import load_model
     from wholebody.model.osx import Prediction
-    from wholebody.people.predictor import Person, Predictor
+    from wholebody.people.person import Person
+    from wholebody.people.predictor import Predictor
+    from wholebody.people.refine import refine
 
 # Name -> module. Looked up on first use, so that importing wholebody imports nothing heavy.
 _HOMES = {
     "BodyModel": "wholebody.body.layer",
-    "Person": "wholebody.people.predictor",
+    "Person": "wholebody.people.person",
     "Prediction": "wholebody.model.osx",
     "Predictor": "wholebody.people.predictor",
     "WholebodyError": "wholebody.errors",
     "load_model": "wholebody.model.load",
     "read_image": "wholebody.files.image",
+    "refine": "wholebody.people.refine",
 }
 __all__ = [
     "BodyModel",
@@ -37,6 +40,7 @@ __all__ = [
     "__version__",
     "load_model",
     "read_image",
+    "refine",
 ]
 
 

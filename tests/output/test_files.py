@@ -16,8 +16,10 @@ from fake_network import FakeNetwork
 
 from wholebody.body.joints import COCO_WHOLEBODY
 from wholebody.errors import OutputError
+from wholebody.files.mesh import vertex_normals
 from wholebody.files.text import shown
 from wholebody.output import files
+from wholebody.people.person import FORMAT
 from wholebody.people.predictor import Predictor
 
 BOXES = np.array([[50.0, 30, 250, 400], [300, 100, 420, 330]])
@@ -65,7 +67,7 @@ def test_meshes_come_back(tmp_path, people, faces, kind):
     assert {"obj": b"\nvn ", "ply": b"property float nx", "glb": b'"NORMAL"'}[kind] in path.read_bytes()
     if kind == "obj":
         stored = np.array([line.split()[1:] for line in path.read_text().splitlines() if line[:3] == "vn "], float)
-        expected = files.vertex_normals(np.asarray(mesh.vertices), faces)
+        expected = vertex_normals(np.asarray(mesh.vertices), faces)
         assert ((stored * expected).sum(1) > 0.999).mean() > 0.999
     assert 0.03 < mesh.volume < 0.2  # cubic metres; negative if the surface were inside out
 
@@ -84,7 +86,7 @@ def test_names_in_headers(people, faces, kind, name):
 
 def test_normals_of_a_tilted_plane():
     vertices = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 1], [0, 1, 1]], float)
-    normals = files.vertex_normals(vertices, np.array([[0, 1, 2], [0, 2, 3]]))
+    normals = vertex_normals(vertices, np.array([[0, 1, 2], [0, 2, 3]]))
     np.testing.assert_allclose(normals, np.tile([0, -(0.5**0.5), 0.5**0.5], (4, 1)), atol=1e-12)
 
 
@@ -95,7 +97,7 @@ def test_npz_holds_parameters_camera_and_conventions(tmp_path, image, people, fa
         for name in set(stored.files) - {"conventions"}:
             np.testing.assert_array_equal(stored[name], getattr(people[1], name), err_msg=name)
         conventions = json.loads(str(stored["conventions"]))
-    assert conventions == {"format": files.FORMAT, "body": "open", "picture": "a", "person": 1}
+    assert conventions == {"format": FORMAT, "body": "open", "picture": "a", "person": 1}
 
 
 def test_json_is_coco_results(tmp_path, image, people, faces):

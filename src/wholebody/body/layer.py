@@ -8,6 +8,7 @@ feet, finger tips and face landmarks are read off the skin.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,19 @@ from wholebody.geometry.rotation import axis_angle_to_matrix
 
 _NECK = SMPLX_JOINTS.index("neck")
 _MAX_TURN = 39  # degrees of head turn that the contour table knows, each way
+
+
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def at_least_single(move: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A way to move tensors (to a device, to a type) that leaves those in single precision that it would halve."""
+
+    def moved(tensor: Tensor) -> Tensor:
+        there = move(tensor)
+        return tensor.to(there.device) if there.dtype in HALVES and tensor.dtype not in HALVES else there
+
+    return moved
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,10 @@ class BodyModel(nn.Module):
     def _constant(self, name: str, value: np.ndarray, dtype: torch.dtype = torch.int64) -> None:
         # Converted before it is laid out anew: the correctives of a licensed file take 120 MB in float64.
         self.register_buffer(name, torch.from_numpy(value).to(dtype).contiguous(), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BodyModel:
+        """A body stays in single precision at least: half of it would move vertices by centimetres."""
+        return super()._apply(at_least_single(fn), recurse)
 
     def _prepare_correctives(self) -> None:
         """For sparse correctives: the span of rows that each joint has, and where their sums go in the planes."""

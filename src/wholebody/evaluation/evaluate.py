@@ -203,8 +203,7 @@ def _share_of_submission(
 def load_networks(config: EvaluateConfig, rank: int = 0) -> list[Any]:
     """The networks with their bodies, on the device of process `rank`."""
     from wholebody.evaluation.testset import device_of
-    from wholebody.model.load import load_model
-    from wholebody.people.predictor import pick_device
+    from wholebody.model.load import load_model, pick_device
 
     device = pick_device(device_of(config.device, rank, config.devices))
     if device == "mps":

@@ -20,6 +20,7 @@ from wholebody.evaluation.testset import parameters_of
 from wholebody.files.image import decode_image
 from wholebody.geometry.camera import VirtualCamera
 from wholebody.geometry.crop import fit_box
+from wholebody.model.prediction import pictures_01
 from wholebody.people.predictor import crop_person
 
 
@@ -94,10 +95,8 @@ def predict(
 
 
 def _run(model: Any, crops: np.ndarray) -> Any:
-    like = next(model.parameters())
-    images = torch.from_numpy(crops).to(like.device, like.dtype).permute(0, 3, 1, 2).contiguous() / 255
     with torch.inference_mode():
-        return model(images)
+        return model(pictures_01(torch.from_numpy(crops), next(model.parameters())))
 
 
 def picture_of(sample: Sample, root: Path) -> np.ndarray:

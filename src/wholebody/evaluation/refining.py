@@ -19,6 +19,7 @@ from wholebody.evaluation.synthetic import PLAIN
 from wholebody.fitting.fit import Bodies, FitConfig, Fitter
 from wholebody.geometry.camera import VirtualCamera
 from wholebody.model.osx import OSX
+from wholebody.model.prediction import pictures_01
 from wholebody.people import MIN_QUALITY
 from wholebody.people.refine import TRUNK_AND_LIMBS, quality
 from wholebody.people.relift import lift_of
@@ -67,7 +68,7 @@ def measure(
     seconds, first = 0.0, 0
     for batch in DataLoader(data, batch_size):
         with torch.inference_mode():
-            prediction = model(batch["image"].permute(0, 3, 1, 2).float().div(255))
+            prediction = model(pictures_01(batch["image"], model.box_scales))
         bodies = _bodies(prediction)
         truth = _vertices(body, batch["rotations"], batch["betas"], batch["expression"])
         rows = list(COCO_WHOLEBODY_FROM_137)

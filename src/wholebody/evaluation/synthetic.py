@@ -25,7 +25,7 @@ from wholebody.evaluation.testset import Figure, Found, parameters_of, thinned
 from wholebody.files.whole import write_bytes
 from wholebody.geometry.camera import VirtualCamera
 from wholebody.model import network
-from wholebody.model.prediction import Prediction
+from wholebody.model.prediction import Prediction, pictures_01
 from wholebody.synthesis.sets.crops import CROP_HW, CropDataConfig, TrainingCrops
 
 PLAIN = AugmentConfig(
@@ -229,8 +229,7 @@ def constant_errors(truth: Tensor, parts: MeshParts) -> dict[str, float]:
 
 
 def _regress(model: network.Network, images: Tensor) -> Prediction:
-    like = next(model.parameters())
-    return model.regress(images.permute(0, 3, 1, 2).to(like).div(255))
+    return model.regress(pictures_01(images, next(model.parameters())))
 
 
 def _projected(model: network.Network, prediction: Prediction) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from wholebody.body.layer import BodyModel
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.model import checkpoint
@@ -13,13 +15,24 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 EMBEDDED = {"t": "osx_t.safetensors", "osx_t": "osx_t.safetensors"}
 
 
-def load_model(path_or_name: str | Path = "t", body: BodyModel | str | Path | None = None) -> Network:
-    """The network and its body, in eval mode, on the CPU, strictly loaded; `model.checkpoint` says what it is.
+def load_model(
+    path_or_name: str | Path = "t",
+    body: BodyModel | str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Network:
+    """The network and its body, in eval mode, strictly loaded; `model.checkpoint` says what it is.
 
     path_or_name: an embedded name ("t"), a checkpoint of ours (.safetensors) or a published one (.pth.tar). body: a
     body, "open", or a file or folder with SMPL-X; by default the body that the weights were trained for, the open one
-    being embedded and SMPL-X needing its licensed file.
+    being embedded and SMPL-X needing its licensed file. device: "cpu" (default), "cuda", ..., or "auto": the GPU where
+    there is one. dtype: of the weights (default: as in the file, single precision at least); with `torch.bfloat16` or
+    `torch.float16` the encoder computes in it, which halves the memory, and all that follows in single precision.
     """
+    if isinstance(device, str):
+        device = pick_device(device)
+    if dtype is not None and not dtype.is_floating_point:
+        raise BadInput(f"a network cannot compute in {dtype}; take torch.float32, bfloat16, float16 or float64")
     path = find_weights(path_or_name)
     if not isinstance(body, BodyModel):
         # Before the weights: where a body file is missing, that is said at once.
@@ -27,6 +40,8 @@ def load_model(path_or_name: str | Path = "t", body: BodyModel | str | Path | No
     model, info = checkpoint.load(path)
     _check_body(info.conventions, body)
     model.body = body.eval()
+    if dtype is not None or device is not None:
+        model.to(device=device, dtype=dtype)
     model.checkpoint = info
     return model
 
@@ -66,3 +81,14 @@ def _check_body(conventions: checkpoint.Conventions, body: BodyModel) -> None:
             f"these weights were made with flat_hand_mean={conventions.flat_hand_mean}, and the body given has "
             f"{body.flat_hand_mean}; load it with flat_hand_mean={conventions.flat_hand_mean}"
         )
+
+
+def pick_device(name: str = "auto") -> str:
+    """`auto`: the GPU where PyTorch sees one, else the CPU; any other name is checked."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except Exception as error:  # PyTorch raises whatever the backend raises
+        raise BadInput(f"--device {name} cannot be used: {str(error).splitlines()[0]} Try --device cpu.") from error
+    return name

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wholebody.body.layer import BodyModel
+from wholebody.body.layer import HALVES, BodyModel, at_least_single
+from wholebody.errors import BadInput
 from wholebody.geometry.rotation import axis_angle_to_matrix
 from wholebody.model.config import NetworkConfig
+from wholebody.model.encoder import EncoderOutput
 from wholebody.model.prediction import PartBoxes, Prediction
 
 
@@ -21,6 +24,7 @@ class Network(nn.Module):
     """
 
     config: NetworkConfig
+    encoder: nn.Module
     body: BodyModel | None
 
     def __init__(self, config: NetworkConfig, body: BodyModel | None = None) -> None:
@@ -37,6 +41,25 @@ class Network(nn.Module):
     def regress(self, images: Tensor, boxes: PartBoxes | None = None) -> Prediction:
         """Everything that needs no body mesh."""
         raise NotImplementedError
+
+    def encode(self, images: Tensor) -> EncoderOutput:
+        """What the encoder makes of pictures, in single precision where it computes in half of it."""
+        if not len(images):
+            raise BadInput("the batch of pictures is empty; give one picture at least")
+        dtype = next(self.encoder.parameters()).dtype
+        if dtype not in HALVES:
+            return self.encoder(images)
+        tokens, feature_map, finer = self.encoder(images.to(dtype))
+        return EncoderOutput(tokens.float(), feature_map.float(), tuple(level.float() for level in finer))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
+        """`half()`, `bfloat16()`, `to(dtype)`: only the encoder, nearly all of the weights, goes below single.
+
+        In half precision a pixel is lost among the cells of a map, and centimetres on a body.
+        """
+        super()._apply(at_least_single(fn), recurse)
+        self.encoder._apply(fn)
+        return self
 
     def with_mesh(self, prediction: Prediction, body: BodyModel | None = None) -> Prediction:
         """The prediction with mesh and joints of this network's body, or of the one given (a vertex subset, say)."""

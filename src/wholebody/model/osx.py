@@ -78,7 +78,7 @@ class OSX(Network):
 
     def regress(self, images: Tensor, boxes: PartBoxes | None = None) -> Prediction:
         """Everything that needs no body mesh."""
-        return self.regress_encoded(self.encoder(images), boxes)
+        return self.regress_encoded(self.encode(images), boxes)
 
     def regress_encoded(self, encoded: EncoderOutput, boxes: PartBoxes | None = None) -> Prediction:
         """As `regress`, of pictures that the encoder has seen already (in another precision, say)."""

@@ -46,6 +46,13 @@ class Prediction:
     joints_proj_cells: Tensor | None = None  # B×137×2: the mesh's joints, projected
 
 
+def pictures_01(pictures: Tensor, like: Tensor) -> Tensor:
+    """Pictures B×H×W×3 of 0..255 as networks take them: B×3×H×W in [0, 1], on the device of `like`, one of the
+    network's parameters, and of its precision, but of single precision at least."""
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    return pictures.to(like.device).permute(0, 3, 1, 2).to(dtype).contiguous() / 255
+
+
 torch.export.register_dataclass(Prediction, serialized_type_name="wholebody.Prediction")
 
 

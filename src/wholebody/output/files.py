@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,16 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wholebody.errors import BadInput
-from wholebody.files.text import shown
+from wholebody.files.mesh import MESHES, mesh_bytes
 from wholebody.files.whole import sweep, write_bytes
 from wholebody.output import KINDS
+from wholebody.people.person import person_npz
 
 if TYPE_CHECKING:
-    from wholebody.people.predictor import Person
-
-MESHES = ("obj", "ply", "glb")
-FORMAT = "wholebody.person/1"
+    from wholebody.people.person import Person
 
 
 def result_path(folder: Path, name: str, kind: str, person: int = 0) -> Path:
@@ -114,48 +110,6 @@ def remove_results(folder: Path, name: str) -> None:
         if number.isdecimal() and kind in ("npz", *MESHES):
             with contextlib.suppress(OSError):
                 path.unlink()
-
-
-def person_npz(person: Person, conventions: dict[str, Any]) -> bytes:
-    """All parameters, joints, keypoints and the camera of one person; `conventions` is a JSON text in the archive."""
-    arrays = {
-        name: np.asarray(getattr(person, name), np.float32) for name in person.numbers() if name != "vertices_cam"
-    }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, conventions=json.dumps({"format": FORMAT} | conventions), **arrays)  # type: ignore
-    return buffer.getvalue()
-
-
-def mesh_bytes(vertices_cam: np.ndarray, faces: np.ndarray, kind: str, name: str) -> bytes:
-    """A named mesh with vertex normals as `.obj`, `.ply` or `.glb`.
-
-    Camera frame, metres, but with y up and the viewer looking along -z: (x, -y, -z), as 3D programs expect. A camera
-    at the origin with the person's focal length and principal point sees it as in the photo.
-    """
-    import trimesh
-
-    name = shown(name)  # headers are lines of UTF-8
-    turned = np.asarray(vertices_cam, np.float64) * [1, -1, -1]
-    mesh = trimesh.Trimesh(turned, faces, vertex_normals=vertex_normals(turned, faces), process=False)
-    mesh.metadata["name"] = name
-    if kind == "glb":
-        scene = trimesh.Scene()
-        scene.add_geometry(mesh, node_name=name, geom_name=name)
-        return bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True))
-    if kind == "obj":
-        return trimesh.exchange.obj.export_obj(mesh, include_normals=True, digits=6, header="wholebody").encode()
-    if kind == "ply":
-        data = trimesh.exchange.ply.export_ply(mesh, vertex_normal=True)
-        return data.replace(b"comment https://github.com/mikedh/trimesh", f"comment name {name}".encode(), 1)
-    raise BadInput(f"There is no mesh format {kind!r}; known: {', '.join(MESHES)}.")
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V, 3) unit normals, weighted by area."""
-    corners = vertices[faces]
-    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.stack([np.bincount(faces.ravel(), np.repeat(across[:, k], 3), len(vertices)) for k in range(3)], 1)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
 
 
 def coco_results(people: Sequence[Person], image_id: int | str) -> list[dict[str, Any]]:

@@ -204,7 +204,7 @@ class _SharedMesh:
     def mesh(self, number: int, at_rest: np.ndarray, weights: np.ndarray) -> int:
         """The mesh of one person from vertices at rest (V, 3)."""
         from wholebody.drawing.raster import srgb_to_linear
-        from wholebody.output.files import vertex_normals
+        from wholebody.files.mesh import vertex_normals
 
         normals = vertex_normals(at_rest, self.faces)
         attributes = {

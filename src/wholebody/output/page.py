@@ -145,7 +145,7 @@ def _add_people(pack: _Pack, scene: Scene, body: BodyModel, look: str) -> list[d
 def _add_person(
     pack: _Pack, number: int, motion: Motion, person: Placed, body: BodyModel, faces: np.ndarray, vertex: np.ndarray
 ) -> dict[str, Any]:
-    from wholebody.output.files import vertex_normals
+    from wholebody.files.mesh import vertex_normals
 
     rest = shaped(motion, body)
     scale = float(np.abs(rest).max()) / 32767

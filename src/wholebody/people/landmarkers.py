@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from wholebody.body.joints import COCO_BODY_17
 from wholebody.errors import BadInput
 from wholebody.model.embedded.blazepose import POSE_33, BlazePose, PoseLook, region_of_body
 from wholebody.model.embedded.evidence import FACE, FEET, HANDS, HINT_ROWS, Evidence
@@ -15,7 +16,6 @@ from wholebody.model.embedded.face_pose import face_pose
 from wholebody.model.embedded.hand_landmarks import HandLandmarks, HandLook, wide_region
 from wholebody.model.embedded.hand_pose import HandPose, load_hand_pose
 from wholebody.model.embedded.regions import to_picture
-from wholebody.model.embedded.trunk import COCO_17
 
 PARTS = ("body", "hands", "face")
 LEAST_HAND_PX, LEAST_FACE_PX = 35.0, 24.0
@@ -23,7 +23,7 @@ LEAST_HAND_PX, LEAST_FACE_PX = 35.0, 24.0
 
 _SURE = 0.3  # a key point's score from which it takes part in saying who is who
 _AGREE, _NEAR = 0.08, 0.12  # in fractions of a person's longer side: the same joint; perhaps
-_JOINT = {name: row for row, name in enumerate(COCO_17)}
+_JOINT = {name: row for row, name in enumerate(COCO_BODY_17)}
 _MARK = {name: row for row, name in enumerate(POSE_33)}
 # BlazePose's points in the order of COCO-WholeBody's feet; it has no small toes.
 _FEET = ("left_foot_index", None, "left_heel", "right_foot_index", None, "right_heel")
@@ -72,7 +72,7 @@ class Landmarkers:
         Args:
             image: H×W×3 uint8 RGB.
             boxes_xyxy: (B, 4) pixels.
-            body17_px: (B, 17, 3) `COCO_17` as Thunder found them: x, y in pixels, score.
+            body17_px: (B, 17, 3) `COCO_BODY_17` as Thunder found them: x, y in pixels, score.
             pose_regions: (B, 4) `Evidence.pose_regions` of the frame before, in a film; rows that are not finite, and
                 None, are found from the key points.
         """

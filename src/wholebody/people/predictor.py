@@ -3,102 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 
 from wholebody.errors import BadInput
 from wholebody.people.detect import Detections, Detector, check_boxes, make_detector
+from wholebody.people.person import Person
 
-
-@dataclass(frozen=True)
-class Person:
-    """One person of a picture. numpy, in the network's precision; metres, radians, pixels of the picture.
-
-    Camera frame: x right, y down, z forward. `vertices_cam` seen by the camera (`focal_px`, `principal_px`), that is
-    `focal_px * xy / z + principal_px`, lie on the person in the picture. The camera belongs to this person's box: it is
-    far away and has a long lens, so `cam_trans[2] / focal_px` orders people by depth and `cam_trans[2]` alone does not.
-    Rotations are axis-angle relative to the parent joint; hand poses are relative to the body's mean hand unless the
-    body was loaded with `flat_hand_mean`.
-    """
-
-    box_xyxy: np.ndarray  # (4,) as detected or given
-    score: float  # of the detection, 0..1
-    global_orient: np.ndarray  # (3,) in the camera frame
-    body_pose: np.ndarray  # (21, 3)
-    left_hand_pose: np.ndarray  # (15, 3)
-    right_hand_pose: np.ndarray  # (15, 3)
-    jaw_pose: np.ndarray  # (3,)
-    betas: np.ndarray  # (10,)
-    expression: np.ndarray  # (10,)
-    cam_trans: np.ndarray  # (3,) from the body's frame to the camera's
-    focal_px: np.ndarray  # (2,)
-    principal_px: np.ndarray  # (2,)
-    joints_cam: np.ndarray  # (55, 3) the joints of the body's tree, named in wholebody.body.joints.SMPLX_JOINTS
-    vertices_cam: np.ndarray  # (V, 3)
-    keypoints_px: np.ndarray  # (133, 2) COCO-WholeBody, projected from the mesh
-    left_hand_box_xyxy: np.ndarray  # (4,) where the network looked for it, as the next two
-    right_hand_box_xyxy: np.ndarray  # (4,)
-    face_box_xyxy: np.ndarray  # (4,)
-
-    def numbers(self) -> list[str]:
-        """The names of all fields."""
-        return [field.name for field in fields(self)]
+__all__ = ["Person", "Predictor", "check_image", "crop_person", "fit_crop"]
 
 
 class Predictor:
-    """`Predictor(model)(image)` gives the people of one picture.
+    """`Predictor(model)(image)` gives the people of one picture; of a list of pictures, a list for each.
 
-    `model` is what `wholebody.load_model` returns, on any device and in any precision. `detector` is any callable from
-    a picture to `Detections`, or the name of one; None is the embedded one, loaded when first needed.
+    `model` is what `wholebody.load_model` returns, on any device, or what it takes: an embedded name or a checkpoint's
+    path. `detector` is any callable from a picture to `Detections`, or the name of one; None is the embedded one.
+    It keeps nothing from call to call: threads may share it.
     """
 
-    def __init__(self, model: Any, detector: Detector | str | None = None, batch_size: int = 8) -> None:
+    def __init__(
+        self, model: Any = "t", detector: Detector | str | None = None, batch_size: int = 8, device: str | None = None
+    ) -> None:
+        """device: where to load a model to that is given by its name ("cuda", "auto", ...; default: the CPU)."""
         if batch_size < 1:
             raise BadInput(f"The batch size is {batch_size}; it must be at least 1.")
+        if isinstance(model, str | Path):
+            from wholebody.model.load import load_model
+
+            model = load_model(model, device=device)
+        elif device is not None:
+            raise BadInput(
+                "`device` goes with a model's name; move one that is loaded by `model.to(...)`."
+            )
         if getattr(model, "body", None) is None:
             raise BadInput(
                 "The model has no body, so it gives parameters but no mesh: load it with one (`load_model`)."
             )
         self.model = model
         self.batch_size = batch_size
-        self._detector = detector
+        detector = "movenet" if detector is None else detector
+        self._detector = make_detector(detector) if isinstance(detector, str) else detector
 
-    def __call__(self, image: np.ndarray, boxes: Any = None) -> list[Person]:
-        """image: H×W×3 uint8 RGB. boxes: N×4 xyxy in pixels; None: let the detector find them."""
-        check_image(image)
-        if boxes is None:
-            found = self.detect(image)
-        else:
-            found = Detections(checked := check_boxes(boxes, image.shape[:2]), np.ones(len(checked)))
-        return self.predict_many([image], [found])[0]
+    @overload
+    def __call__(self, image: np.ndarray, boxes: Any = None) -> list[Person]: ...
+
+    @overload
+    def __call__(self, image: Sequence[np.ndarray], boxes: Any = None) -> list[list[Person]]: ...
+
+    def __call__(self, image: np.ndarray | Sequence[np.ndarray], boxes: Any = None) -> Any:
+        """image: H×W×3 uint8 RGB, or a list of such. boxes: N×4 xyxy in pixels, or a list of these for a list of
+        pictures; None: let the detector find them."""
+        if not isinstance(image, list | tuple):
+            return self([image], None if boxes is None else [boxes])[0]  # type: ignore[list-item]
+        if boxes is not None and len(boxes) != len(image):
+            raise BadInput(f"{len(image)} pictures need as many lists of boxes, got {len(boxes)}.")
+        for picture in image:
+            check_image(picture)
+        found = []
+        for picture, given in zip(image, [None] * len(image) if boxes is None else boxes, strict=True):
+            if given is None:
+                found.append(self.detect(picture))
+            else:
+                checked = check_boxes(given, picture.shape[:2])
+                found.append(Detections(checked, np.ones(len(checked))))
+        return self.predict_many(image, found)
 
     def detect(self, image: np.ndarray) -> Detections:
-        if self._detector is None or isinstance(self._detector, str):
-            self._detector = make_detector(self._detector or "movenet")
         return self._detector(image)
 
     def predict_many(self, images: Sequence[np.ndarray], found: Sequence[Detections]) -> list[list[Person]]:
         """The people of several pictures whose boxes are known, `batch_size` at a time across the pictures."""
         import torch
 
+        from wholebody.model.prediction import pictures_01
+
         owners, crops, placed = [], [], []
         people: list[list[Person]] = [[] for _ in images]
         for number, (image, detections) in enumerate(zip(images, found, strict=True)):
             for box, score in zip(detections.boxes_xyxy, detections.scores, strict=True):
-                crop_box = fit_crop(box, image.shape[:2])
+                crop_box = fit_crop(box, image.shape[:2], self.model.config.box_enlarge)
                 owners.append(number)
                 placed.append((box, float(score), crop_box))
                 crops.append((image, crop_box))
         like = next(self.model.parameters())
+        faces = self.model.body.faces.cpu().numpy()
         for start in range(0, len(crops), self.batch_size):
             part = slice(start, start + self.batch_size)
             batch = np.stack([crop_person(image, box, self.model.config.crop_filter) for image, box in crops[part]])
-            images_01 = torch.from_numpy(batch).to(like.device, like.dtype).permute(0, 3, 1, 2).contiguous() / 255
             with torch.inference_mode():
-                prediction = self.model(images_01)
-            rows = _to_people(prediction, placed[part], self.model.config)
+                prediction = self.model(pictures_01(torch.from_numpy(batch), like))
+            rows = _to_people(prediction, placed[part], self.model.config, faces)
             for owner, person in zip(owners[part], rows, strict=True):
                 people[owner].append(person)
         return people
@@ -108,10 +104,12 @@ def check_image(image: Any) -> None:
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         what = f"{image.dtype} array of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise BadInput(f"The picture must be an H×W×3 uint8 RGB array, got {what}. `wholebody.read_image` gives one.")
+    if image.size == 0:
+        raise BadInput(f"The picture has no pixels: its array has the shape {image.shape}.")
 
 
-def fit_crop(box_xyxy: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
-    """A person's box → the box (4,) xyxy that is cropped: cut to the picture, made 3:4, enlarged 1.25×."""
+def fit_crop(box_xyxy: np.ndarray, image_hw: tuple[int, int], enlarge: float = 1.25) -> np.ndarray:
+    """A person's box → the box (4,) xyxy that is cropped: cut to the picture, made 3:4, enlarged as a network wants."""
     from wholebody.geometry.crop import fit_box
 
     # Published boxes count their last pixel; those that begin outside the picture are cut here, not shifted.
@@ -122,7 +120,7 @@ def fit_crop(box_xyxy: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
             f"box [{', '.join(f'{value:g}' for value in box_xyxy)}] has less than 2 pixels inside the picture, "
             f"which is {image_hw[1]}×{image_hw[0]}."
         )
-    return np.asarray(fit_box(np.concatenate([low, high])), np.float64)
+    return np.asarray(fit_box(np.concatenate([low, high]), enlarge=enlarge), np.float64)
 
 
 def crop_person(
@@ -171,7 +169,9 @@ def _shrink(image: np.ndarray, box: np.ndarray, out_width: int) -> tuple[np.ndar
     return cv2.resize(image, small, interpolation=cv2.INTER_AREA), (box + 0.5) / k - 0.5
 
 
-def _to_people(prediction: Any, placed: Sequence[tuple[np.ndarray, float, np.ndarray]], config: Any) -> list[Person]:
+def _to_people(
+    prediction: Any, placed: Sequence[tuple[np.ndarray, float, np.ndarray]], config: Any, faces: np.ndarray
+) -> list[Person]:
     """A batch's prediction → people of the whole picture, all on the CPU."""
     from wholebody.body.joints import COCO_WHOLEBODY_FROM_137
 
@@ -189,9 +189,8 @@ def _to_people(prediction: Any, placed: Sequence[tuple[np.ndarray, float, np.nda
     )
     arrays = {name: getattr(prediction, name).cpu().numpy() for name in names}
     cells = prediction.joints_proj_cells.cpu().numpy()[:, list(COCO_WHOLEBODY_FROM_137)]
-    part_boxes = {
-        name: getattr(prediction, name).cpu().numpy() for name in ("left_hand_box", "right_hand_box", "face_box")
-    }
+    found = {name: getattr(prediction, name) for name in ("left_hand_box", "right_hand_box", "face_box")}
+    part_boxes = {name: value.cpu().numpy() for name, value in found.items() if value is not None}
     crop_wh, grid_wh = np.array(config.input_hw[::-1]), np.array(config.grid[:0:-1])
     people = []
     for row, (box, score, crop_box) in enumerate(placed):
@@ -210,19 +209,7 @@ def _to_people(prediction: Any, placed: Sequence[tuple[np.ndarray, float, np.nda
                     for name, value in part_boxes.items()
                 },
                 **{name: value[row] for name, value in arrays.items()},
+                faces=faces,
             )
         )
     return people
-
-
-def pick_device(name: str = "auto") -> str:
-    """`auto`: the GPU where PyTorch sees one, else the CPU; any other name is checked."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except Exception as error:  # PyTorch raises whatever the backend raises
-        raise BadInput(f"--device {name} cannot be used: {str(error).splitlines()[0]} Try --device cpu.") from error
-    return name

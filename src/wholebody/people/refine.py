@@ -16,8 +16,9 @@ from wholebody.errors import BadInput
 from wholebody.fitting.fit import Bodies, FitConfig, Fitter
 from wholebody.geometry.camera import project
 from wholebody.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
-from wholebody.people.predictor import Person
-from wholebody.people.relift import KeypointLift
+from wholebody.model.network import Network
+from wholebody.people.person import Person
+from wholebody.people.relift import KeypointLift, lift_of
 
 TRUNK_AND_LIMBS = slice(5, 17)  # of the 133: shoulders to ankles
 LEAST_KEYPOINTS = 6  # fewer say less about a body than the network does
@@ -117,3 +118,21 @@ class Refiner:
             fields["keypoints_px"] = project(seen[n], person.focal_px, person.principal_px).astype(like)
             refined.append(replace(person, **fields))
         return refined
+
+
+def refine(people: Sequence[Person], keypoints: np.ndarray, model: Network | BodyModel) -> list[Refined]:
+    """Fit people to 2D keypoints, each beside how well that went: `[row.person for row in refine(...)]`.
+
+    Args:
+        people: of one picture, as `Predictor` gives them.
+        keypoints: (N, 133, 3) COCO-WholeBody x, y in pixels of the picture and confidence, a row a person; where the
+            confidence is 0 a keypoint is not known.
+        model: what predicted the people, or its body.
+
+    To refine the people of many pictures, make one `Refiner`: it reads the prior once.
+    """
+    if isinstance(model, BodyModel):
+        return Refiner(model)(people, keypoints)
+    if model.body is None:
+        raise BadInput("The model has no body to fit: load it with one (`load_model`).")
+    return Refiner(model.body, lift=lift_of(model))(people, keypoints)

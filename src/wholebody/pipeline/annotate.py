@@ -98,8 +98,8 @@ class _Labeller:
     """One picture to its record: size, and for each person an annotation and parameters."""
 
     def __init__(self, config: AnnotateConfig, source: KeypointSource) -> None:
-        from wholebody.model.load import load_model
-        from wholebody.people.predictor import Predictor, pick_device
+        from wholebody.model.load import load_model, pick_device
+        from wholebody.people.predictor import Predictor
 
         model: Any = load_model(config.model, body=config.body).to(pick_device(config.device))
         self.predictor, self.source = Predictor(model), source

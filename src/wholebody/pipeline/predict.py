@@ -308,8 +308,8 @@ def conventions(model: Any, image_hw: tuple[int, int] | None) -> dict[str, Any]:
 
 
 def _load(config: PredictConfig) -> Predictor:
-    from wholebody.model.load import load_model
-    from wholebody.people.predictor import Predictor, pick_device
+    from wholebody.model.load import load_model, pick_device
+    from wholebody.people.predictor import Predictor
 
     device = pick_device(config.device)
     model = load_model(config.model, body=config.body).to(device)

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from wholebody.body.joints import COCO_WHOLEBODY
+from wholebody.body.joints import COCO_BODY_17, COCO_WHOLEBODY
 from wholebody.model.embedded.blazepose import POSE_33
-from wholebody.model.embedded.trunk import COCO_17
 
 KEYPOINTS = len(COCO_WHOLEBODY)
 FEET = slice(17, 23)
@@ -18,7 +17,7 @@ HANDS = (slice(91, 112), slice(112, 133))
 """Rows of the left and the right hand among the keypoints."""
 
 HINT_33 = (
-    *COCO_17, "left_foot_index", "right_foot_index", "left_heel", "right_heel", "left_index", "right_index",
+    *COCO_BODY_17, "left_foot_index", "right_foot_index", "left_heel", "right_heel", "left_index", "right_index",
     "left_pinky", "right_pinky",
 )  # fmt: skip
 """The rows of `Evidence.hint_3d` by BlazePose's names: COCO's 17, toes, heels, knuckles."""

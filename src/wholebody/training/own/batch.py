@@ -13,6 +13,7 @@ from wholebody.geometry.rotation import mirrored, rotation_6d_to_matrix
 from wholebody.model.embedded.lifting import wrist_turns
 from wholebody.model.heads import Estimate
 from wholebody.model.osx import OSX, PartBoxes, Prediction
+from wholebody.model.prediction import pictures_01
 from wholebody.synthesis.sets.crops import CROP_HW
 from wholebody.training.config import TrainConfig
 from wholebody.training.own.losses import (
@@ -33,7 +34,7 @@ from wholebody.training.own.losses import (
 def picture_losses(model: OSX, body: BodyModel, batch: dict[str, Tensor], config: TrainConfig) -> dict[str, Tensor]:
     """Terms of a batch of `TrainingCrops`: its first `body_only` pictures teach the body alone, the others all."""
     count, alone = len(batch["image"]), config.body_only
-    pictures = batch["image"].permute(0, 3, 1, 2).to(model.box_scales.dtype).div(255)
+    pictures = pictures_01(batch["image"], model.box_scales)
     terms: dict[str, Tensor] = {}
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         encoded = model.encoder(pictures)
