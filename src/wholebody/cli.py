@@ -32,11 +32,12 @@ from wholebody.files.text import counted, shown, shown_lines
 from wholebody.options import ALONE, VALUES, Flat, HelpFormatter, Overrides, Workers, positional
 from wholebody.pipeline.config import AnnotateConfig, PredictConfig
 from wholebody.pipeline.convert import ConvertConfig
+from wholebody.serve.config import ServeConfig
 from wholebody.synthesis.config import SynthesisConfig
 from wholebody.training.slurm import SlurmConfig
 
 OK, SOME_FAILED, USAGE, DEFECT, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 3, 130, 141, 143
-_SYNTHESIS, _CLUSTER = SynthesisConfig(), SlurmConfig()
+_SYNTHESIS, _CLUSTER, _SERVE = SynthesisConfig(), SlurmConfig(), ServeConfig()
 Recipe = Annotated[str, positional("CONFIG"), Parameter(help="a recipe: a file, or a name: setting1, finetune, t, ...")]
 Jobs = Annotated[str, positional("JOB"), Parameter(help="its name, and of its folder")]
 
@@ -128,6 +129,45 @@ def predict(config: Flat[PredictConfig]) -> int:
             "one person, `--detector rfdetr` looks closer:\n" + "\n".join(f"  {shown(name)}" for name in summary.empty)
         )
     return _failed(summary.problems)
+
+
+@app.command
+def view(
+    result: Annotated[tuple[str, ...], positional("RESULT")],
+    *,
+    open: Annotated[bool, Parameter(negative="--no-open")] = True,
+) -> int:
+    """open the page of a finished result in the browser
+
+    Args:
+        result: a page (.html), any other file of a result, its name, or a folder of results
+        open: --no-open only says where the page is
+    """
+    from wholebody.pipeline.view import pages_of
+
+    for page in pages_of(result, say):
+        say(str(page))
+        if open:
+            import webbrowser
+
+            if not webbrowser.open(page.resolve().as_uri()):
+                say("no browser could be started here: open that file in one", file=sys.stderr)
+    return OK
+
+
+@app.command
+def serve(config: Flat[ServeConfig] = _SERVE) -> int:
+    """a web page that takes photos and films and shows the people in 3D (extra `serve`)"""
+    from functools import partial
+
+    from wholebody.pipeline.single import Single
+    from wholebody.serve.app import serve as run
+
+    predict_config = PredictConfig(
+        inputs=(), out=Path("."), model=config.model, body=config.body, device=config.device
+    )  # fmt: skip
+    run(config, partial(Single, predict_config, config.max_seconds), say)
+    return OK
 
 
 @app.command

@@ -21,14 +21,16 @@ In the world's frame (see `people.scene`: metres, y up). `poses` are complete ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from wholebody.body.layer import BodyModel
+from wholebody.errors import BadInput
 from wholebody.files.whole import write_whole
 from wholebody.output.rig import place, scene_rows
-from wholebody.people.scene import Motion, Scene
+from wholebody.people.scene import Camera, Motion, Scene
 
 
 def write_amass(path: Path, motion: Motion, scene: Scene, body: BodyModel) -> Path:
@@ -68,3 +70,74 @@ def amass_arrays(motion: Motion, scene: Scene, body: BodyModel) -> dict[str, np.
         "camera_source": np.array(camera.source),
         "floor": np.array(scene.floor),
     }
+
+
+def is_amass(path: Path) -> bool:
+    """Whether a file is one of ours in this layout."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {"poses", "trans", "camera_from_world"} <= set(file.files)
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+def read_amass(paths: Sequence[Path], body: BodyModel) -> Scene:
+    """The scene of one film again, from the files of its people. Raises BadInput for files of another body or film."""
+    import torch
+
+    from wholebody.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
+
+    people: list[Motion] = []
+    seen: dict[int, tuple[float, np.ndarray]] = {}
+    for path in paths:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {key: file[key] for key in file.files}
+            if str(arrays["body"]) != body.name:
+                raise BadInput(f"{path}: is a motion of the {arrays['body']} body, not of the {body.name} one.")
+            path_of_camera = arrays["camera_from_world"].astype(np.float64)
+            turns = path_of_camera[:, :3, :3]
+            poses = arrays["poses"].reshape(-1, 55, 3).astype(np.float64)
+            root = turns @ axis_angle_to_matrix(torch.from_numpy(poses[:, 0].copy())).numpy()
+            betas, expression = (torch.from_numpy(arrays[key]).to(body.dtype) for key in ("betas", "expression"))
+            pelvis = body.rest_pelvis(betas.expand(len(poses), -1), expression).double().numpy()
+            transl = np.einsum("tij,tj->ti", turns, arrays["trans"] + pelvis) + path_of_camera[:, :3, 3] - pelvis
+            hands = poses[:, 25:] - body.hand_mean.double().numpy().reshape(30, 3)
+            people.append(
+                Motion(
+                    track_id=int(arrays["track_id"]),
+                    frames=arrays["frames"],
+                    times=arrays["times"],
+                    global_orient=matrix_to_axis_angle(torch.from_numpy(root)).numpy(),
+                    body_pose=poses[:, 1:22],
+                    left_hand_pose=hands[:, :15],
+                    right_hand_pose=hands[:, 15:],
+                    jaw_pose=poses[:, 22],
+                    expression=arrays["expression"],
+                    betas=arrays["betas"],
+                    transl=transl,
+                    box_xyxy=arrays["box_xyxy"],
+                    confidence=arrays["confidence"],
+                    filled=arrays["filled"],
+                    gender=str(arrays["gender"]),
+                )
+            )
+            seen |= {
+                int(frame): (float(time), matrix)
+                for frame, time, matrix in zip(arrays["frames"], arrays["times"], path_of_camera, strict=True)
+            }
+            camera = Camera(
+                float(arrays["camera_focal_px"]),
+                arrays["camera_principal_px"],
+                (int(arrays["camera_image_wh"][0]), int(arrays["camera_image_wh"][1])),
+                str(arrays["camera_source"]),
+                str(arrays["camera_state"]),
+            )
+            rate, floor = float(arrays["mocap_frame_rate"]), str(arrays["floor"])
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise BadInput(f"{path}: is no motion file of ours that can be read ({error}).") from error
+    if not people:
+        raise BadInput("A scene needs the motion file of one person at least.")
+    frames = sorted(seen)
+    times, matrices = zip(*(seen[frame] for frame in frames), strict=True)
+    return Scene(tuple(people), camera, rate, np.array(frames), np.array(times), np.stack(matrices), floor)

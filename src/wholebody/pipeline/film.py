@@ -32,6 +32,8 @@ from wholebody.pipeline.config import PredictConfig
 if TYPE_CHECKING:
     from wholebody.people.predictor import Predictor
 
+Progress = Callable[[int, "int | None"], None]
+"""Is told how many frames are done, and about how many there are."""
 PART_FRAMES = 300
 """About so many frames make a part."""
 _WEAK = 0.1  # detections from this score on may go on with a track
@@ -47,7 +49,9 @@ class FilmResult:
     notes: list[str] = field(default_factory=list)
 
 
-def watch_film(config: PredictConfig, path: Path, name: str, predictor: Predictor) -> FilmResult:
+def watch_film(
+    config: PredictConfig, path: Path, name: str, predictor: Predictor, progress: Progress | None = None
+) -> FilmResult:
     """A film to its scene; what an earlier run saw is not seen again where `config.resume` says so."""
     film = open_film(path, config.start, config.end, config.fps)
     focal_px, source = choose_focal(film.info.wh, config.focal, config.fov)
@@ -63,7 +67,7 @@ def watch_film(config: PredictConfig, path: Path, name: str, predictor: Predicto
             raise BadInput(f"{path}: is shorter than when this run began. Run it again without --resume.")
         watcher.restore(parts.state, last)
     since, new = time.perf_counter(), 0
-    for frame in _with_progress(frames, film, seen):
+    for frame in _with_progress(frames, film, seen, progress):
         watcher.see(frame)
         new += 1
         if new % PART_FRAMES == 0:
@@ -102,12 +106,13 @@ def predict_film(
     conventions: dict[str, Any],
     say: Callable[[str], None],
     timed: Callable[[str], AbstractContextManager[None]] = lambda step: nullcontext(),
+    progress: Progress | None = None,
 ) -> tuple[FilmResult, list[Path]]:
     """Watch a film and write what `config.film_kinds` names; the parts of the work go when all is written."""
     from wholebody.output.film import write_film
 
     with timed("watching"):
-        result = watch_film(config, source.path, source.name, predictor)
+        result = watch_film(config, source.path, source.name, predictor, progress)
     for note in result.notes:
         say(note)
     with timed("film files"):
@@ -200,7 +205,7 @@ class _Parts:
         self._count += 1
 
 
-def _with_progress(frames: Iterator[Frame], film: Film, done: int) -> Iterator[Frame]:
+def _with_progress(frames: Iterator[Frame], film: Film, done: int, progress: Progress | None) -> Iterator[Frame]:
     from tqdm import tqdm
 
     with tqdm(
@@ -209,3 +214,6 @@ def _with_progress(frames: Iterator[Frame], film: Film, done: int) -> Iterator[F
         for frame in frames:
             yield frame
             bar.update()
+            done += 1
+            if progress is not None:
+                progress(done, film.expected)

@@ -80,7 +80,7 @@ def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> 
         return summary
 
     with summary.timed("load"):
-        predictor = _load(config)
+        predictor = load_predictor(config)
     _films(config, [job for job in jobs if job.source in films], predictor, record, summary, say)
     jobs = [job for job in jobs if job.source not in films]
     talk = say if len(jobs) <= _TALKATIVE else None
@@ -307,7 +307,8 @@ def conventions(model: Any, image_hw: tuple[int, int] | None) -> dict[str, Any]:
     }
 
 
-def _load(config: PredictConfig) -> Predictor:
+def load_predictor(config: PredictConfig) -> Predictor:
+    """The network, its body and its detector, on the device that `config` names."""
     from wholebody.model.load import load_model, pick_device
     from wholebody.people.predictor import Predictor
 
