@@ -119,6 +119,18 @@ def test_results_that_cannot_be_converted(
     assert not (tmp_path / "out").exists()
 
 
+def test_files_of_the_user_stay(tmp_path: Path, smpl: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["convert", str(photo(tmp_path)), "--to", str(smpl), "--out", str(tmp_path / "out")]
+    place = tmp_path / "out" / "ski_person0_smpl.npz"
+    place.parent.mkdir()
+    place.write_bytes(b"somebody's own")
+    assert main(command) == 2 and "--overwrite" in capsys.readouterr().err
+    assert place.read_bytes() == b"somebody's own"
+    assert main([*command, "--overwrite"]) == 0 and main(command) == 0  # ours, as we wrote it
+    place.write_bytes(place.read_bytes() + b"corrected")
+    assert main(command) == 2 and "changed" in capsys.readouterr().err
+
+
 def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = photo(tmp_path)
     for options, message in (

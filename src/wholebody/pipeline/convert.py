@@ -7,8 +7,9 @@ two bodies' surfaces are matched once for each pair of files, and kept.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +45,8 @@ class ConvertConfig:
     """file or folder with the body that the results are of; needed unless it is the open body"""
     gender: str = "neutral"
     """of the body that is looked for in a folder"""
+    overwrite: bool = False
+    """write over files that are not ours, or that were changed since"""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class _Result:
 def convert(config: ConvertConfig, say: Callable[[str], None] = print) -> list[Written]:
     """Convert every result; raises BadInput or AssetMissing before anything is written where that can be known."""
     from wholebody.body.convert import Converter
-    from wholebody.files.whole import write_whole
+    from wholebody.files.whole import write_bytes
+    from wholebody.output.files import check_folder
+    from wholebody.pipeline.record import Protected, Record
 
     paths = _files(config.results)
     results = [read_result(path) for path in paths]
@@ -85,26 +90,26 @@ def convert(config: ConvertConfig, say: Callable[[str], None] = print) -> list[W
     target = load_skinned(target_path)
     if family and target.name != family:
         raise BadInput(f"--to {family}, but {target_path} is a body of kind {target.name}.")
-    taken = {path.resolve() for path in paths}
-    places = [_place(config.out, result, target) for result in results]
-    for place in places:
-        if place.resolve() in taken:
-            raise BadInput(f"{place} would be written over the result that it is made from: choose another --out.")
+    places = [config.out / f"{result.path.stem}_{target.name}.npz" for result in results]
     if len(set(places)) < len(places):
         raise BadInput("two results of the same name would be written to one file: convert their folders one by one.")
+    record = Record(config.out, config.overwrite)
+    refusal = record.refusal([place for place in places if place.exists()], Protected(paths, {}))
+    if refusal:
+        raise BadInput(refusal)
     converter: Converter = Converter(source, target, correspondence(source, target, say))
+    check_folder(config.out)
+    record.begin(record.before)
     done = []
     for result, place in zip(results, places, strict=True):
         parameters = _whole_hands(result, source)
         person = np.zeros(len(parameters)) if result.is_film else None
         converted = converter(parameters, person)
         arrays = _arrays(result, converted.parameters, target, converted.error)
-
-        def write(part: Path, arrays: Mapping[str, np.ndarray] = arrays) -> None:
-            with open(part, "wb") as file:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-        write_whole(place, write)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        record.announce(place, buffer.getvalue())
+        write_bytes(place, buffer.getvalue())
         errors = converted.error
         done.append(Written(place, len(errors), float(errors.mean()), float(errors.max()), converted.expression_kept))
     return done
@@ -326,10 +331,6 @@ def _whole_hands(result: _Result, source: SkinnedBody) -> BodyParameters:
         left_hand_pose=result.parameters.left_hand_pose + mean[0],
         right_hand_pose=result.parameters.right_hand_pose + mean[1],
     )
-
-
-def _place(out: Path, result: _Result, target: SkinnedBody) -> Path:
-    return out / f"{result.path.stem}_{target.name}.npz"
 
 
 def _arrays(result: _Result, p: BodyParameters, target: SkinnedBody, error: np.ndarray) -> dict[str, np.ndarray]:
