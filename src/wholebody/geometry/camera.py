@@ -55,12 +55,23 @@ class VirtualCamera:
     hw: tuple[int, int] = (256, 192)  # height, width
     size: float = 2.5  # metres that the crop's side shows at the farthest
 
+    @property
+    def farthest(self) -> float:
+        """Metres to the farthest place that a body can be at."""
+        return self.focal * self.size / math.sqrt(self.hw[0] * self.hw[1])
+
     def translation(self, camera: Tensor) -> Tensor:
         """What a network says of the camera (B×3) to the body's translation in metres (B×3)."""
         import torch
 
-        farthest = self.focal * self.size / math.sqrt(self.hw[0] * self.hw[1])
-        return torch.cat((camera[:, :2], farthest * camera[:, 2:].sigmoid()), 1)
+        return torch.cat((camera[:, :2], self.farthest * camera[:, 2:].sigmoid()), 1)
+
+    def said(self, translation: Tensor) -> Tensor:
+        """Inverse of `translation`, of what lies between the camera and the farthest place."""
+        import torch
+
+        share = (translation[:, 2:] / self.farthest).clamp(1e-4, 1 - 1e-4)
+        return torch.cat((translation[:, :2], share.logit()), 1)
 
     def project(self, points: Tensor) -> Tensor:
         """Points ...×3 in the camera frame, metres, to ...×2 as fractions of the crop (x, y)."""

@@ -13,10 +13,10 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,7 +27,7 @@ from wholebody.errors import BadInput
 from wholebody.files.whole import write_whole
 from wholebody.model import published_names
 from wholebody.model.config import NetworkConfig, OSXConfig, config_to_dict
-from wholebody.model.embedded import movenet
+from wholebody.model.embedded import movenet, thunder
 from wholebody.model.families import config_from_dict, sketch_network
 from wholebody.model.network import Network
 
@@ -226,31 +226,46 @@ def _write_ours(
         "extra": json.dumps(dict(extra)),
     }
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    frozen = _frozen_trunk() if any(name.startswith(_TRUNK) for name in plain) else {}
-    if frozen and all(name in plain and torch.equal(plain[name].half(), frozen[name].half()) for name in frozen):
-        plain = {name: tensor for name, tensor in plain.items() if name not in frozen}
-        metadata["frozen_trunk"] = movenet.SHA256
+    for trunk in _FROZEN:
+        frozen = trunk.read() if any(name.startswith(trunk.prefix) for name in plain) else {}
+        if frozen and all(name in plain and torch.equal(plain[name].half(), frozen[name].half()) for name in frozen):
+            plain = {name: tensor for name, tensor in plain.items() if name not in frozen}
+            metadata[trunk.key] = trunk.sha256
     write_safetensors(path, plain, metadata)
 
 
-_TRUNK = "encoder.trunk."
+class _Frozen(NamedTuple):
+    """A trunk whose numbers are embedded in a file of their own, and left out of checkpoints."""
+
+    key: str  # of the metadata that says so
+    prefix: str
+    state: Callable[[], dict[str, Tensor]]
+    sha256: str
+
+    def read(self) -> dict[str, Tensor]:
+        return {self.prefix + name: tensor for name, tensor in self.state().items()}
 
 
-def _frozen_trunk() -> dict[str, Tensor]:
-    return {_TRUNK + name: tensor for name, tensor in movenet.read_movenet_state().items()}
+_FROZEN = (
+    _Frozen("frozen_trunk", "encoder.trunk.", movenet.read_movenet_state, movenet.SHA256),
+    _Frozen("frozen_thunder", "encoder.thunder.trunk.", thunder.read_thunder_state, thunder.SHA256),
+)
 
 
 def _left_out(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
-    """The tensors of the frozen trunk, where a checkpoint says that it left them out."""
-    made_with = metadata.get("frozen_trunk")
-    if made_with is None:
-        return {}
-    if made_with != movenet.SHA256:
-        raise BadInput(
-            f"{path} goes with the MoveNet file of SHA-256 {made_with}, and this version embeds {movenet.SHA256}; "
-            "use the version of wholebody that the checkpoint was made with"
-        )
-    return _frozen_trunk()
+    """The tensors of the frozen trunks that a checkpoint says it left out."""
+    tensors: dict[str, Tensor] = {}
+    for trunk in _FROZEN:
+        made_with = metadata.get(trunk.key)
+        if made_with is None:
+            continue
+        if made_with != trunk.sha256:
+            raise BadInput(
+                f"{path} goes with the MoveNet file of SHA-256 {made_with}, and this version embeds {trunk.sha256}; "
+                "use the version of wholebody that the checkpoint was made with"
+            )
+        tensors |= trunk.read()
+    return tensors
 
 
 class _open_ours:

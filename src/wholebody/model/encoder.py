@@ -22,16 +22,21 @@ class EncoderOutput(NamedTuple):
     """What every encoder returns.
 
     tokens: B×31×C, the component tokens. feature_map: B×C×16×12. finer: maps of higher resolution, fine to coarse, for
-    encoders that have them (a pyramid that is handed in may use them).
+    encoders that have them (a pyramid that is handed in may use them). keypoints: B×17×3 of COCO's, fractions of the
+    crop and scores 0..1, where the encoder finds any.
     """
 
     tokens: Tensor
     feature_map: Tensor
     finer: tuple[Tensor, ...] = ()
+    keypoints: Tensor | None = None
 
     def rows(self, which: slice) -> EncoderOutput:
         """The same of some of the pictures."""
-        return EncoderOutput(self.tokens[which], self.feature_map[which], tuple(x[which] for x in self.finer))
+        keypoints = None if self.keypoints is None else self.keypoints[which]
+        return EncoderOutput(
+            self.tokens[which], self.feature_map[which], tuple(x[which] for x in self.finer), keypoints
+        )
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch.overrides import TorchFunctionMode
 
 from wholebody.errors import BadInput
 from wholebody.model.config import NetworkConfig, OSXConfig, parse_config
-from wholebody.model.embedded.build import build_embedded
-from wholebody.model.embedded.config import EmbeddedConfig
+from wholebody.model.embedded.build import build_embedded, build_sighted
+from wholebody.model.embedded.config import EmbeddedConfig, SightedConfig
 from wholebody.model.network import Network
 from wholebody.model.older import current_config
 from wholebody.model.osx import build_osx
@@ -27,7 +27,8 @@ class Family:
 
 FAMILIES = {
     "osx": Family(OSXConfig, build_osx),
-    "embedded": Family(EmbeddedConfig, build_embedded),
+    "embedded": Family(EmbeddedConfig, build_embedded),  # the first five embedded weights, and what came of these
+    "sighted": Family(SightedConfig, build_sighted),
 }
 
 

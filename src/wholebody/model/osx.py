@@ -114,6 +114,7 @@ class OSX(Network):
             left_hand_box=part_boxes[:, 0],
             right_hand_box=part_boxes[:, 1],
             face_box=part_boxes[:, 2],
+            found_keypoints=encoded.keypoints,
             body_logits=located.logits,
             hand_maps=hands.maps,
             face_maps=face.maps,

@@ -37,6 +37,7 @@ class Prediction:
     left_hand_box: Tensor | None = None  # B×4, detached, as the next two: the boxes that features were cropped from
     right_hand_box: Tensor | None = None  # B×4
     face_box: Tensor | None = None  # B×4
+    found_keypoints: Tensor | None = None  # B×17×3: COCO's, fractions of the crop and score 0..1; where found as such
     body_logits: Tensor | None = None  # B×25×(32 * 24 + 1): of finer cells, then "outside"; where there are such
     hand_maps: Tensor | None = None  # B×2×20×side×side: probabilities of joints in the hands' boxes; with context only
     face_maps: Tensor | None = None  # B×72×side×side, likewise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,9 +25,21 @@ class Predictor:
     """
 
     def __init__(
-        self, model: Any = "t", detector: Detector | str | None = None, batch_size: int = 8, device: str | None = None
+        self,
+        model: Any = "t",
+        detector: Detector | str | None = None,
+        batch_size: int = 8,
+        device: str | None = None,
+        parts: Sequence[str] = ("body", "hands", "face"),
+        gender: str | None = None,
+        height: float | None = None,
     ) -> None:
-        """device: where to load a model to that is given by its name ("cuda", "auto", ...; default: the CPU)."""
+        """device: where to load a model to that is given by its name ("cuda", "auto", ...; default: the CPU).
+
+        What follows is for networks that landmarkers help (`t`). parts: what the embedded landmarkers look at of each
+        person; () leaves what the network alone says. gender ("female" or "male") and height (metres): of everybody in
+        the pictures, where the user knows.
+        """
         if batch_size < 1:
             raise BadInput(f"The batch size is {batch_size}; it must be at least 1.")
         if isinstance(model, str | Path):
@@ -45,6 +58,20 @@ class Predictor:
         self.batch_size = batch_size
         detector = "movenet" if detector is None else detector
         self._detector = make_detector(detector) if isinstance(detector, str) else detector
+        self.parts = tuple(parts)
+        self.gender, self.height = gender, height
+
+    @cached_property
+    def _landmarkers(self) -> Any:
+        from wholebody.people.landmarkers import Landmarkers
+
+        return Landmarkers(self.parts)
+
+    @cached_property
+    def _aligner(self) -> Any:
+        from wholebody.people.alignment import Aligner
+
+        return Aligner(self.model, gender=self.gender, height=self.height)
 
     @overload
     def __call__(self, image: np.ndarray, boxes: Any = None) -> list[Person]: ...
@@ -80,6 +107,7 @@ class Predictor:
         from wholebody.model.prediction import pictures_01
 
         owners, crops, placed = [], [], []
+        keypoints: list[list[np.ndarray]] = [[] for _ in images]
         people: list[list[Person]] = [[] for _ in images]
         for number, (image, detections) in enumerate(zip(images, found, strict=True)):
             for box, score in zip(detections.boxes_xyxy, detections.scores, strict=True):
@@ -97,7 +125,24 @@ class Predictor:
             rows = _to_people(prediction, placed[part], self.model.config, faces)
             for owner, person in zip(owners[part], rows, strict=True):
                 people[owner].append(person)
+            if prediction.found_keypoints is not None and self.parts:
+                found17 = prediction.found_keypoints.float().cpu().numpy()
+                for owner, (_, _, crop_box), points in zip(owners[part], placed[part], found17, strict=True):
+                    keypoints[owner].append(_in_picture(points, crop_box))
+        for number, points17 in enumerate(keypoints):
+            if points17:
+                boxes = np.stack([person.box_xyxy for person in people[number]])
+                evidence = self._landmarkers(images[number], boxes, np.stack(points17))
+                people[number] = self._aligner(people[number], evidence)
         return people
+
+
+def _in_picture(points: np.ndarray, crop_box: np.ndarray) -> np.ndarray:
+    """Points (P, 3) as fractions of a crop and scores, to pixels of the picture: pixel i of n of the crop the network
+    looked at covers i / n to (i + 1) / n."""
+    size = crop_box[2:] - crop_box[:2]
+    at = (points[:, :2] - 0.5 / np.array([192, 256])) * size + crop_box[:2]
+    return np.concatenate([at, points[:, 2:]], 1)
 
 
 def check_image(image: Any) -> None:

@@ -18,7 +18,7 @@ from wholebody.geometry.camera import project
 from wholebody.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from wholebody.model.network import Network
 from wholebody.people.person import Person
-from wholebody.people.relift import KeypointLift, lift_of
+from wholebody.people.relift import KeypointLift, SightLift, lift_of
 
 TRUNK_AND_LIMBS = slice(5, 17)  # of the 133: shoulders to ankles
 LEAST_KEYPOINTS = 6  # fewer say less about a body than the network does
@@ -50,10 +50,16 @@ class Refiner:
     lift: `relift.lift_of(model)`, where the network can answer to keypoints.
     """
 
-    def __init__(self, body: BodyModel, config: FitConfig | None = None, lift: KeypointLift | None = None) -> None:
+    def __init__(
+        self,
+        body: BodyModel,
+        config: FitConfig | None = None,
+        lift: SightLift | KeypointLift | None = None,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
         # Many small matrices: they are quicker on the CPU, wherever the network runs.
         self.body = body if body.template.device.type == "cpu" else copy.deepcopy(body).cpu()
-        self.fitter = Fitter(self.body, config, lift=lift)
+        self.fitter = Fitter(self.body, config, dtype=dtype, lift=lift)
 
     def __call__(self, people: Sequence[Person], keypoints: np.ndarray) -> list[Refined]:
         """keypoints: (N, 133, 3) COCO-WholeBody x, y in pixels of the picture and confidence, a row a person."""
@@ -64,11 +70,11 @@ class Refiner:
             return []
         confidence = torch.from_numpy(np.clip(np.nan_to_num(keypoints[..., 2]), 0, 1))
         size = torch.tensor([float(max(p.box_xyxy[2:] - p.box_xyxy[:2])) for p in people], dtype=torch.float64)
-        fitted = self.fitter(self._bodies(people), torch.from_numpy(keypoints[..., :2]), confidence, size)
+        fitted = self.fitter(self.bodies(people), torch.from_numpy(keypoints[..., :2]), confidence, size)
         counts = (confidence >= self.fitter.config.least_confidence).sum(1).tolist()
         implausible = self.fitter.implausibility(fitted.bodies).tolist()
         rows = []
-        for n, (person, after) in enumerate(zip(people, self._people(people, fitted.bodies), strict=True)):
+        for n, (person, after) in enumerate(zip(people, self.people(people, fitted.bodies), strict=True)):
             before, error = float(fitted.error_before[n]), float(fitted.error[n])
             moved = counts[n] >= LEAST_KEYPOINTS and error < before
             unknown = counts[n] == 0
@@ -81,7 +87,9 @@ class Refiner:
             )  # fmt: skip
         return rows
 
-    def _bodies(self, people: Sequence[Person]) -> Bodies:
+    def bodies(self, people: Sequence[Person]) -> Bodies:
+        """Predicted people as a fit takes them, float64."""
+
         def stacked(name: str) -> torch.Tensor:
             return torch.from_numpy(np.stack([np.asarray(getattr(person, name), np.float64) for person in people]))
 
@@ -90,7 +98,8 @@ class Refiner:
         coefficients = (stacked(name) for name in ("betas", "expression", "cam_trans", "focal_px", "principal_px"))
         return Bodies(axis_angle_to_matrix(pose), *coefficients)
 
-    def _people(self, people: Sequence[Person], bodies: Bodies) -> list[Person]:
+    def people(self, people: Sequence[Person], bodies: Bodies) -> list[Person]:
+        """The same people with these bodies."""
         like = people[0].betas.dtype
         transl = bodies.transl.to(self.body.dtype)
         out = self.body.from_matrices(

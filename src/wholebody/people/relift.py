@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wholebody.body.joints import COCO_WHOLEBODY_FROM_137, JOINTS_137, PARTS_137
+from wholebody.body.joints import COCO_WHOLEBODY, COCO_WHOLEBODY_FROM_137, JOINTS_137, PARTS_137
 from wholebody.fitting.fit import Bodies
 from wholebody.geometry.rotation import rotation_6d_to_matrix
 from wholebody.model.embedded.lifting import LiftingBodyHead
+from wholebody.model.embedded.pose_lifting import POINTS
+from wholebody.model.embedded.sight import Sight
 from wholebody.model.osx import OSX
 
 _JOINTS = JOINTS_137[PARTS_137["body"]]
@@ -31,10 +33,62 @@ _ENOUGH = 12  # of the 25 joints; fewer say less than the picture did
 _SURE, _BETWEEN_TWO, _UNSURE = (0.98, 0.17), (0.98, 0.12), (0.15, 0.04)
 
 
-def lift_of(model: Any) -> KeypointLift | None:
+_KNUCKLES = {"index1": "forefinger1", "pinky1": "pinky_finger1"}
+
+
+def _name_in_coco(point: str) -> str:
+    side, _, rest = point.partition("_")
+    return f"{side}_{_KNUCKLES[rest]}" if rest in _KNUCKLES else point
+
+
+POINTS_OF_133 = tuple(COCO_WHOLEBODY.index(_name_in_coco(point)) for point in POINTS)
+"""Which of the 133 keypoints each of the points is that sight lifts."""
+_ENOUGH_FOR_SIGHT = 7  # of these
+
+
+def lift_of(model: Any) -> SightLift | KeypointLift | None:
     """How a network answers to keypoints; None for one that does not lift positions."""
+    if isinstance(getattr(model, "body_positions", None), Sight):
+        return SightLift(model)
     head = getattr(model, "body_head", None)
     return KeypointLift(model) if isinstance(head, LiftingBodyHead) else None
+
+
+class SightLift:
+    """`SightLift(model)(bodies, keypoints, confidence)`: turned, shaped and placed as these 2D keypoints say."""
+
+    def __init__(self, model: OSX) -> None:
+        assert isinstance(model.body_positions, Sight)
+        self.sight, self.camera = model.body_positions, model.config.camera
+
+    @torch.no_grad()
+    def __call__(self, bodies: Bodies, keypoints_px: Tensor, confidence: Tensor, hint: Tensor | None = None) -> Bodies:
+        """keypoints (B, 133, 2) pixels and confidence (B, 133) as a `Fitter` takes them; hint (B, 25, 4) as
+        `PoseLifter` does. Hands, jaw and expression stay as they are, and so do people of whom fewer than 7 of the 25
+        points are known that sight lifts."""
+        like = self.sight.lifter.start.weight
+        now = Bodies(*(value.to(like) for value in vars(bodies).values()))
+        points = list(POINTS_OF_133)
+        rays = (keypoints_px[:, points].to(like) - now.principal_px[:, None]) / now.focal_px[:, None]
+        places = self.camera.project(torch.cat([rays, torch.ones_like(rays[..., :1])], 2))
+        places = torch.cat([places, confidence[:, points, None].to(like)], 2)
+        seen = self.sight.see(places, None if hint is None else hint.to(like))
+        rotations = now.rotations.clone()
+        rotations[:, :22] = seen.lifted.rotations
+        answer = replace(
+            now, rotations=rotations, betas=seen.lifted.betas, transl=self.camera.translation(seen.estimate.camera)
+        )
+        return _where_enough((places[..., 2] > 0).sum(1) >= _ENOUGH_FOR_SIGHT, answer, bodies)
+
+
+def _where_enough(enough: Tensor, answer: Bodies, bodies: Bodies) -> Bodies:
+    enough = enough.to(bodies.betas.device)  # the network may be on another one
+    return Bodies(
+        *(
+            torch.where(enough.reshape(-1, *[1] * (new.ndim - 1)), new.to(old), old)
+            for new, old in zip(vars(answer).values(), vars(bodies).values(), strict=True)
+        )
+    )
 
 
 class KeypointLift:
@@ -69,10 +123,4 @@ class KeypointLift:
         rotations[:, :22] = rotation_6d_to_matrix(lifted.rotations_6d)
         transl = self.camera.translation(lifted.camera)
         answer = replace(now, rotations=rotations, betas=lifted.betas, transl=transl)
-        enough = (known.sum(1) >= _ENOUGH).to(bodies.betas.device)  # the network may be on another one
-        return Bodies(
-            *(
-                torch.where(enough.reshape(-1, *[1] * (new.ndim - 1)), new.to(old), old)
-                for new, old in zip(vars(answer).values(), vars(bodies).values(), strict=True)
-            )
-        )
+        return _where_enough(known.sum(1) >= _ENOUGH, answer, bodies)

@@ -22,8 +22,9 @@ from wholebody.data.dataset import PeopleDataset
 from wholebody.data.framing import Targets, both
 from wholebody.data.mesh_joints import MeshJoints
 from wholebody.model.config import published_config
-from wholebody.model.embedded.build import build_embedded
+from wholebody.model.embedded.build import build_sighted
 from wholebody.model.embedded.movenet import load_movenet
+from wholebody.model.embedded.thunder import load_thunder_trunk
 from wholebody.model.load import EMBEDDED, find_weights
 from wholebody.model.osx import OSX, PartBoxes, Prediction, build_osx
 from wholebody.synthesis.sets.crops import CROP_HW, TrainingCrops
@@ -31,7 +32,8 @@ from wholebody.training.config import PeopleConfig, TrainConfig, new_folder, rea
 from wholebody.training.log import Log
 from wholebody.training.network import check_start, load_encoder, prepare_encoder
 from wholebody.training.norms import share_statistics
-from wholebody.training.own.batch import lifting_losses, picture_losses
+from wholebody.training.own.batch import lifter_of, lifting_losses, picture_losses
+from wholebody.training.own.places import PlaceBatches, SightBatches
 from wholebody.training.own.poses import LiftingBatches
 from wholebody.training.own.targets import crop_targets
 from wholebody.training.processes import ALONE, Group, Signals, processes, seed_of, share_gradients
@@ -86,12 +88,15 @@ def start(
     data, epoch_length = open_data(config)
     samples = samples_per_step(config, group.place.world)
     steps = max(1, config.epochs * epoch_length // samples) if config.epochs else config.steps
-    lifting = None
+    model = new_network(config).to(group.device)
+    lifting: LiftingBatches | SightBatches | None = None
     if config.lifting_batch_size:
         assert config.data is not None
-        lifting = LiftingBatches(config.lifting_layers or config.data.layers, config.seed + group.place.rank, CROP_HW)
+        poses, seed = config.lifting_layers or config.data.layers, config.seed + group.place.rank
+        lifting = LiftingBatches(poses, seed, CROP_HW)
+        if lifter_of(model) is not None:
+            lifting = SightBatches(lifting, PlaceBatches(poses, seed))
 
-    model = new_network(config).to(group.device)
     prepare_encoder(model, config)
     if config.sync_norms and group.place.world > 1:
         share_statistics(model)
@@ -180,9 +185,10 @@ def new_network(config: TrainConfig) -> OSX:
         model, info = load(find_weights(start) if start in EMBEDDED else start)
         check_start(config, info)
     elif config.network == "t":
-        model = build_embedded()
+        model = build_sighted()
         load_movenet(model.encoder.trunk)  # type: ignore[arg-type]
-        model.body_head.skeleton.measure(BodyModel.load(config.body))  # type: ignore[union-attr, operator]
+        load_thunder_trunk(model.encoder.thunder.trunk)  # type: ignore[arg-type, union-attr]
+        model.body_positions.lifter.skeleton.measure(BodyModel.load(config.body))  # type: ignore[union-attr, operator]
     else:
         model = build_osx(published_config(config.network, config.variant))
         if config.encoder_from:

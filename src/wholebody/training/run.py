@@ -21,6 +21,7 @@ from wholebody.training.config import TrainConfig, config_to_table
 from wholebody.training.log import Log, write_code
 from wholebody.training.network import trained_for
 from wholebody.training.norms import KeptStatistics
+from wholebody.training.own.places import SightBatches
 from wholebody.training.own.poses import LiftingBatches
 from wholebody.training.processes import Group, NotFinite, Signals, Stopped
 from wholebody.training.requeue import requeue
@@ -54,7 +55,7 @@ class Run:
     average: AveragedWeights | None
     log: Log
     signals: Signals | None = None
-    lifting: LiftingBatches | None = None
+    lifting: LiftingBatches | SightBatches | None = None
     step: int = 0
     skipped: int = 0
     """Steps that were left out because something was not finite."""

@@ -6,28 +6,51 @@ from typing import Any
 
 from wholebody.body.layer import BodyModel
 from wholebody.model.decoder import KeypointDecoder
-from wholebody.model.embedded.config import SMALL, EmbeddedConfig, EmbeddedPartConfig
+from wholebody.model.embedded.config import SIGHTED, SMALL, EmbeddedConfig, EmbeddedPartConfig, SightedConfig
 from wholebody.model.embedded.context import CropContext
 from wholebody.model.embedded.hybrid import FinerPyramid, HybridEncoder
 from wholebody.model.embedded.lifting import FinePositions, LiftingBodyHead, LiftingHandHead, TurnedWrists
+from wholebody.model.embedded.sight import SeenBody, SeenBoxes, Sight, SightedEncoder
 from wholebody.model.heads import FACE_POINTS, HAND_JOINTS, BoxHead, FaceHead, PositionHead
 from wholebody.model.osx import OSX
 from wholebody.model.parts import Face, Hands
 from wholebody.model.roi import RoIFeatures
 
-__all__ = ["SMALL", "EmbeddedConfig", "build_embedded"]
+__all__ = ["SIGHTED", "SMALL", "EmbeddedConfig", "SightedConfig", "build_embedded", "build_sighted"]
 
 
 def build_embedded(config: EmbeddedConfig = SMALL, body: BodyModel | None = None) -> OSX:
-    """The network of a config: the whole tree, part by part."""
-    width, finer, hidden = config.encoder.width, config.encoder.finer_width, config.hidden
-    hands, face = config.hands, config.face
+    """The network of a config, part by part: hands and face are in `_parts`."""
+    width, finer = config.encoder.width, config.encoder.finer_width
     return OSX(
         config,
         encoder=HybridEncoder(config.encoder),
         body_positions=FinePositions(width, finer, config.lifting),
         body_head=LiftingBodyHead(width, config.lifting, config.camera),
         box_head=BoxHead(width, depth=1, channels=config.box_channels),
+        body=body,
+        **_parts(config),
+    )
+
+
+def build_sighted(config: SightedConfig = SIGHTED, body: BodyModel | None = None) -> OSX:
+    """The network that lifts MoveNet Thunder's key points."""
+    return OSX(
+        config,
+        encoder=SightedEncoder(config.encoder),
+        body_positions=Sight(config.lifter, config.camera, config.grid),
+        body_head=SeenBody(),
+        box_head=SeenBoxes(config.grid),
+        body=body,
+        **_parts(config),
+    )
+
+
+def _parts(config: EmbeddedConfig) -> dict[str, Any]:
+    """Hands and face, of either."""
+    width, finer, hidden = config.encoder.width, config.encoder.finer_width, config.hidden
+    hands, face = config.hands, config.face
+    return dict(
         hands=Hands(
             features=RoIFeatures(FinerPyramid(finer, width), hands.crops, mirror=(True, False), middle=0.5),
             context=CropContext((finer, finer, width)),
@@ -46,7 +69,6 @@ def build_embedded(config: EmbeddedConfig = SMALL, body: BodyModel | None = None
         ),
         box_scales=(hands.box_scale, hands.box_scale, face.box_scale),
         wrists=TurnedWrists(),
-        body=body,
     )
 
 

@@ -8,6 +8,7 @@ from wholebody.model.config import NetworkConfig
 from wholebody.model.decoder import DecoderConfig
 from wholebody.model.embedded.hybrid import HybridEncoderConfig
 from wholebody.model.embedded.lifting import LiftingConfig
+from wholebody.model.embedded.pose_lifting import PoseLifterConfig
 
 
 @dataclass(frozen=True)
@@ -40,4 +41,13 @@ class EmbeddedConfig(NetworkConfig):
     than the other inputs of these heads, and drown what they say."""
 
 
+@dataclass(frozen=True)
+class SightedConfig(EmbeddedConfig):
+    """The same with MoveNet Thunder's key points, lifted, for the body; `lifting` counts for the hands alone."""
+
+    family: str = "sighted"
+    lifter: PoseLifterConfig = PoseLifterConfig()
+
+
 SMALL = EmbeddedConfig()
+SIGHTED = SightedConfig()

@@ -40,6 +40,9 @@ THUNDER = MobileNetTrunkConfig(
     heads=("keypoint_heatmaps", "keypoint_offsets", "keypoint_regression", "center"),
 )
 
+SHA256 = "a2925747fccaf737c0f20eacdeff919efd5d514e90242397002a0de349dff18c"
+"""Of the published weights that the embedded ones are."""
+
 _LEAST_DISTANCE = 1.8  # cells: the published graph divides by the distance plus this
 MIRRORED_17 = tuple(flip_permutation(COCO_BODY_17).tolist())
 """Which of the key points each one becomes in a mirror."""

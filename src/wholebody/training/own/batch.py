@@ -11,6 +11,8 @@ from wholebody.body.joints import PARTS_137, ROTATIONS_53_FROM_55
 from wholebody.body.layer import BodyModel
 from wholebody.geometry.rotation import mirrored, rotation_6d_to_matrix
 from wholebody.model.embedded.lifting import wrist_turns
+from wholebody.model.embedded.pose_lifting import PoseLifter
+from wholebody.model.embedded.sight import Sight
 from wholebody.model.heads import Estimate
 from wholebody.model.osx import OSX, PartBoxes, Prediction
 from wholebody.model.prediction import pictures_01
@@ -29,6 +31,7 @@ from wholebody.training.own.losses import (
     rotation_loss,
     to_box_cells,
 )
+from wholebody.training.own.places import SIGHT, place_losses
 
 
 def picture_losses(model: OSX, body: BodyModel, batch: dict[str, Tensor], config: TrainConfig) -> dict[str, Tensor]:
@@ -42,7 +45,9 @@ def picture_losses(model: OSX, body: BodyModel, batch: dict[str, Tensor], config
             some = {name: value[alone:] for name, value in batch.items()}
             boxes = true_boxes(some["boxes"], some["box_valid"], config.true_box_probability)
             prediction = model.regress_encoded(encoded.rows(slice(alone, None)), boxes)
-        if alone and config.positions_only:
+        if lifter_of(model) is not None:
+            alone = 0  # where joints are is not learnt, and lifting them is learnt without pictures
+        elif alone and config.positions_only:
             located = model.body_positions(encoded.rows(slice(alone)))
             cells, logits = located.cells, located.logits
         elif alone:
@@ -53,7 +58,7 @@ def picture_losses(model: OSX, body: BodyModel, batch: dict[str, Tensor], config
         terms |= {k: share * v for k, v in losses(model, body, prediction, some, config.losses).items()}
     if alone:
         some = {name: value[:alone] for name, value in batch.items()}
-        found_terms = place_losses(model, cells, logits, some, config.losses)
+        found_terms = position_losses(model, cells, logits, some, config.losses)
         if not config.positions_only:
             found_terms |= body_losses(model, body, estimates, some, config.losses)
         terms |= {f"alone_{k}": alone / count * v for k, v in found_terms.items()}
@@ -106,7 +111,12 @@ def losses(
     )
 
 
-def place_losses(
+def lifter_of(model: OSX) -> PoseLifter | None:
+    """What lifts key points in a network with sight; None for one without."""
+    return model.body_positions.lifter if isinstance(model.body_positions, Sight) else None
+
+
+def position_losses(
     model: OSX, cells: Tensor, logits: Tensor | None, batch: dict[str, Tensor], weights: LossWeights
 ) -> dict[str, Tensor]:
     """What the positions of the body's joints miss."""
@@ -126,9 +136,14 @@ def place_losses(
 
 
 def lifting_losses(model: OSX, body: BodyModel, poses: dict[str, Tensor], weights: LossWeights) -> dict[str, Tensor]:
-    """The body's terms for a batch of `LiftingBatches`."""
-    estimates = model.body_head.lift(poses["located"])  # type: ignore[operator]
-    terms = {f"lift_{name}": value for name, value in body_losses(model, body, estimates, poses, weights).items()}
+    """The body's terms for a batch of `LiftingBatches`, or of `SightBatches` where the network has sight."""
+    lifter = lifter_of(model)
+    if lifter is not None:
+        of_sight = {name.removeprefix(SIGHT): value for name, value in poses.items() if name.startswith(SIGHT)}
+        terms = {f"lift_{name}": value for name, value in place_losses(lifter, of_sight).items()}
+    else:
+        estimates = model.body_head.lift(poses["located"])  # type: ignore[operator]
+        terms = {f"lift_{name}": value for name, value in body_losses(model, body, estimates, poses, weights).items()}
     hands_6d, palm = model.hands.head.lift(poses["hand_places"].flatten(0, 1))  # type: ignore[operator]
     hands = rotation_6d_to_matrix(hands_6d).unflatten(0, (-1, 2))
     target = torch.stack([mirrored(poses["rotations"][:, 22:37]), poses["rotations"][:, 37:52]], 1)

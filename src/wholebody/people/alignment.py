@@ -1,0 +1,165 @@
+"""The last stage of a photo: people lifted anew with what landmarkers saw, and their meshes laid onto it.
+
+`Aligner(model)(people, evidence)`: the body is lifted from keypoints with the hint of depth; hands, head, jaw and
+expression are taken over as far as they are trusted; then a few steps of the fit move the mesh onto the keypoints. A
+limb whose keypoints are unsure stays as it was lifted, and keypoints that a `Person` gives are the mesh's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wholebody.body.joints import COCO_WHOLEBODY, SMPLX_JOINTS
+from wholebody.fitting.fit import Bodies, FitConfig
+from wholebody.geometry.rotation import (
+    axis_angle_to_matrix,
+    matrix_to_axis_angle,
+    matrix_to_rotation_6d,
+    rotation_6d_to_matrix,
+)
+from wholebody.model.embedded.evidence import Evidence
+from wholebody.model.embedded.lifting import turn_wrists
+from wholebody.model.embedded.pose_lifting import as_pointed_at
+from wholebody.people.person import Person
+from wholebody.people.refine import Refiner
+from wholebody.people.relift import POINTS_OF_133, SightLift
+from wholebody.people.stature import Stature
+
+ALIGN = FitConfig(
+    robust=(3.0,), steps=2, starts=0, pose_prior=0.1, hand_prior=0.3, root_spread=0.2, body_spread=0.15,
+    hand_spread=0.2, jaw_spread=0.1, shape_prior=0.5, shape_spread=0.3, expression_spread=0.5, least_confidence=0.25,
+)  # fmt: skip
+"""Near to what was lifted: two steps that lay it onto what was seen."""
+
+_SURE = 0.3
+"""Of its keypoints the surest, for a limb to be moved."""
+
+
+class Aligner:
+    """`model` is one with sight and a body. Reads the prior once; people of one picture are aligned together."""
+
+    def __init__(
+        self, model: Any, config: FitConfig = ALIGN, gender: str | None = None, height: float | None = None
+    ) -> None:
+        """gender ("female", "male") and height (metres): of everybody, where they are known."""
+        if gender is not None or height is not None:
+            self.stature = Stature(model.body)
+            config = replace(config, shape_spread=0.05, shape_prior=0.0)  # what is known is not to be fitted away
+        self.gender, self.height = gender, height
+        self.lift = SightLift(model)
+        self.refiner = Refiner(model.body, config, dtype=torch.float32)
+
+    def __call__(self, people: Sequence[Person], evidence: Evidence) -> list[Person]:
+        """people: of one picture, as the network says; evidence: of the same, in that order."""
+        if not people:
+            return []
+        bodies = self.refiner.bodies(people)
+        with torch.inference_mode():
+            lifted = self._as_known(self.told(bodies, evidence))
+            fitted = self._laid_on(lifted, people, evidence)
+        return self.refiner.people(people, fitted)
+
+    def told(self, bodies: Bodies, evidence: Evidence) -> Bodies:
+        """Bodies lifted from the evidence, with its hands and faces as far as these are trusted."""
+        like = bodies.betas
+
+        def given(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).to(like)
+
+        keypoints = given(evidence.keypoints_px)
+        known = keypoints[..., 2] > 0
+        places = torch.where(known[..., None], keypoints[..., :2], 0.0)
+        lifted = self.lift(bodies, places, keypoints[..., 2], given(evidence.hint_3d))
+        rotations = lifted.rotations.clone()
+        face = given(evidence.face_confidence)[:, None]
+        rotations[:, :22] = _turned_head(rotations[:, :22], given(evidence.head_rotation), 0.8 * face)
+        trust = given(evidence.wrist_confidence)[..., None]
+        rotations[:, :22] = turn_wrists(rotations[:, :22], given(evidence.wrist_rotations), trust)
+        sides = given(evidence.hand_confidence)[:, :, None, None, None]
+        hands = rotations[:, 25:55].unflatten(1, (2, 15))
+        mixed = _orthonormal(hands + sides.sqrt() * (given(evidence.hand_rotations) - hands))
+        rotations[:, 25:55] = mixed.flatten(1, 2)
+        jaw = axis_angle_to_matrix(given(evidence.jaw))
+        rotations[:, _JAW] = _orthonormal(rotations[:, _JAW] + face[..., None] * (jaw - rotations[:, _JAW]))
+        expression = lifted.expression + face * (given(evidence.expression) - lifted.expression)
+        return replace(lifted, rotations=rotations, expression=expression)
+
+    def _as_known(self, lifted: Bodies) -> Bodies:
+        """Of the gender and height that are given; who grows moves away from the camera as much."""
+        betas = lifted.betas
+        if self.gender is not None:
+            betas = self.stature.with_gender(betas, self.gender)
+        if self.height is not None:
+            betas = self.stature.with_height(betas, self.height)
+        skeleton = self.lift.sight.lifter.skeleton
+        before, after = (skeleton.size(x.to(skeleton.rest)).to(betas) for x in (lifted.betas, betas))
+        return replace(lifted, betas=betas, transl=lifted.transl * (after / before)[:, None])
+
+    def _laid_on(self, lifted: Bodies, people: Sequence[Person], evidence: Evidence) -> Bodies:
+        keypoints = torch.from_numpy(evidence.keypoints_px).to(lifted.betas)
+        places, sure = keypoints[..., :2].clone(), keypoints[..., 2].clamp(0, 1)
+        # Shoulders and hips are pointed at above where the mesh has its joints.
+        skeleton = self.lift.sight.lifter.skeleton
+        joints = skeleton(lifted.rotations[:, :22].float(), lifted.betas.float()).to(places)
+        off = as_pointed_at(joints) - joints[:, : len(POINTS_OF_133)]
+        depth = (joints[..., 2].mean(1) + lifted.transl[:, 2]).clamp_min(0.1)
+        places[:, list(POINTS_OF_133)] -= off[..., :2] / depth[:, None, None] * lifted.focal_px[:, None]
+        size = torch.tensor([float(max(p.box_xyxy[2:] - p.box_xyxy[:2])) for p in people]).to(places)
+        fitted = self.refiner.fitter(lifted, places, sure, size)
+        better = fitted.error <= fitted.error_before + 1e-6
+        rotations = torch.where(
+            better[:, None, None, None], fitted.bodies.rotations.to(lifted.rotations), lifted.rotations
+        )
+        for points, turns in _LIMBS:
+            unsure = sure[:, points].amax(1) < _SURE
+            rotations[:, turns] = torch.where(
+                unsure[:, None, None, None], lifted.rotations[:, turns], rotations[:, turns]
+            )
+        rest = {
+            name: torch.where(better[:, None], getattr(fitted.bodies, name).to(lifted.betas), getattr(lifted, name))
+            for name in ("betas", "expression", "transl")
+        }
+        return replace(lifted, rotations=rotations, **rest)
+
+
+def _turned_head(body: Tensor, head: Tensor, trust: Tensor) -> Tensor:
+    """Body rotations B×22×3×3 with neck and head, half each, turned towards a head (B×3×3, camera axes)."""
+    chest = body[:, 0]
+    for joint in _TO_NECK:
+        chest = chest @ body[:, joint]
+    now = body[:, _NECK] @ body[:, _HEAD]
+    wanted = _orthonormal(now + trust[..., None] * (chest.mT @ head - now))
+    half = axis_angle_to_matrix(0.5 * matrix_to_axis_angle(now.mT @ wanted))
+    # now @ half @ half is what is wanted; the neck takes the first half about the head's axes.
+    neck = body[:, _NECK] @ body[:, _HEAD] @ half @ body[:, _HEAD].mT
+    turned = body.clone()
+    turned[:, _NECK] = neck
+    turned[:, _HEAD] = neck.mT @ wanted
+    return turned
+
+
+def _orthonormal(matrix: Tensor) -> Tensor:
+    return rotation_6d_to_matrix(matrix_to_rotation_6d(matrix))
+
+
+def _limb(points: Sequence[str], turns: Sequence[str]) -> tuple[list[int], list[int]]:
+    return [COCO_WHOLEBODY.index(name) for name in points], [SMPLX_JOINTS.index(name) for name in turns]
+
+
+_JAW = SMPLX_JOINTS.index("jaw")
+_NECK, _HEAD = SMPLX_JOINTS.index("neck"), SMPLX_JOINTS.index("head")
+_TO_NECK = [SMPLX_JOINTS.index(name) for name in ("spine1", "spine2", "spine3")]
+_LIMBS = [
+    _limb([f"{side}_{point}" for point in points], [f"{side}_{turn}" for turn in turns])
+    for side in ("left", "right")
+    for points, turns in (
+        (("elbow", "wrist"), ("collar", "shoulder", "elbow", "wrist")),
+        (("knee", "ankle"), ("hip", "knee", "ankle", "foot")),
+    )
+]

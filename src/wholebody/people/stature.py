@@ -1,0 +1,68 @@
+"""How tall bodies are, and bodies made to fit what is known of a person: a height, a gender.
+
+One picture does not tell how large somebody is: what proportions say leaves 7 cm either way. Who knows better says so.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wholebody.body.layer import BodyModel
+from wholebody.body.open_body import COMPACT_PATH, read_compact
+from wholebody.errors import BadInput
+
+GENDERS = ("female", "male")
+LEAST_M, MOST_M = 0.5, 2.5
+
+
+class Stature:
+    """Of the open body: shapes are moved as people of the population differ, most along what differs most."""
+
+    def __init__(self, body: BodyModel) -> None:
+        if body.name != "open":
+            raise BadInput(f"height and gender can be given for the open body; this one is {body.name!r}")
+        known = read_compact(COMPACT_PATH)
+        adult = known["people_age"] >= 15
+        betas = torch.from_numpy(known["people_betas"][adult].astype(np.float32))
+        male = torch.from_numpy((known["people_gender"][adult] < 0.5).astype(np.float32))
+        self.middle = betas.mean(0)
+        self.covariance = (betas - self.middle).T @ (betas - self.middle) / (len(betas) - 1)
+        apart = betas[male > 0.5].mean(0) - betas[male < 0.5].mean(0)
+        within = betas - torch.where(male[:, None] > 0.5, betas[male > 0.5].mean(0), betas[male < 0.5].mean(0))
+        # Fisher's discriminant: what tells men from women best, -1 the middle of the women and +1 that of the men.
+        axis = torch.linalg.solve(within.T @ within / len(betas) + 1e-3 * torch.eye(10), apart)
+        self.axis = 2 * axis / (axis @ apart)
+        self.between = (betas[male > 0.5].mean(0) + betas[male < 0.5].mean(0)) / 2
+        self.template = body.template[1].float().cpu()  # (V,) heights of the mean shape
+        self.ways = body.directions[:10, 1].float().cpu()  # (10, V)
+
+    def height(self, betas: Tensor) -> Tensor:
+        """Metres from the soles to the crown (B) of bodies at rest, of shapes (B, 10)."""
+        y = self.template + betas.float() @ self.ways
+        return y.amax(1) - y.amin(1)
+
+    def with_height(self, betas: Tensor, metres: float) -> Tensor:
+        """The likeliest shapes (B, 10) of that height near to these."""
+        if not LEAST_M <= metres <= MOST_M:
+            raise BadInput(f"a height of {metres:g} m: it must be from {LEAST_M} to {MOST_M} m")
+        for _ in range(3):  # who is tallest at the crown depends on the shape: nearly linear
+            y = self.template + betas.float() @ self.ways
+            slope = (self.ways.T[y.argmax(1)] - self.ways.T[y.argmin(1)]).to(betas)  # (B, 10)
+            betas = self._moved(betas, slope, metres - self.height(betas).to(betas))
+        return betas
+
+    def with_gender(self, betas: Tensor, gender: str) -> Tensor:
+        """Shapes (B, 10) that are at least as far on that side as its middle; others are moved there."""
+        if gender not in GENDERS:
+            raise BadInput(f"gender is {gender!r}; it can be {' or '.join(GENDERS)}, or nothing")
+        side = 1.0 if gender == "male" else -1.0
+        axis = self.axis.to(betas)
+        now = side * ((betas - self.between.to(betas)) @ axis)
+        return self._moved(betas, axis.expand_as(betas), side * (1 - now).clamp_min(0))
+
+    def _moved(self, betas: Tensor, slope: Tensor, by: Tensor) -> Tensor:
+        """Moved so that `slope @ betas` grows by that much (B), the way that people differ most."""
+        way = slope @ self.covariance.to(betas)
+        return betas + way * (by / (way * slope).sum(1))[:, None]
