@@ -2,9 +2,10 @@
 
 Axes and units are glTF's and the world's alike: y up, metres, the floor at y = 0. Each person is an armature named
 `personN` with joints named as `body.joints.SMPLX_JOINTS`, and a mesh `personN_body` with UVs and one material a
-garment. What skinning alone does not know is in morph targets that move with it: `expression_0`..`9`, whose weights are
-the expression coefficients, and `corrective_JOINT_K`, the pose correctives of these motions (see `rig`). A person who
-is not in the film yet, or no longer, has size 0.
+garment. What skinning alone does not know is in morph targets that move with it: `expression_K` and
+`expression_K_minus`, whose weights are the expression coefficients over `expressionReach`, and `corrective_JOINT_K`,
+the pose correctives of these motions (see `rig`). Weights go from 0 to 1: Blender and Unity cut off all others. A
+person who is not in the film yet, or no longer, has size 0.
 
 Written by hand rather than by a library: trimesh writes no skins and pygltflib only names the fields.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from wholebody.output.rig import (
     corrective_targets,
     expression_targets,
     local_frames,
+    one_sided,
     place,
     quaternions,
     scene_rows,
@@ -35,6 +38,8 @@ from wholebody.output.rig import (
 )
 from wholebody.people.scene import Motion, Scene
 
+EXPRESSION_REACH = 3.0
+"""Expression coefficients reach this far both ways, or as far as the scene's do."""
 _STILL = 1e-6  # a rotation or a weight that changes less than this, or a place (metres), is not animated
 _FLOAT, _USHORT, _UBYTE, _UINT = 5126, 5123, 5121, 5125
 _TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
@@ -49,7 +54,7 @@ def glb_bytes(scene: Scene, body: BodyModel, *, look: str = "clothed") -> bytes:
     file = _File()
     painted = make_look(look, body)
     placed = [place(motion, scene, body) for motion in scene.people]
-    mesh = _SharedMesh(file, body, painted, placed)
+    mesh = _SharedMesh(file, body, painted, scene.people, placed)
     animation = _Animation(file)
     for number, (motion, person) in enumerate(zip(scene.people, placed, strict=True)):
         _add_person(file, animation, mesh, number, motion, person, scene, body)
@@ -175,7 +180,9 @@ class _Animation:
 class _SharedMesh:
     """What all people have in common: UVs, skin weights, faces by garment, morph targets."""
 
-    def __init__(self, file: _File, body: BodyModel, look: Look, placed: list[Placed]) -> None:
+    def __init__(
+        self, file: _File, body: BodyModel, look: Look, people: Sequence[Motion], placed: Sequence[Placed]
+    ) -> None:
         self._file, self.look = file, look
         self.vertex, faces, uv = _with_uvs(body)
         self.faces = body.faces.numpy()
@@ -195,8 +202,13 @@ class _SharedMesh:
             file.accessor(faces[look.paint_of_face == k].ravel().astype("<u4" if wide else "<u2"), target=34963)
             for k in range(len(look.paints))
         ]
-        correctives, self.corrective_weights = corrective_targets(placed, body)
-        targets = [*expression_targets(body), *correctives]
+        coefficients = [np.asarray(motion.expression, np.float64) for motion in people]
+        reach = max(EXPRESSION_REACH, *(np.abs(own).max() for own in coefficients))
+        faces_moved, face_weights = one_sided(expression_targets(body), coefficients, reach)
+        correctives, body_weights = one_sided(*corrective_targets(placed, body))
+        targets = [*faces_moved, *correctives]
+        self.expression_reach = float(reach)
+        self.weights = [np.concatenate(both, 1) for both in zip(face_weights, body_weights, strict=True)]
         self.target_names = [target.name for target in targets]
         copies = np.arange(body.num_vertices, count)
         self.targets = [{"POSITION": file.sparse(_on_copies(target, self.vertex, copies), count)} for target in targets]
@@ -235,7 +247,8 @@ class _SharedMesh:
             "name": f"person{number}_body",
             "primitives": primitives,
             "weights": weights.tolist(),
-            "extras": {"targetNames": self.target_names},  # where Blender, three.js and Unity look for names
+            # Where Blender, three.js and Unity look for names.
+            "extras": {"targetNames": self.target_names, "expressionReach": self.expression_reach},
         }
         return self._file.add("meshes", mesh)
 
@@ -314,7 +327,7 @@ def _add_person(
         "skeleton": armature,
         "joints": list(range(first_node, first_node + len(PARENTS))),
     }
-    weights = np.concatenate([motion.expression, shared.corrective_weights[number]], 1)
+    weights = shared.weights[number]
     mesh = shared.mesh(number, shaped(motion, body), weights[0])
     holder = file.node({"name": f"person{number}_body", "mesh": mesh, "skin": file.add("skins", skin)}, root=True)
 

@@ -218,6 +218,32 @@ def corrective_shapes(body: BodyModel) -> Iterator[tuple[int, np.ndarray, np.nda
             yield joint, rows, offsets[rows]
 
 
+def one_sided(
+    targets: Sequence[MorphTarget], weights: Sequence[np.ndarray], least: float = 0.0
+) -> tuple[list[MorphTarget], list[np.ndarray]]:
+    """The same shapes with weights from 0 to 1, which is all that Blender and engines take: a target that is also used
+    below zero gets another, `NAME_minus`.
+
+    Args:
+        weights: (T, number of targets) of each person.
+        least: targets are made to reach this far at least, both ways, whatever their weights; 0: as far as needed.
+    """
+    together = np.concatenate(list(weights))
+    high = np.maximum(together.max(0, initial=0.0), least)
+    low = np.maximum((-together).max(0, initial=0.0), least)
+    out: list[MorphTarget] = []
+    columns: list[list[np.ndarray]] = [[] for _ in weights]
+    for k, target in enumerate(targets):
+        for name, sign, reach in ((target.name, 1.0, high[k]), (f"{target.name}_minus", -1.0, low[k])):
+            if reach * np.abs(target.offsets).max() <= _SHAPE_ERROR / 20 and not least:
+                continue
+            out.append(MorphTarget(name, target.vertices, np.float32(sign * reach) * target.offsets))
+            for column, own in zip(columns, weights, strict=True):
+                column.append(np.clip(sign * own[:, k] / reach, 0.0, 1.0))
+    frames = [len(own) for own in weights]
+    return out, [np.stack(c, 1) if c else np.zeros((n, 0)) for c, n in zip(columns, frames, strict=True)]
+
+
 def _sparse(name: str, vertices: np.ndarray, offsets: np.ndarray, least: float) -> MorphTarget:
     """A target of the vertices that it moves by more than `least` metres, one at least."""
     moved = np.linalg.norm(offsets, axis=1)
