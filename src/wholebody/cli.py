@@ -33,7 +33,7 @@ from wholebody.options import ALONE, VALUES, Flat, HelpFormatter, Overrides, Wor
 from wholebody.pipeline.config import AnnotateConfig, PredictConfig
 from wholebody.pipeline.convert import ConvertConfig
 from wholebody.serve.config import ServeConfig
-from wholebody.synthesis.config import SynthesisConfig
+from wholebody.synthesis.config import SynthesisConfig, material_used
 from wholebody.training.slurm import SlurmConfig
 
 OK, SOME_FAILED, USAGE, DEFECT, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 3, 130, 141, 143
@@ -306,6 +306,8 @@ def synth(
 
     if layers and poses:
         raise BadInput("--layers and --poses are two kinds of sets: give one of them.")
+    for kind, used in material_used(config).items():
+        say(f"{kind}: {used['folder'] or 'made up'} (named by {used['named_by']})")
     if poses:
         from wholebody.synthesis.sets import poses as pose_sets
 
@@ -493,7 +495,13 @@ def ubody_frames(
 
 @app.command
 def train(
-    config: Recipe, overrides: Overrides = (), *, out: Path | None = None, devices: int = 1, nodes: int = 1
+    config: Recipe,
+    overrides: Overrides = (),
+    *,
+    out: Path | None = None,
+    devices: int = 1,
+    nodes: int = 1,
+    published_form: bool = False,
 ) -> int:
     """train a network
 
@@ -501,9 +509,12 @@ def train(
         out: the run's folder; a run that is in it goes on
         devices: processes on this machine, one for each GPU
         nodes: machines; the same command runs on each
+        published_form: snapshots as .pth.tar too, which the published code loads
     """
     from wholebody.training.launch import launch
 
+    if published_form:
+        overrides = (*overrides, "published_form=true")
     folder = launch(config, overrides, out, devices, nodes)
     if folder is not None:
         say(str(folder))

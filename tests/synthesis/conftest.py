@@ -1,13 +1,14 @@
 import pytest
 
-from wholebody.synthesis.config import SynthesisConfig
+from wholebody.synthesis.config import VARIABLES, SynthesisConfig
 
 
 @pytest.fixture(scope="session")
 def bare():
     """Settings that need nothing beside the project: procedural poses, made-up light."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("WHOLEBODY_SHARED", "/nonexistent")
+    for variable in VARIABLES:
+        patch.delenv(variable, raising=False)
     yield SynthesisConfig(size_hw=(128, 96), margin=1.4)
     patch.undo()
 

@@ -13,10 +13,10 @@ from wholebody.data.sample import axis_angle_to_matrix
 from wholebody.errors import BadInput
 from wholebody.files.cache import cache_folder
 from wholebody.synthesis import config as configs
-from wholebody.synthesis.clothes import garment_kernels as garments
 from wholebody.synthesis.clothes import outfit as wearing
 from wholebody.synthesis.clothes import scaffold
 from wholebody.synthesis.clothes import stock as wardrobe
+from wholebody.synthesis.clothes import worn_kernels as garments
 from wholebody.synthesis.clothes.drape import pose_joints
 from wholebody.synthesis.clothes.makehuman import read_piece
 from wholebody.synthesis.config import SynthesisConfig
@@ -43,9 +43,8 @@ def items(assets):
 def dressed_studio(assets, bare):
     from wholebody.synthesis.render import Studio
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WHOLEBODY_SHARED", "/nonexistent")
-        return Studio(SynthesisConfig(size_hw=(128, 96), margin=1.4, assets=str(assets)))
+    config = SynthesisConfig(size_hw=(128, 96), margin=1.4, motion="none", hdri="none", assets=str(assets))
+    return Studio(config)
 
 
 def test_a_suit_becomes_a_top_and_a_bottom(items):

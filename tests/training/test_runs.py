@@ -225,6 +225,26 @@ def test_another_configuration_is_no_sitting_of_this_run(made_up, recipe, whole_
         loop.train(recipe, ["epochs=3", override], whole_run)
 
 
+def test_snapshots_in_the_published_form_hold_the_same_weights(made_up, recipe, tmp_path, monkeypatch):
+    from wholebody.model import checkpoint
+    from wholebody.model.published_names import to_published
+
+    monkeypatch.setattr(checkpoint, "describe", lambda path: None)  # which knows the published sizes alone
+    loop.train(recipe, ["published_form=true", "epochs=2"], tmp_path)
+    names = sorted(path.name for path in (tmp_path / "model_dump").glob("*.pth.tar"))
+    assert names == ["snapshot_0.pth.tar", "snapshot_1.pth.tar"]
+    found = torch.load(tmp_path / "model_dump" / names[1], weights_only=True)
+    ours, _ = checkpoint.load(tmp_path / "model_dump" / "snapshot_1.safetensors")
+    expected = {f"module.{name}": value for name, value in to_published(ours.state_dict(), "normal").items()}
+    assert found["epoch"] == 1 and found["network"].keys() == expected.keys()
+    assert all(found["network"][name].equal(value) for name, value in expected.items())
+
+
+def test_a_size_of_our_own_has_no_published_form():
+    with pytest.raises(BadInput, match="size 't' has no published form"):
+        read_config("t", ["published_form=true"])
+
+
 def test_weights_and_biases_hears_of_a_run(made_up, recipe, tmp_path, monkeypatch):
     import types
 

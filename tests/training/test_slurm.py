@@ -70,10 +70,20 @@ def test_a_test_is_one_process_with_the_body_of_its_run(queued, tmp_path, capsys
     asked, called, (config,) = queued[0]
     assert called is slurm.evaluate_job and asked["tasks_per_node"] == 1
     assert config.models == (str(tmp_path / "model_dump/snapshot_13.safetensors"),) and config.testset == "AGORA"
-    assert (config.root, config.body) == (Path("dataset"), "human_model_files")
+    assert (config.root, config.body, config.devices) == (Path("dataset"), "human_model_files", 1)
     assert config.out.name.startswith("test_second_20")
     assert main(["slurm", "test", "second", "1", str(tmp_path), "14"]) == 2
     assert "snapshots of this run: 13" in capsys.readouterr().err
+
+
+def test_a_test_shares_its_people_between_the_gpus_of_one_machine(queued, tmp_path, capsys):
+    (tmp_path / "model_dump").mkdir()
+    (tmp_path / "model_dump" / "snapshot_0.safetensors").touch()
+    assert main(["slurm", "test", "job", "4", str(tmp_path), "0", "--body", "b"]) == 0
+    asked, _, (config,) = queued[0]
+    assert config.devices == 4 and (asked["nodes"], asked["tasks_per_node"]) == (1, 1)
+    assert main(["slurm", "test", "job", "16", str(tmp_path), "0", "--body", "b"]) == 2
+    assert "a test runs on one machine" in capsys.readouterr().err
 
 
 def test_a_job_says_what_is_wrong_and_ends_with_that_status(tmp_path, capsys, monkeypatch):

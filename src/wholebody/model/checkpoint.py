@@ -139,7 +139,8 @@ def convert(source: str | Path, target: str | Path) -> CheckpointInfo:
     elif target.suffix in (".pth", ".tar", ".pt"):
         tensors = published_names.to_published(_own_tensors(model.state_dict()), model.config.variant)
         network = {published_names.PREFIX + name: tensor for name, tensor in tensors.items()}
-        contents = {"epoch": info.epoch or 0, "network": network, "optimizer": {}}
+        epoch = info.epoch if info.epoch is not None else info.extra.get("epoch", 0)  # of a run's snapshot
+        contents = {"epoch": epoch, "network": network, "optimizer": {}}
         write_torch(target, contents)
     else:
         raise BadInput(f"{target}: name the target .safetensors (our form) or .pth.tar (the published form)")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from wholebody.errors import BadInput
+from wholebody.errors import AssetMissing, BadInput
 
 SPLITS = ("train", "heldout", "all")
 PICTURE_HW, PICTURE_MARGIN = (256, 192), 1.25
@@ -27,6 +27,14 @@ HELDOUT_ENVIRONMENTS = frozenset(
 )  # sunset and Venice may show one place
 
 
+MATERIAL = {"motion": "motion", "hdri": "assets/hdri", "assets": "assets/makehuman"}
+"""What a world can be made of beside what is made up, by the option that names its folder, and where it lies in the
+folder of all material."""
+VARIABLES = ("WHOLEBODY_MATERIAL", "WHOLEBODY_SHARED")
+"""Environment variables that name the folder of all material; the second is the name of earlier versions."""
+NONE = "none"
+
+
 @dataclass(frozen=True)
 class SynthesisConfig:
     """Where material comes from, and how often what happens."""
@@ -36,16 +44,16 @@ class SynthesisConfig:
     margin: float | None = None
     """picture height over the height of the person's 3:4 box; 1.25 for pictures and 1.65 for layers if not given"""
     motion: str | None = None
-    """folder of motion clips; if not given, `../shared/motion` beside the project if it is there, else procedural
-    poses"""
+    """folder of motion clips; if not given, `motion` in the folder that WHOLEBODY_MATERIAL names; without that, or with
+    `none`, procedural poses"""
     hdri: str | None = None
-    """folder of environment maps (.npz with `rgb`, .hdr, .exr, .exr.js); if not given, as for motion, else made-up
-    light"""
+    """folder of environment maps (.npz with `rgb`, .hdr, .exr, .exr.js); if not given, `assets/hdri` there; else
+    made-up light"""
     backgrounds: str | None = None
     """folder of photos to use as backgrounds beside environment maps and clutter"""
     assets: str | None = None
-    """folder of MakeHuman's clothes and hair (`clothes/*/*.mhclo`, `hair`, ...); if not given, as for motion; `none`,
-    or where there is nothing: painted clothes"""
+    """folder of MakeHuman's clothes and hair (`clothes/*/*.mhclo`, `hair`, ...); if not given, `assets/makehuman`
+    there; else painted clothes"""
     body: str | None = None
     """another open body file in the compact form; the embedded one if not given"""
     split: str = "train"
@@ -72,7 +80,17 @@ class SynthesisConfig:
     @property
     def wardrobe(self) -> str | None:
         """The folder of clothes, if people are to wear any that are not painted."""
-        return None if self.assets == "none" else self.assets
+        return material("assets", self.assets)
+
+    @property
+    def clips(self) -> str | None:
+        """The folder of recorded motion, if poses are to come from any."""
+        return material("motion", self.motion)
+
+    @property
+    def maps(self) -> str | None:
+        """The folder of environment maps, if any are to light people."""
+        return material("hdri", self.hdri)
 
     def resolved(self, layers: bool = False) -> SynthesisConfig:
         """The same with every default filled in: sizes, and the folders that were found."""
@@ -81,14 +99,36 @@ class SynthesisConfig:
             self,
             size_hw=(self.size_hw[0], self.size_hw[1]) if self.size_hw else size,
             margin=self.margin or margin,
-            motion=self.motion or companion_folder("motion"),
-            hdri=self.hdri or companion_folder("assets/hdri"),
-            assets=self.assets or companion_folder("assets/makehuman"),
+            motion=self.motion or material("motion", None),
+            hdri=self.hdri or material("hdri", None),
+            assets=self.assets or material("assets", None),
         )
 
 
-def companion_folder(what: str) -> str | None:
-    """A folder of the project's companion `../shared`, if this is a checkout that has one; the environment variable
-    WHOLEBODY_SHARED names another place."""
-    shared = Path(os.environ.get("WHOLEBODY_SHARED") or Path(__file__).resolve().parents[4] / "shared")
-    return str(shared / what) if (shared / what).is_dir() else None
+def material(kind: str, given: str | None) -> str | None:
+    """The folder of one kind of `MATERIAL`: the one given; else the one in the folder that the environment variable
+    WHOLEBODY_MATERIAL names; else None. "none", given, is none whatever the variable says.
+
+    Raises:
+        AssetMissing: the variable names a folder that is not there.
+    """
+    return _found(kind, given)[0]
+
+
+def material_used(config: SynthesisConfig) -> dict[str, dict[str, str | None]]:
+    """Of each kind of `MATERIAL`, the folder that is used (None: none) and what named it."""
+    asked = {"motion": config.motion, "hdri": config.hdri, "assets": config.assets}
+    return {kind: dict(zip(("folder", "named_by"), _found(kind, given), strict=True)) for kind, given in asked.items()}
+
+
+def _found(kind: str, given: str | None) -> tuple[str | None, str]:
+    if given is not None:
+        return (None if given == NONE else given), f"--{kind}"
+    for variable in VARIABLES:
+        if named := os.environ.get(variable):
+            root = Path(named).expanduser()
+            if variable == VARIABLES[0] and not root.is_dir():
+                raise AssetMissing(f"{variable} names the folder {root}, and there is none: set it anew, or unset it.")
+            folder = root / MATERIAL[kind]
+            return (str(folder), variable) if folder.is_dir() else (None, f"{variable}, which has no {MATERIAL[kind]}")
+    return None, "nothing"

@@ -17,10 +17,10 @@ from wholebody.errors import BadInput
 from wholebody.synthesis import camera
 from wholebody.synthesis.clothes import paint_kernels as paint
 from wholebody.synthesis.clothes.drape import HEAD, Dresser, Poses, loosen, pose_joints, soften_hair
-from wholebody.synthesis.clothes.garment_kernels import cloth_visibility
 from wholebody.synthesis.clothes.looks import sample_outfit
 from wholebody.synthesis.clothes.outfit import Wardrobe
 from wholebody.synthesis.clothes.stock import LEVELS
+from wholebody.synthesis.clothes.worn_kernels import cloth_visibility
 from wholebody.synthesis.config import SynthesisConfig
 from wholebody.synthesis.light.environment import Environment, Lighting, load_environments, sample_lighting, tone_map
 from wholebody.synthesis.light.shade_kernels import bleed, light_vertices, shade_person, visible_points
@@ -71,8 +71,8 @@ class Studio:
         self.rest, self.masks, self.eye_centre = _painted_regions(compact)
         self.population = Population.of(compact)
         self.hands = HandSpace.of(self.body.rest_joints.numpy().astype(np.float64))
-        self.poses = PoseLibrary.load(config.motion, config.split) if config.motion else None
-        self.environments = load_environments(config.hdri, split=config.split)
+        self.poses = PoseLibrary.load(config.clips, config.split) if config.clips else None
+        self.environments = load_environments(config.maps, split=config.split)
         self.dresser = Dresser(compact, expand(compact, correctives=False), self.faces)
         self.wardrobe = Wardrobe.load(config.wardrobe, config.split) if config.wardrobe else None
         self.texels = self.wardrobe.texels if self.wardrobe else np.zeros((1, 4), np.uint8)

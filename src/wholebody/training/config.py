@@ -121,6 +121,8 @@ class TrainConfig:
     """Steps between saves of the run's state; a killed run goes on from the last."""
     snapshot_every: int = 0
     """Epochs (where there are epochs, else steps) between the checkpoints that are kept; 0: each epoch, or the end."""
+    published_form: bool = False
+    """Each snapshot as `.pth.tar` too, which the published code loads. Published sizes only."""
     log_every: int = 50
     """Steps between lines of the log."""
     allowed_skips: int = 0
@@ -223,6 +225,7 @@ def _check(config: TrainConfig, source: str) -> None:
             not config.batch_size and not config.lifting_batch_size
         ),
         "lifting key points needs layers: give `data`": config.lifting_batch_size and not config.data,
+        "published_form: size 't' has no published form": config.published_form and config.network == "t",
         "epochs are counted in pictures: batch_size is 0": config.epochs and not config.batch_size,
         "the published objective takes the targets of `people`, not layers": (
             config.objective == "published" and config.data

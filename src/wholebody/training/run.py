@@ -245,9 +245,14 @@ class Run:
         """Keep the weights as `model_dump/snapshot_{number}.safetensors`, and a picture of what they say of a batch."""
         from PIL import Image
 
+        from wholebody.model.checkpoint import convert
+
         def write() -> None:
             extra = {"epoch": number} if self.config.epochs else {}
-            self._write_weights(self.folder / "model_dump" / f"snapshot_{number}.safetensors", extra)
+            snapshot = self.folder / "model_dump" / f"snapshot_{number}.safetensors"
+            self._write_weights(snapshot, extra)
+            if self.config.published_form:
+                convert(snapshot, snapshot.with_suffix(".pth.tar"))
             self.model.eval()
             with self._averaged():
                 picture = self.learner.draw(self._to_device(batch))

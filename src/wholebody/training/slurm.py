@@ -84,10 +84,13 @@ def submit_test(
         there = sorted(p.stem.removeprefix("snapshot_") for p in checkpoint.parent.glob("snapshot_*.safetensors"))
         raise BadInput(f"there is no {checkpoint}; snapshots of this run: {', '.join(there) or 'none'}")
     body = body or json.loads((Path(run) / "code" / "config.json").read_text())["body"]
+    if gpus > config.gpus_per_node:
+        raise BadInput(f"a test runs on one machine: NUM_GPU is {gpus}, --gpus-per-node {config.gpus_per_node}")
     folder = Path(new_folder(job, "test")).absolute()
     asked = EvaluateConfig(
-        (str(checkpoint.absolute()),), testset, root=None if root is None else Path(root), out=folder, body=body
-    )
+        (str(checkpoint.absolute()),), testset, root=None if root is None else Path(root), out=folder, body=body,
+        devices=max(1, gpus),
+    )  # fmt: skip
     return _submit(job, gpus, 1, (evaluate_job, asked), folder, config)
 
 

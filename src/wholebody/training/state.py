@@ -20,8 +20,9 @@ from wholebody.training.processes import Group, seed_of
 STATE = "last.pt"
 # Where files lie, how often to look, how fast to go: these may change between the sittings of a run.
 _MAY_CHANGE = (
-    "name", "heldout", "workers", "threads", "save_every", "snapshot_every", "log_every", "allowed_skips", "start_from",
-    "encoder_from", "body", "checkpoint_activations", "wandb", "batch_size", "accumulate", "lifting_layers",
+    "name", "heldout", "workers", "threads", "save_every", "snapshot_every", "published_form", "log_every",
+    "allowed_skips", "start_from", "encoder_from", "body", "checkpoint_activations", "wandb", "batch_size",
+    "accumulate", "lifting_layers",
 )  # fmt: skip
 """The body's name is the place of a file; whether it is the same body, `body_answer` tells."""
 

@@ -10,8 +10,8 @@ import numpy as np
 from wholebody.body.joints import PARENTS, SMPLX_JOINTS
 from wholebody.body.layer import BodyModel
 from wholebody.drawing.compiled import compiled
-from wholebody.synthesis.clothes import garment_kernels as gm
 from wholebody.synthesis.clothes import paint_kernels as p
+from wholebody.synthesis.clothes import worn_kernels as gm
 from wholebody.synthesis.clothes.outfit import Worn
 from wholebody.synthesis.clothes.paint_kernels import noise4
 

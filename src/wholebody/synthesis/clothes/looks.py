@@ -1,4 +1,4 @@
-"""What a person wears and looks like: rows of numbers for `paint.py`, drawn from a seed."""
+"""What a person wears and looks like: rows of numbers for `paint_kernels`, drawn from a seed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Reads MakeHuman's clothes as they come: `.mhclo` (how they fit), `.obj` (mesh), `.mhmat` (material).
 
-Nothing is moved here; `wardrobe` fits them to the open body.
+Nothing is moved here; `stock` fits them to the open body.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from numpy.random import Generator
 
 from wholebody.drawing.raster import srgb_to_linear
 from wholebody.errors import BadInput
-from wholebody.synthesis.clothes import garment_kernels as gm
 from wholebody.synthesis.clothes import paint_kernels as p
 from wholebody.synthesis.clothes import stock as store
+from wholebody.synthesis.clothes import worn_kernels as gm
 from wholebody.synthesis.clothes.stock import Item
 from wholebody.synthesis.config import HELDOUT_GARMENTS
 

@@ -3,7 +3,7 @@ thickness.
 
 Clothes are painted by where a point lies on the open body's mean shape in T-pose (`rest`, metres: y up from the
 pelvis, x to the left hand, z to the front), so that edges and patterns are sharp at any resolution and follow every
-body and pose. A garment is one row of numbers; `clothes.py` fills the rows and this file gives them meaning.
+body and pose. A painted garment is one row of numbers; `looks` fills the rows and this file gives them meaning.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from wholebody.errors import BadInput
-from wholebody.synthesis.config import companion_folder
+from wholebody.synthesis.config import material
 from wholebody.synthesis.light.environment import Environment, load_environments, tone_map, view
 from wholebody.synthesis.light.rooms import room
 
@@ -25,7 +25,7 @@ class BackgroundBank:
         split: str = "train",
     ):  # fmt: skip
         rng = np.random.default_rng((seed, 4242))
-        environments = load_environments(hdri or companion_folder("assets/hdri"), split=split)
+        environments = load_environments(material("hdri", None if hdri is None else str(hdri)), split=split)
         found = _photos(photos) if photos else []
         surfaces = [_surface(rng, environments) for _ in range(40)]
         self.pieces: list[np.ndarray] = []

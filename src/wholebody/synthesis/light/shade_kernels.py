@@ -6,10 +6,10 @@ import numpy as np
 
 from wholebody.drawing.compiled import compiled
 from wholebody.drawing.raster import barycentric, samples_agree
-from wholebody.synthesis.clothes import garment_kernels as gm
 from wholebody.synthesis.clothes import paint_kernels as p
-from wholebody.synthesis.clothes.garment_kernels import texel_color
+from wholebody.synthesis.clothes import worn_kernels as gm
 from wholebody.synthesis.clothes.paint_kernels import garment_color, garment_distance, noise4, skin_color
+from wholebody.synthesis.clothes.worn_kernels import texel_color
 
 _FAST = {"contract", "reassoc", "arcp", "nsz"}
 _EYE, _MOUTH, _FACE, _SCALP, _LIP, _BROWS = p.EYE, p.MOUTH, p.FACE, p.SCALP, p.LIP, p.BROWS

@@ -17,7 +17,7 @@ from wholebody.errors import BadInput, OutputError
 from wholebody.files.options import check_same_options, record_options
 from wholebody.files.whole import sweep, write_bytes
 from wholebody.synthesis.clothes import stock as wardrobe
-from wholebody.synthesis.config import SynthesisConfig
+from wholebody.synthesis.config import SynthesisConfig, material_used
 from wholebody.synthesis.light.backgrounds import BackgroundBank
 from wholebody.synthesis.render import BATCH, Studio
 from wholebody.synthesis.sets.compose import compose
@@ -43,14 +43,15 @@ def run(
     """
     if count < 1 or workers < 1:
         raise BadInput(f"asked for {count} people by {workers} workers: both must be at least 1")
-    config = (config or SynthesisConfig()).resolved(layers)
+    asked = config or SynthesisConfig()
+    config = asked.resolved(layers)
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         sweep(out)
         for folder in () if layers else ("images", "masks"):
             (out / folder).mkdir(exist_ok=True)
-        _check_same_recipe(out, config, seed, layers)
+        _check_same_recipe(out, config, asked, seed, layers)
     except OSError as error:
         raise OutputError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
     jobs = [
@@ -171,9 +172,9 @@ def _is_complete(out: Path, number: int, count: int, layers: bool) -> bool:
         return len(file["id"]) == count
 
 
-def _check_same_recipe(out: Path, config: SynthesisConfig, seed: int, layers: bool) -> None:
+def _check_same_recipe(out: Path, config: SynthesisConfig, asked: SynthesisConfig, seed: int, layers: bool) -> None:
     """A folder holds one recipe: a different one would silently mix. Settings that are newer than a set are at their
-    defaults in it."""
+    defaults in it. What of its material was asked for and what was found beside is written down with it."""
     record, recipe = out / "recipe.json", {"config": asdict(config), "seed": seed, "layers": layers}
     way_out = f"{out} holds a set made with other settings: choose another --out, or empty it"
     try:
@@ -181,4 +182,4 @@ def _check_same_recipe(out: Path, config: SynthesisConfig, seed: int, layers: bo
     except BadInput as error:
         raise OutputError(str(error)) from error
     if not known:
-        record_options(record, recipe)
+        record_options(record, recipe | {"material": material_used(asked)})

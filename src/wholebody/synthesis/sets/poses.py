@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -12,8 +13,9 @@ from wholebody.body.joints import FROM_144
 from wholebody.body.open_body import COMPACT_PATH, read_compact
 from wholebody.data.sample import axis_angle_to_matrix, matrix_to_axis_angle
 from wholebody.errors import BadInput, OutputError
+from wholebody.files.options import record_options
 from wholebody.synthesis import camera
-from wholebody.synthesis.config import SynthesisConfig
+from wholebody.synthesis.config import SynthesisConfig, material_used
 from wholebody.synthesis.people.draw import HandSpace, Population, PoseLibrary, sample_people
 from wholebody.synthesis.sets.layers import LayerSet, write_arrays
 
@@ -41,8 +43,9 @@ def run(
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
-    config = (config or SynthesisConfig()).resolved()
-    library = PoseLibrary.load(config.motion, config.split) if config.motion else None
+    asked = config or SynthesisConfig()
+    config = asked.resolved()
+    library = PoseLibrary.load(config.clips, config.split) if config.clips else None
     body = BodyModel.load(config.body, flat_hand_mean=True)
     hands = HandSpace.of(body.rest_joints.numpy().astype(np.float64))
     population = Population.of(read_compact(config.body or COMPACT_PATH))
@@ -68,6 +71,8 @@ def run(
         if progress:
             progress(kept)
     write_arrays(target, np.savez, {key: np.concatenate(values) for key, values in stacked.items()})
+    recipe = {"config": asdict(config), "seed": seed, "poses": count, "material": material_used(asked)}
+    record_options(target.parent / "recipe.json", recipe)
     return target.parent
 
 

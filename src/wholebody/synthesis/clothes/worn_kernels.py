@@ -1,4 +1,5 @@
-"""Clothes and hair with their own shape: numba functions that pose and rasterise them, and colour their texture."""
+"""Worn items, which have a shape of their own: numba functions that pose and rasterise them, and colour their
+texture."""
 
 from __future__ import annotations
 
