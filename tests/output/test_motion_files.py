@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import struct
 import warnings
 
 import numpy as np
@@ -15,11 +16,13 @@ from made_up_scene import FPS, made_up_scene, photo_scene
 from wholebody.body import open_body
 from wholebody.body.joints import COCO_WHOLEBODY, SMPLX_JOINTS
 from wholebody.body.layer import BodyModel
+from wholebody.body.skeletons import rig_names
 from wholebody.errors import BadInput
 from wholebody.output.amass import write_amass
 from wholebody.output.bvh import write_bvh
 from wholebody.output.film import film_path, write_film
 from wholebody.output.film_json import write_film_json, write_mot
+from wholebody.output.glb import write_glb
 from wholebody.output.rig import posed_in_camera, scene_rows
 
 
@@ -178,3 +181,15 @@ def test_nobody_and_one_frame(tmp_path, body):
     photo = photo_scene(body, 1)
     write_bvh(tmp_path / "photo.bvh", photo.people[0], photo, body)
     assert "Frames: 1\n" in (tmp_path / "photo.bvh").read_text()
+
+
+@pytest.mark.parametrize("rig", ["mixamo", "unity"])
+def test_joints_can_have_the_names_of_other_rigs(tmp_path, scene, body, rig):
+    names = set(rig_names(rig))
+    text = write_bvh(tmp_path / "a.bvh", scene.people[0], scene, body, rig=rig).read_text()
+    assert {line.split()[1] for line in text.splitlines() if line.split()[0] in ("ROOT", "JOINT")} == names
+    data = write_glb(tmp_path / "a.glb", scene, body, rig=rig).read_bytes()
+    gltf = json.loads(data[20 : 20 + struct.unpack("<I", data[12:16])[0]])
+    assert {gltf["nodes"][joint]["name"] for joint in gltf["skins"][0]["joints"]} == names
+    with pytest.raises(BadInput, match="known: smplx, mixamo, unity"):
+        write_bvh(tmp_path / "b.bvh", scene.people[0], scene, body, rig="maya")

@@ -8,12 +8,14 @@ expression: bones have the length of this person's shape, under the mean express
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from wholebody.body.joints import PARENTS, SMPLX_JOINTS
+from wholebody.body.joints import PARENTS
 from wholebody.body.layer import BodyModel
+from wholebody.body.skeletons import rig_names
 from wholebody.files.whole import write_whole
 from wholebody.output.rig import local_frames, place
 from wholebody.people.scene import Motion, Scene
@@ -22,8 +24,11 @@ _CM = 100.0
 _STUB = 0.6  # a last bone's end, in lengths of the bone before it
 
 
-def write_bvh(path: Path, motion: Motion, scene: Scene, body: BodyModel) -> Path:
-    """Write one person, first to last frame, at the scene's rate; a photo is one frame at 30 a second."""
+def write_bvh(path: Path, motion: Motion, scene: Scene, body: BodyModel, *, rig: str = "smplx") -> Path:
+    """Write one person, first to last frame, at the scene's rate; a photo is one frame at 30 a second.
+
+    rig: whose names the joints have, see `body.skeletons.RIGS`.
+    """
     person = place(motion, scene, body)
     rotations, translations = local_frames(person)
     bones = translations.mean(0) * _CM
@@ -34,7 +39,7 @@ def write_bvh(path: Path, motion: Motion, scene: Scene, body: BodyModel) -> Path
     def write(part: Path) -> None:
         with open(part, "w", encoding="ascii", newline="\n") as file:
             file.write("HIERARCHY\n")
-            file.write("\n".join(_joint_lines(0, bones, 0)))
+            file.write("\n".join(_joint_lines(0, bones, 0, rig_names(rig))))
             file.write(f"\nMOTION\nFrames: {len(rows)}\nFrame Time: {1 / (scene.fps or 30.0):.8f}\n")
             np.savetxt(file, rows, "%.5f")
 
@@ -50,18 +55,18 @@ def _depth_first(joint: int = 0) -> list[int]:
     return [joint, *(below for child in _children(joint) for below in _depth_first(child))]
 
 
-def _joint_lines(joint: int, bones: np.ndarray, depth: int) -> list[str]:
+def _joint_lines(joint: int, bones: np.ndarray, depth: int, names: Sequence[str]) -> list[str]:
     indent = "\t" * depth
     offset = np.zeros(3) if joint == 0 else bones[joint]
     places = "6 Xposition Yposition Zposition" if joint == 0 else "3"
     lines = [
-        f"{indent}{'ROOT' if joint == 0 else 'JOINT'} {SMPLX_JOINTS[joint]}",
+        f"{indent}{'ROOT' if joint == 0 else 'JOINT'} {names[joint]}",
         f"{indent}{{",
         f"{indent}\tOFFSET {_numbers(offset)}",
         f"{indent}\tCHANNELS {places} Zrotation Xrotation Yrotation",
     ]
     for child in _children(joint):
-        lines += _joint_lines(child, bones, depth + 1)
+        lines += _joint_lines(child, bones, depth + 1, names)
     if not _children(joint):
         end = _numbers(offset * _STUB)
         lines += [f"{indent}\tEnd Site", f"{indent}\t{{", f"{indent}\t\tOFFSET {end}", f"{indent}\t}}"]

@@ -40,7 +40,7 @@ def film_results(folder: Path, name: str, save: Sequence[str]) -> list[Path]:
 
 def write_film(
     folder: Path, name: str, scene: Scene, body: BodyModel, film: Film | None = None, *,
-    save: Sequence[str] = FILM_KINDS, look: str = "clothed", conventions: dict[str, Any] | None = None,
+    save: Sequence[str] = FILM_KINDS, look: str = "clothed", rig: str = "smplx", conventions: dict[str, Any] | None = None,
     say: Callable[[str], object] | None = None,
 ) -> list[Path]:  # fmt: skip
     """Write what `save` names and say which files those are. The JSON comes last: it says that the rest is complete.
@@ -48,6 +48,7 @@ def write_film(
     Args:
         film: where the frames come from, for the overlay and the page; without it there is no overlay.
         look: see `output.look`.
+        rig: whose names the joints of .glb and .bvh have, see `body.skeletons.RIGS`.
         say: is told what is being written, a line a file.
     """
     if unknown := [kind for kind in save if kind not in FILM_KINDS]:
@@ -60,11 +61,13 @@ def write_film(
             path = film_path(folder, name, kind, person)
             if say:
                 say(f"writing {path.name}")
-            written.append(_write(path, kind, person, scene, body, film, look))
+            written.append(_write(path, kind, person, scene, body, film, look, rig))
     return written
 
 
-def _write(path: Path, kind: str, person: int, scene: Scene, body: BodyModel, film: Film | None, look: str) -> Path:
+def _write(
+    path: Path, kind: str, person: int, scene: Scene, body: BodyModel, film: Film | None, look: str, rig: str
+) -> Path:
     if kind == "overlay":
         from wholebody.output.overlay_film import write_overlay_film
 
@@ -73,11 +76,11 @@ def _write(path: Path, kind: str, person: int, scene: Scene, body: BodyModel, fi
     if kind == "glb":
         from wholebody.output.glb import write_glb
 
-        return write_glb(path, scene, body, look=look)
+        return write_glb(path, scene, body, look=look, rig=rig)
     if kind == "bvh":
         from wholebody.output.bvh import write_bvh
 
-        return write_bvh(path, scene.people[person], scene, body)
+        return write_bvh(path, scene.people[person], scene, body, rig=rig)
     if kind == "npz":
         from wholebody.output.amass import write_amass
 

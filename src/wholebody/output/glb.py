@@ -1,7 +1,7 @@
 """A scene as glTF 2.0 (`.glb`): everybody with a skin on a skeleton, moving, standing where they stood, and the camera.
 
 Axes and units are glTF's and the world's alike: y up, metres, the floor at y = 0. Each person is an armature named
-`personN` with joints named as `body.joints.SMPLX_JOINTS`, and a mesh `personN_body` with UVs and one material a
+`personN` with joints named by the rig (`body.skeletons.RIGS`), and a mesh `personN_body` with UVs and one material a
 garment. What skinning alone does not know is in morph targets that move with it: `expression_K` and
 `expression_K_minus`, whose weights are the expression coefficients over `expressionReach`, and `corrective_JOINT_K`,
 the pose correctives of these motions (see `rig`). Weights go from 0 to 1: Blender and Unity cut off all others. A
@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from wholebody.body.joints import PARENTS, SMPLX_JOINTS
+from wholebody.body.joints import PARENTS
 from wholebody.body.layer import BodyModel
+from wholebody.body.skeletons import rig_names
 from wholebody.files.whole import write_bytes
 from wholebody.output.look import Look, make_look
 from wholebody.output.rig import (
@@ -45,19 +46,19 @@ _FLOAT, _USHORT, _UBYTE, _UINT = 5126, 5123, 5121, 5125
 _TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
 
 
-def write_glb(path: Path, scene: Scene, body: BodyModel, *, look: str = "clothed") -> Path:
+def write_glb(path: Path, scene: Scene, body: BodyModel, *, look: str = "clothed", rig: str = "smplx") -> Path:
     """Write the scene whole or not at all; a photo (one frame) stands still, a film moves."""
-    return write_bytes(path, glb_bytes(scene, body, look=look))
+    return write_bytes(path, glb_bytes(scene, body, look=look, rig=rig))
 
 
-def glb_bytes(scene: Scene, body: BodyModel, *, look: str = "clothed") -> bytes:
-    file = _File()
+def glb_bytes(scene: Scene, body: BodyModel, *, look: str = "clothed", rig: str = "smplx") -> bytes:
+    file, names = _File(), rig_names(rig)
     painted = make_look(look, body)
     placed = [place(motion, scene, body) for motion in scene.people]
     mesh = _SharedMesh(file, body, painted, scene.people, placed)
     animation = _Animation(file)
     for number, (motion, person) in enumerate(zip(scene.people, placed, strict=True)):
-        _add_person(file, animation, mesh, number, motion, person, scene, body)
+        _add_person(file, animation, mesh, number, motion, person, scene, body, names)
     _add_camera(file, animation, scene)
     if animation.channels:
         file.json["animations"] = [
@@ -299,7 +300,7 @@ def _skin_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _add_person(
     file: _File, animation: _Animation, shared: _SharedMesh, number: int, motion: Motion, person: Placed, scene: Scene,
-    body: BodyModel,
+    body: BodyModel, names: Sequence[str],
 ) -> None:  # fmt: skip
     first_node = len(file.json["nodes"])
     rotations, translations = local_frames(person)
@@ -307,7 +308,7 @@ def _add_person(
     children: list[list[int]] = [[] for _ in PARENTS]
     for joint in range(1, len(PARENTS)):
         children[PARENTS[joint]].append(first_node + joint)
-    for joint, name in enumerate(SMPLX_JOINTS):
+    for joint, name in enumerate(names):
         node = {
             "name": name,
             "translation": translations[0, joint].tolist(),

@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated
 
+from wholebody.body.skeletons import RIGS
 from wholebody.errors import BadInput
 from wholebody.options import BatchSize, Device, comma_separated, positional
 from wholebody.output import FILM_KINDS, KINDS
@@ -65,6 +66,8 @@ class PredictConfig:
     """field of view across the longer side, in degrees"""
     look: str = "clothed"
     """of drawn bodies: clothed or mannequin"""
+    rig: str = "smplx"
+    """whose names the joints of .glb and .bvh have: smplx, mixamo or unity"""
 
     def __post_init__(self) -> None:
         known = (*KINDS, *(kind for kind in FILM_KINDS if kind not in KINDS))
@@ -75,6 +78,7 @@ class PredictConfig:
             ("camera", ("auto", "still", "moving")),
             ("smooth", ("none", "light", "strong")),
             ("look", ("clothed", "mannequin")),
+            ("rig", RIGS),
         ):
             if getattr(self, name) not in choices:
                 raise BadInput(f"--{name} is {getattr(self, name)!r}; known: {', '.join(choices)}.")

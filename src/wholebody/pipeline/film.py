@@ -124,6 +124,7 @@ def predict_film(
             open_film(source.path, config.start, config.end, config.fps),
             save=config.film_kinds,
             look=config.look,
+            rig=config.rig,
             conventions=conventions,
             say=say,
         )

@@ -361,7 +361,7 @@ def _made_with(config: PredictConfig, option_files: Mapping[str, Path], film: bo
     """Hash of all that results of a picture or film depend on."""
     options = _options(config) | {"opacity": config.opacity}
     if film:
-        names = ("start", "end", "fps", "max_people", "camera", "smooth", "focal", "fov", "look", "film_kinds")
+        names = ("start", "end", "fps", "max_people", "camera", "smooth", "focal", "fov", "look", "rig", "film_kinds")
         options |= {name: getattr(config, name) for name in names}
     return ("film " if film else "") + hash_of_options(options, option_files.values())
 

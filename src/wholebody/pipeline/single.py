@@ -75,6 +75,6 @@ class Single:
         )  # fmt: skip
         wh = (image.shape[1], image.shape[0])
         scene = photo_scene(people, Rig(body), wh, *choose_focal(wh, config.focal, config.fov), gender=body.gender)
-        written.append(write_glb(config.out / f"{path.stem}.glb", scene, body, look=config.look))
+        written.append(write_glb(config.out / f"{path.stem}.glb", scene, body, look=config.look, rig=config.rig))
         page = config.out / f"{path.stem}.html"
         return [*written, write_page(page, scene, body, picture=image, look=config.look)]
