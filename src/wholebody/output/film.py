@@ -40,8 +40,8 @@ def film_results(folder: Path, name: str, save: Sequence[str]) -> list[Path]:
 
 def write_film(
     folder: Path, name: str, scene: Scene, body: BodyModel, film: Film | None = None, *,
-    save: Sequence[str] = FILM_KINDS, look: str = "clothed", rig: str = "smplx", conventions: dict[str, Any] | None = None,
-    say: Callable[[str], object] | None = None,
+    save: Sequence[str] = FILM_KINDS, look: str = "clothed", rig: str = "smplx",
+    conventions: dict[str, Any] | None = None, say: Callable[[str], object] | None = None,
 ) -> list[Path]:  # fmt: skip
     """Write what `save` names and say which files those are. The JSON comes last: it says that the rest is complete.
 
