@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import mmap
 import os
 import pickle
 import re
@@ -24,6 +25,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wholebody.errors import BadInput
+from wholebody.files.json_stream import parse_json
+from wholebody.files.looks import looks_like, meant
+from wholebody.files.npz import DAMAGED
+from wholebody.files.pickle_check import check_pickle
+from wholebody.files.reading import open_file
+from wholebody.files.text import brief
 from wholebody.files.whole import write_whole
 from wholebody.model import published_names
 from wholebody.model.config import NetworkConfig, OSXConfig, config_to_dict
@@ -149,12 +156,14 @@ def convert(source: str | Path, target: str | Path) -> CheckpointInfo:
 
 def is_published(path: Path) -> bool:
     """Whether a file is a torch checkpoint rather than a safetensors one, by its first bytes."""
-    if not path.is_file():
-        raise BadInput(f"there is no checkpoint at {path}")
-    with open(path, "rb") as file:
-        head = file.read(9)
+    if not path.exists():
+        raise BadInput(f"there is no checkpoint at {path}{meant(path)}")
+    with open_file(path) as file:
+        head = file.read(400)
     if not head:
         raise BadInput(f"{path} is empty; download or copy it again")
+    if looks_like(head):
+        raise BadInput(f"{path} is damaged or no checkpoint: it is {looks_like(head)}. Download it again.")
     return head[8:9] != b"{"  # safetensors: eight bytes of length, then JSON
 
 
@@ -280,7 +289,7 @@ class _open_ours:
             self.file = safe_open(str(self.path), framework="pt")
             self.file.__enter__()
             metadata = self.file.metadata() or {}
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:
             raise BadInput(f"{self.path} is damaged or no checkpoint ({error}); download or copy it again") from error
         return self.file, _read_metadata(self.path, metadata)
 
@@ -294,24 +303,40 @@ def _read_metadata(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
     if metadata.get("version") != str(VERSION):
         raise BadInput(f"{path} has version {metadata.get('version')}, this program reads {VERSION}; update wholebody")
     try:
-        config = config_from_dict(json.loads(metadata["config"]))
-        conventions = json.loads(metadata["conventions"])
-        extra = json.loads(metadata["extra"])
-    except (KeyError, json.JSONDecodeError) as error:
-        raise BadInput(f"{path} has unreadable metadata ({error}); it cannot be used") from error
+        config, conventions, extra = (_table(metadata[name], name) for name in ("config", "conventions", "extra"))
+        licence = metadata.get("licence", "not stated")
+        return CheckpointInfo(
+            str(path), FORMAT, config_from_dict(config), _conventions(conventions), licence, 0, extra=extra
+        )
+    except KeyError as error:
+        raise BadInput(f"{path} has unreadable metadata (it lacks {error}); it cannot be used") from error
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
-    known = {item.name for item in dataclasses.fields(Conventions)}
-    if set(conventions) != known:
-        raise BadInput(f"{path} states other conventions than this version knows: {sorted(set(conventions) ^ known)}")
-    licence = metadata.get("licence", "not stated")
-    return CheckpointInfo(str(path), FORMAT, config, Conventions(**conventions), licence, 0, extra=extra)
+
+
+def _table(text: str, name: str) -> dict[str, Any]:
+    try:
+        table = parse_json(text.encode(errors="replace"), f"its {name}")
+    except BadInput as error:
+        raise BadInput(f"it has unreadable metadata ({error}); it cannot be used") from error
+    if not isinstance(table, dict):
+        raise BadInput(f"its {name} is {brief(table)}, not a table")
+    return table
+
+
+def _conventions(table: dict[str, Any]) -> Conventions:
+    known = {item.name: item.default for item in dataclasses.fields(Conventions)}
+    if table.keys() != known.keys():
+        raise BadInput(f"it states other conventions than this version knows: {sorted(table.keys() ^ known.keys())}")
+    for name, value in table.items():
+        if type(value) is not type(known[name]):
+            raise BadInput(f"its conventions say {name} is {brief(value)}, which is no {type(known[name]).__name__}")
+    return Conventions(**table)
 
 
 def _load_ours(path: Path) -> tuple[Network, CheckpointInfo]:
     with _open_ours(path) as (file, info):
         tensors = _left_out(path, file.metadata()) | {name: file.get_tensor(name) for name in file.keys()}
-    tensors = {name: _at_least_single(tensor) for name, tensor in tensors.items()}
     numbers = sum(tensor.numel() for tensor in tensors.values())
     return _assemble(info.config, tensors, path), dataclasses.replace(info, parameters=numbers)
 
@@ -327,24 +352,64 @@ def _at_least_single(tensor: Tensor) -> Tensor:
 def _read_published(path: Path) -> tuple[dict[str, Tensor], OSXConfig, int | None]:
     """Tensors by canonical name, mapped from the file; what network they are of; the epoch they were saved after."""
     contents = _unpickle(path)
-    network = contents.get("network") if isinstance(contents, dict) else None
-    if not isinstance(network, dict) or not all(isinstance(value, Tensor) for value in network.values()):
-        kind = f"the keys {sorted(map(str, contents))[:5]}" if isinstance(contents, dict) else type(contents).__name__
+    network = _network_in(contents)
+    kind = f"the keys {sorted(map(str, contents))[:5]}" if isinstance(contents, dict) else type(contents).__name__
+    if network is None:
         raise BadInput(f"{path} is no published OSX checkpoint: it holds {kind} and no 'network' of tensors")
     tensors = {published_names.canonical(name): tensor for name, tensor in network.items()}
     try:
         config = published_names.read_config({name: tensor.shape for name, tensor in tensors.items()})
     except BadInput as error:
-        raise BadInput(f"{path}: {error}") from error
+        raise BadInput(f"{path}: {error}; the file holds {kind}") from error
     epoch = contents.get("epoch")
     return tensors, config, epoch if isinstance(epoch, int) else None
+
+
+def _network_in(contents: Any) -> dict[str, Tensor] | None:
+    """The tensors by name in what a checkpoint holds: under `network`, where other trainers put them, or all of it."""
+    if not isinstance(contents, Mapping):
+        return None
+    for table in (*(contents.get(key) for key in _NETWORK_KEYS), contents):
+        if isinstance(table, Mapping) and table:
+            if all(isinstance(name, str) and isinstance(value, Tensor) for name, value in table.items()):
+                return dict(table)
+    return None
+
+
+_NETWORK_KEYS = ("network", "state_dict", "model", "model_state_dict", "net", "weights")
+
+
+def _check_pickles(path: Path, zipped: bool) -> None:
+    """Walk over what torch will unpickle, for what would take the interpreter down. Raises any of `npz.DAMAGED`."""
+    with open_file(path) as file:
+        if zipped:
+            with zipfile.ZipFile(file) as archive:
+                for member in archive.infolist():
+                    if member.filename.endswith(".pkl"):
+                        if member.file_size > _MOST_PICKLE:
+                            raise ValueError(f"{member.filename} holds {member.file_size:,} bytes besides the tensors")
+                        check_pickle(archive.read(member))
+        else:
+            # Not closed: an error that is being reported may still look at it.
+            data, end = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), 0
+            for _ in range(_LEGACY_PICKLES):
+                end = check_pickle(data, end)
+
+
+_MOST_PICKLE = 1 << 28  # bytes; the names of a network's tensors and its optimiser's state take some hundred thousand
+_LEGACY_PICKLES = 5  # magic number, version, machine, contents, names of the tensors
 
 
 def _unpickle(path: Path) -> Any:
     zipped = zipfile.is_zipfile(path)
     try:
-        # Only zipped files can be mapped; torch wrote others before version 1.6.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        _check_pickles(path, zipped)
+    except (pickle.UnpicklingError, *DAMAGED) as error:
+        raise BadInput(_damaged(path, error)) from error
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            # Only zipped files can be mapped; torch wrote others before version 1.6.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         if re.search("unsupported (global|class)", str(error), re.IGNORECASE):
             raise BadInput(
@@ -354,6 +419,33 @@ def _unpickle(path: Path) -> Any:
         raise BadInput(_damaged(path, error)) from error
     except Exception as error:  # random bytes make the unpickler stumble in any way it can
         raise BadInput(_damaged(path, error)) from error
+
+
+class _NumpyType:
+    """Stands for `numpy.dtype` in the optimiser's part of a checkpoint, which nobody reads."""
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _harmless(module: str, name: str, stand_in: Any) -> Any:
+    # Torch allows what is named so, whichever version of numpy wrote the file.
+    stand_in.__module__, stand_in.__qualname__ = module, name
+    return stand_in
+
+
+def _number(module: str) -> Any:
+    return _harmless(module, "scalar", lambda *arguments: 0.0)
+
+
+_HARMLESS = [
+    _number("numpy.core.multiarray"), _number("numpy._core.multiarray"),
+    _harmless("numpy", "dtype", type("_NumpyType", (_NumpyType,), {})),
+    _harmless("collections", "defaultdict", lambda *arguments: {}),
+]  # fmt: skip
 
 
 def _damaged(path: Path, error: BaseException) -> str:
@@ -375,7 +467,7 @@ def _published_info(
 
 def _assemble(config: NetworkConfig, tensors: Mapping[str, Tensor], path: Path | None = None) -> Network:
     """The network of a config with these very tensors as its weights, so that mapped ones are not copied."""
-    model = sketch_network(config)
+    model = _build(config, path, sketch_network)
     wanted = model.state_dict()
     missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     wrong = [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
@@ -386,5 +478,14 @@ def _assemble(config: NetworkConfig, tensors: Mapping[str, Tensor], path: Path |
     ]
     if problems:
         raise BadInput(f"{path}: the weights do not fit their config: {'; '.join(problems)}")
-    model.load_state_dict(dict(tensors), strict=True, assign=True)
+    if any(buffer.is_meta for name, buffer in model.named_buffers() if name not in tensors):
+        model = _build(config, path, build_network)  # a part computes constants that a checkpoint does not carry
+    model.load_state_dict({name: _at_least_single(tensor) for name, tensor in tensors.items()}, assign=True)
     return model.eval()
+
+
+def _build(config: NetworkConfig, path: Path | None, build: Callable[[NetworkConfig], Network]) -> Network:
+    try:
+        return build(config)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: its settings make no network ({brief(str(error), 200)}); download it again") from error

@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeVar
 
 from wholebody.errors import BadInput
+from wholebody.files.text import brief
 from wholebody.geometry.camera import VirtualCamera
 from wholebody.model.decoder import DecoderConfig
 from wholebody.model.encoder import ViTConfig
@@ -78,6 +79,11 @@ class OSXConfig(NetworkConfig):
         return "normal" if self.face is not None else "wo_face_decoder"
 
 
+# A stranger's file may not ask for a network that fills the memory or takes hours to build.
+_MOST, _MOST_ENTRIES, _MOST_DEEP = 16_384, 64, 128
+_DEEP = ("depth", "layers", "blocks", "hand_blocks", "heads")
+
+
 def published_config(size: str, variant: str = "normal") -> OSXConfig:
     """The published network of size `b` or `l`, in the variant `normal`, `wo_face_decoder` or `wo_decoder`."""
     encoders = {"b": ViTConfig(), "l": ViTConfig(width=1024, depth=24, heads=16, drop_path=0.5)}
@@ -108,7 +114,7 @@ def _plain(value: Any) -> Any:
 
 def _parse(cls: Any, data: Any, path: str) -> Any:
     if not isinstance(data, dict):
-        raise BadInput(f"{path} is {data!r}, not a table of settings")
+        raise BadInput(f"{path} is {brief(data)}, not a table of settings")
     hints = typing.get_type_hints(cls)
     names = {field.name for field in dataclasses.fields(cls)}
     if unknown := sorted(set(data) - names):
@@ -127,13 +133,21 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         return _parse(hint, value, path)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
-            raise BadInput(f"{path} is {value!r}, not a list")
+            raise BadInput(f"{path} is {brief(value)}, not a list")
+        if len(value) > _MOST_ENTRIES:
+            raise BadInput(f"{path} has {len(value):,} entries; no network of this kind has more than {_MOST_ENTRIES}")
         options = typing.get_args(hint)
+        if options and options[-1] is not ... and len(value) != len(options):
+            raise BadInput(f"{path} has {len(value)} entries instead of {len(options)}")
         item = options[0] if options else Any
         return tuple(_value(item, entry, f"{path}[{i}]") for i, entry in enumerate(value))
     if hint in (int, float, str, bool):
         accepted = (int, float) if hint is float else (hint,)
         if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-            raise BadInput(f"{path} is {value!r}, which is no {hint.__name__}")
+            raise BadInput(f"{path} is {brief(value)}, which is no {hint.__name__}")
+        if hint in (int, float):
+            most = _MOST_DEEP if path.rsplit(".", 1)[-1] in _DEEP else _MOST
+            if not -most <= value <= most:  # also what is not finite
+                raise BadInput(f"{path} is {brief(value)}; no network of this kind has more than {most:,}")
         return hint(value)
     return value

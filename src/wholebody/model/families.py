@@ -9,6 +9,7 @@ from typing import Any
 from torch.overrides import TorchFunctionMode
 
 from wholebody.errors import BadInput
+from wholebody.files.text import brief
 from wholebody.model.config import NetworkConfig, OSXConfig, parse_config
 from wholebody.model.embedded.build import build_embedded, build_sighted
 from wholebody.model.embedded.config import EmbeddedConfig, SightedConfig
@@ -66,6 +67,6 @@ def config_from_dict(data: dict[str, Any]) -> NetworkConfig:
     """
     data = current_config(data)
     family = data.get("family")
-    if family not in FAMILIES:
-        raise BadInput(f"config.family is {family!r}; this version knows {', '.join(FAMILIES)}")
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise BadInput(f"config.family is {brief(family)}; this version knows {', '.join(FAMILIES)}")
     return parse_config(FAMILIES[family].config, data)

@@ -8,6 +8,7 @@ import torch
 
 from wholebody.body.layer import BodyModel
 from wholebody.errors import AssetMissing, BadInput
+from wholebody.files.looks import meant
 from wholebody.model import checkpoint
 from wholebody.model.network import Network
 
@@ -20,6 +21,7 @@ def load_model(
     body: BodyModel | str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    any_gender: bool = False,
 ) -> Network:
     """The network and its body, in eval mode, strictly loaded; `model.checkpoint` says what it is.
 
@@ -28,6 +30,7 @@ def load_model(
     being embedded and SMPL-X needing its licensed file. device: "cpu" (default), "cuda", ..., or "auto": the GPU where
     there is one. dtype: of the weights (default: as in the file, single precision at least); with `torch.bfloat16` or
     `torch.float16` the encoder computes in it, which halves the memory, and all that follows in single precision.
+    any_gender: take a body of another gender than the weights were trained for, whose shapes do not mean the same.
     """
     if isinstance(device, str):
         device = pick_device(device)
@@ -38,7 +41,7 @@ def load_model(
         # Before the weights: where a body file is missing, that is said at once.
         body = _find_body(checkpoint.describe(path).conventions, body)
     model, info = checkpoint.load(path)
-    _check_body(info.conventions, body)
+    _check_body(info.conventions, body, any_gender)
     model.body = body.eval()
     if dtype is not None or device is not None:
         model.to(device=device, dtype=dtype)
@@ -56,7 +59,9 @@ def find_weights(path_or_name: str | Path) -> Path:
     path = Path(path_or_name).expanduser()
     if not path.is_file():
         names = ", ".join(EMBEDDED)
-        raise BadInput(f"no model {str(path_or_name)!r}: neither an embedded name ({names}) nor a checkpoint file")
+        raise BadInput(
+            f"no model {str(path_or_name)!r}: neither an embedded name ({names}) nor a checkpoint file{meant(path)}"
+        )
     return path
 
 
@@ -70,11 +75,17 @@ def _find_body(conventions: checkpoint.Conventions, body: str | Path | None) -> 
     return BodyModel.load(body, conventions.gender, flat_hand_mean=conventions.flat_hand_mean)
 
 
-def _check_body(conventions: checkpoint.Conventions, body: BodyModel) -> None:
+def _check_body(conventions: checkpoint.Conventions, body: BodyModel, any_gender: bool) -> None:
     if body.name != conventions.body:
         raise BadInput(
             f"these weights predict parameters of the body {conventions.body!r}, and the body given is {body.name!r}: "
             "shape and expression do not carry over between the two"
+        )
+    if body.gender != conventions.gender and not any_gender:
+        raise BadInput(
+            f"these weights were trained for the {conventions.gender} body, and the body given is {body.gender}: the "
+            f"same shape parameters make other people of it. Give SMPLX_{conventions.gender.upper()}, or take this one "
+            "all the same: --any-gender, in Python any_gender=True"
         )
     if body.flat_hand_mean != conventions.flat_hand_mean:
         raise BadInput(

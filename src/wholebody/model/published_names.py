@@ -17,6 +17,7 @@ from wholebody.errors import BadInput
 from wholebody.model.config import OSXConfig, published_config
 
 PREFIX = "module."
+COMPILED = "_orig_mod."  # what torch.compile puts before names, wherever it was applied
 
 # Spellings of earlier published checkpoints.
 OLDER = (
@@ -128,7 +129,9 @@ def _published_branch(part: str, branch: int, rest: str, variant: str) -> str:
 
 def canonical(name: str) -> str:
     """A name from a checkpoint's `network`: without the prefix, in today's spelling."""
-    name = name.removeprefix(PREFIX)
+    name = name.replace(COMPILED, "")
+    for prefix in (PREFIX, "model.", "network.", PREFIX):  # as trainers wrap networks
+        name = name.removeprefix(prefix)
     for pattern, replacement in OLDER:
         name = re.sub(pattern, replacement, name)
     return name

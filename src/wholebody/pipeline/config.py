@@ -28,6 +28,8 @@ class PredictConfig:
     """an embedded name (t), a .safetensors checkpoint or a published .pth.tar"""
     body: str | None = None
     """open (embedded), or a file or folder with SMPL-X; if not given, what the model needs"""
+    any_gender: bool = False
+    """take a body of another gender than the model was trained for"""
     boxes: str | None = None
     """JSON with person boxes (COCO detections, or boxes by picture name), or `whole`: one person fills the picture; if
     not given, the detector finds them"""

@@ -313,7 +313,7 @@ def load_predictor(config: PredictConfig) -> Predictor:
     from wholebody.people.predictor import Predictor
 
     device = pick_device(config.device)
-    model = load_model(config.model, body=config.body).to(device)
+    model = load_model(config.model, body=config.body, any_gender=config.any_gender).to(device)
     return Predictor(model, batch_size=config.batch_size or (4 if device == "cpu" else 32))
 
 
