@@ -35,7 +35,7 @@ from wholebody.files.whole import write_whole
 from wholebody.model import published_names
 from wholebody.model.config import NetworkConfig, OSXConfig, config_to_dict
 from wholebody.model.embedded import movenet, thunder
-from wholebody.model.families import config_from_dict, sketch_network
+from wholebody.model.families import build_network, config_from_dict, sketch_network
 from wholebody.model.network import Network
 
 FORMAT = "wholebody"

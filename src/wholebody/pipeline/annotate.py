@@ -101,7 +101,8 @@ class _Labeller:
         from wholebody.model.load import load_model, pick_device
         from wholebody.people.predictor import Predictor
 
-        model: Any = load_model(config.model, body=config.body, any_gender=config.any_gender).to(pick_device(config.device))
+        model: Any = load_model(config.model, body=config.body, any_gender=config.any_gender)
+        model = model.to(pick_device(config.device))
         self.predictor, self.source = Predictor(model), source
         self.refine = Refiner(model.body, lift=lift_of(model))
         self.detector = None if isinstance(source, KeypointFile) else make_detector(config.detector)

@@ -126,6 +126,8 @@ class AnnotateConfig:
     """as for predict"""
     body: str | None = None
     """as for predict"""
+    any_gender: bool = False
+    """as for predict"""
     device: Device = "auto"
     min_quality: float = MIN_QUALITY
     """parameters of people from this quality on"""
