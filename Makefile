@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow bench lint train clean help
+.PHONY: demo test test-slow bench lint release clean help
 
 help:
 	@echo "make demo   predict on a real photo and a synthetic one; results in output/demo/"
 	@echo "make test   the test suite; make test-slow: the tests that need a browser, node or minutes"
 	@echo "make bench  timed claims, side by side with the published way"
 	@echo "make lint   ruff and mypy"
+	@echo "make release   wheel and source archive in dist/, checked; nothing is uploaded"
 
 # A stamp for each set of extras: an interrupted installation is repeated, a complete one is not.
 $(BIN)/.installed: pyproject.toml constraints.txt
@@ -23,7 +24,8 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 	@touch $@
 
 demo: $(BIN)/.installed
-	$(BIN)/wholebody predict demo/astronaut.jpg demo/synthetic.jpg --out output/demo
+	$(BIN)/wholebody predict demo/astronaut.jpg demo/synthetic.jpg --out output/demo --overwrite
+	@echo "Results are in output/demo. The command is $(BIN)/wholebody; after '. $(BIN)/activate' it is just wholebody."
 
 test: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest
@@ -37,6 +39,13 @@ bench: $(BIN)/.installed-dev
 lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+release: $(BIN)/.installed-dev
+	$(PIP) '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tools/check_wheel.py dist
 
 clean:
 	rm -rf $(VENV) output build dist

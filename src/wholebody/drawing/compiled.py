@@ -35,10 +35,15 @@ def _njit(function: Function, options: dict[str, Any]) -> Function:
             # Not numba's own second choice: without a home it makes a folder called `~` where the user stands.
             folder = cache_folder()
             if folder is None:
-                return numba.njit(**options)(function)
+                return _plain(function, options)
             settings.CACHE_DIR = str(folder / "numba")
-        return numba.njit(cache=True, **options)(function)
+        return _plain(function, options | {"cache": True})
     except (RuntimeError, OSError):  # "no locator available": there is no place after all
-        return numba.njit(**options)(function)
+        return _plain(function, options)
     finally:
         settings.CACHE_DIR = before
+
+
+def _plain(function: Function, options: dict[str, Any]) -> Function:
+    fast: Function = numba.njit(**options)(function)
+    return fast

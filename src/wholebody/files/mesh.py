@@ -27,9 +27,10 @@ def mesh_bytes(vertices_cam: np.ndarray, faces: np.ndarray, kind: str, name: str
         scene.add_geometry(mesh, node_name=name, geom_name=name)
         return bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True))
     if kind == "obj":
-        return trimesh.exchange.obj.export_obj(mesh, include_normals=True, digits=6, header="wholebody").encode()
+        text = str(trimesh.exchange.obj.export_obj(mesh, include_normals=True, digits=6, header="wholebody"))
+        return text.encode()
     if kind == "ply":
-        data = trimesh.exchange.ply.export_ply(mesh, vertex_normal=True)
+        data = bytes(trimesh.exchange.ply.export_ply(mesh, vertex_normal=True))
         return data.replace(b"comment https://github.com/mikedh/trimesh", f"comment name {name}".encode(), 1)
     raise BadInput(f"There is no mesh format {kind!r}; known: {', '.join(MESHES)}.")
 
@@ -39,4 +40,4 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     corners = vertices[faces]
     across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals = np.stack([np.bincount(faces.ravel(), np.repeat(across[:, k], 3), len(vertices)) for k in range(3)], 1)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
+    return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20))

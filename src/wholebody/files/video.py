@@ -316,7 +316,7 @@ def _video_frames(film: Film, start: float) -> Iterator[tuple[int, float, Any]]:
             def picture(image: Any = image, number: int = number) -> np.ndarray:
                 pixels = image()
                 if pixels.shape[:2] == (height, width):
-                    return pixels
+                    return np.asarray(pixels)
                 film.note(
                     f"{path}: from frame {number} on frames are {pixels.shape[1]}×{pixels.shape[0]}, "
                     f"not {width}×{height} as before; they are scaled to that."
@@ -465,7 +465,7 @@ def _tone_mapped(pixels: np.ndarray, transfer: int) -> np.ndarray:
     knee = 0.75
     pressed = np.where(peak > knee, knee + (1 - knee) * (1 - np.exp(-(peak - knee) / (1 - knee))), peak)
     light *= pressed / np.maximum(peak, 1e-6)
-    return _srgb()[np.clip(light * 4095, 0, 4095).astype(np.uint16)]
+    return np.asarray(_srgb()[np.clip(light * 4095, 0, 4095).astype(np.uint16)])
 
 
 @lru_cache(maxsize=2)
@@ -485,7 +485,7 @@ def _hdr_light(transfer: int) -> np.ndarray:
 def _srgb() -> np.ndarray:
     light = np.linspace(0, 1, 4096)
     code = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(255 * code).astype(np.uint8)
+    return np.asarray(np.rint(255 * code), np.uint8)
 
 
 def _letterbox(pixels: np.ndarray, wh: tuple[int, int]) -> np.ndarray:

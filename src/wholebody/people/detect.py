@@ -146,7 +146,7 @@ class MoveNet:
 
     def _run(self, canvas: np.ndarray) -> np.ndarray:
         """(1, H, W, 3) uint8 → (6, 56): 17 × (y, x, score), box (ymin, xmin, ymax, xmax), score."""
-        return next(iter(self._network(canvas).values()))[0].astype(np.float64)
+        return np.asarray(next(iter(self._network(canvas).values()))[0], np.float64)
 
     def _merge(self, looks: list[Detections], image_hw: tuple[int, int]) -> Detections:
         together = Detections(

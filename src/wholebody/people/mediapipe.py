@@ -58,7 +58,7 @@ def to_coco(answer: Any, part_hw: tuple[int, int], origin: np.ndarray) -> np.nda
 
     def places(landmarks: Any) -> np.ndarray:
         # Fractions count from the border, pixels from the first one's centre.
-        return np.array([(mark.x, mark.y) for mark in landmarks]) * part_hw[::-1] + origin - 0.5
+        return np.asarray(np.array([(mark.x, mark.y) for mark in landmarks]) * part_hw[::-1] + origin - 0.5)
 
     if answer.pose_landmarks:
         marks = answer.pose_landmarks.landmark

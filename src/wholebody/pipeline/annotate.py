@@ -236,7 +236,7 @@ def _read(record: Path, picture: Path, made_of: dict[str, str]) -> dict[str, Any
 def _inside(boxes: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
     """Which boxes (N, 4) have something to see in the picture."""
     high = np.minimum(boxes[:, 2:], image_hw[::-1])
-    return ((high - np.maximum(boxes[:, :2], 0)) >= 2).all(1)
+    return np.asarray(((high - np.maximum(boxes[:, :2], 0)) >= 2).all(1))
 
 
 def _rounded(values: Any, digits: int = 3) -> list[float]:

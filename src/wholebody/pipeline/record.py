@@ -23,9 +23,10 @@ from typing import Any
 from wholebody import __version__
 from wholebody.errors import BadInput
 from wholebody.files.image import Source
+from wholebody.files.mesh import MESHES
 from wholebody.files.text import shown
 from wholebody.files.whole import cannot_write, write_bytes
-from wholebody.output.files import MESHES, is_complete, result_path
+from wholebody.output.files import is_complete, result_path
 
 try:
     import fcntl

@@ -11,7 +11,7 @@ from wholebody.files.image import Source, read_image
 from wholebody.files.video import is_film, open_film
 from wholebody.output import FILM_KINDS, files
 from wholebody.pipeline.config import PredictConfig
-from wholebody.pipeline.film import predict_film
+from wholebody.pipeline.film import Progress, predict_film
 from wholebody.pipeline.predict import conventions, load_predictor
 
 _PHOTO_KINDS = ("overlay", "npz", "json")
@@ -37,7 +37,9 @@ class Single:
         written = self._film(config, path, say, progress) if is_film(path) else self._photo(config, path, say)
         return sorted(written, key=lambda file: file.suffix != ".html")
 
-    def _film(self, config: PredictConfig, path: Path, say, progress) -> list[Path]:
+    def _film(
+        self, config: PredictConfig, path: Path, say: Callable[[str], None], progress: Progress
+    ) -> list[Path]:
         film = open_film(path)
         if self._max_seconds is not None and (film.expected or 0) / film.rate > self._max_seconds:
             raise BadInput(
@@ -53,7 +55,7 @@ class Single:
             raise BadInput("Nobody was found in this film.")
         return written
 
-    def _photo(self, config: PredictConfig, path: Path, say) -> list[Path]:
+    def _photo(self, config: PredictConfig, path: Path, say: Callable[[str], None]) -> list[Path]:
         from wholebody.motion.camera import choose_focal
         from wholebody.motion.rig import Rig
         from wholebody.motion.watch import photo_scene
