@@ -40,6 +40,7 @@ OK, SOME_FAILED, USAGE, DEFECT, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 3,
 _SYNTHESIS, _CLUSTER, _SERVE = SynthesisConfig(), SlurmConfig(), ServeConfig()
 Recipe = Annotated[str, positional("CONFIG"), Parameter(help="a recipe: a file, or a name: setting1, finetune, t, ...")]
 Jobs = Annotated[str, positional("JOB"), Parameter(help="its name, and of its folder")]
+_GOES_ON = "What is written is whole; the same command goes on from here (with --resume, if it has that option)."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,10 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return getattr(error, "exit_status", USAGE)
     except KeyboardInterrupt:
         print(file=sys.stderr)
-        _complain("interrupted. What is written is whole; `predict --resume` goes on from here.")
+        _complain(f"interrupted. {_GOES_ON}")
         return INTERRUPTED
     except _Terminated:
-        _complain("told to end (SIGTERM). What is written is whole; `predict --resume` goes on from here.")
+        _complain(f"told to end (SIGTERM). {_GOES_ON}")
         return TERMINATED
     except BrokenPipeError:
         _leave_the_pipe()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from wholebody import __version__
+from wholebody.files.text import shown
 from wholebody.files.whole import write_bytes, write_json
 
 FORMAT = "wholebody.evaluation/1"
@@ -166,7 +167,8 @@ class Result:
             for row in network.rows:
                 values = [row.values.get(name, math.nan) for name in self.measures]
                 cells = ["" if math.isnan(value) else f"{value:.6g}" for value in values]
-                writer.writerow([network.name, row.id, row.image, row.group, *cells])
+                names = (network.name, row.id, row.image, row.group)
+                writer.writerow([*(_harmless(name) for name in names), *cells])
         return stream.getvalue()
 
     def write(self, folder: Path) -> list[Path]:
@@ -175,6 +177,12 @@ class Result:
             write_bytes(folder / "samples.csv", self.csv().encode()),
             write_json(folder / "result.json", self.as_dict(), indent=1),
         ]
+
+
+def _harmless(text: str) -> str:
+    """A name as a cell that no spreadsheet takes for a formula, on one line."""
+    text = shown(text)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
 
 
 _LABELS = {"all": "all", "hand": "hands", "face": "face", "body": "body"}

@@ -29,7 +29,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: is no text in UTF-8, which TOML has to be: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of too many digits
         raise BadInput(f"{path}: not a TOML file: {error}") from error
 
 
@@ -46,7 +46,7 @@ def override(table: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
             raise BadInput(f"{change!r} is not of the form key=value, as in steps=100 or data.layers=DIR")
         try:
             parsed = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             parsed = value
         *parents, last = (part.strip() for part in key.split("."))
         place = table

@@ -61,7 +61,7 @@ class Summary:
 def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> Summary:
     """Predict every picture that `config.inputs` names and write the results; `say` gets what a user wants to read."""
     summary = Summary()
-    find, keypoints, option_files = _box_finder(config), _keypoint_source(config), _option_files(config)
+    find, keypoints, option_files = _box_finder(config, say), _keypoint_source(config), _option_files(config)
     record = Record(config.out, config.overwrite)
     films, sources = _find(config, record, summary, say)
     if films and config.refine is not None:
@@ -317,12 +317,21 @@ def load_predictor(config: PredictConfig) -> Predictor:
     return Predictor(model, batch_size=config.batch_size or (4 if device == "cpu" else 32))
 
 
-def _box_finder(config: PredictConfig) -> Callable[[Source, np.ndarray], Detections]:
+def _box_finder(config: PredictConfig, say: Callable[[str], None]) -> Callable[[Source, np.ndarray], Detections]:
     if config.boxes == "whole":
         return lambda source, image: WholePicture()(image)
     if config.boxes is not None:
         boxes = BoxFile(config.boxes)
-        return lambda source, image: boxes(source.path, image.shape[:2])
+
+        def find(source: Source, image: np.ndarray) -> Detections:
+            if not boxes.knows(source.path):
+                say(f"{shown(source.path)}: {shown(config.boxes or '')} has nothing for this picture")
+            found = boxes(source.path, image.shape[:2])
+            while boxes.problems:
+                say(shown(boxes.problems.pop(0)))
+            return found
+
+        return find
     detector = make_detector(config.detector)
     return lambda source, image: detector(image)
 

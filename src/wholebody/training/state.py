@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
+from wholebody.files.npz import DAMAGED
 from wholebody.files.options import differences
 from wholebody.geometry.rotation import axis_angle_to_matrix
 from wholebody.training.config import TrainConfig, config_from_table, config_to_table
 from wholebody.training.processes import Group, seed_of
 
 STATE = "last.pt"
+_KEYS = ("config", "step", "model", "optimizer", "random")
 # Where files lie, how often to look, how fast to go: these may change between the sittings of a run.
 _MAY_CHANGE = (
     "name", "heldout", "workers", "threads", "save_every", "snapshot_every", "published_form", "log_every",
@@ -117,7 +119,9 @@ def read_state(path: Path, config: TrainConfig, world: int, body: BodyModel) -> 
         state = torch.load(path, map_location="cpu", weights_only=True)
         saved = config_from_table(json.loads(state["config"]), source=str(path))
         before = state.get("world", 1)
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        if not all(key in state for key in _KEYS) or not isinstance(before, int):
+            raise ValueError("a part is missing")
+    except (pickle.UnpicklingError, *DAMAGED) as error:
         raise BadInput(f"{path}: not a saved run of this version. Choose an empty folder.") from error
     changed = differences(_what_is_computed(saved, before), _what_is_computed(config, world))
     if "body" in state:  # one file may be named in several ways, and another may lie where it was

@@ -24,6 +24,8 @@ from wholebody.data.readers.pw3d import GENDERS
 from wholebody.data.sample import Sample, masked_sample
 from wholebody.errors import BadInput
 from wholebody.files.npz import Rows, SafeNpz
+from wholebody.files.text import brief
+from wholebody.files.unpickle import as_array
 
 SPLITS = ("train", "test")
 HELD_OUT = ("test", "val", "valid", "validation")
@@ -171,9 +173,9 @@ class _Columns:
         if missing:
             raise BadInput(f"{path} is no HumanData file: it has {', '.join(archive)} but lacks {', '.join(missing)}")
         self.paths = [str(place) for place in np.atleast_1d(archive["image_path"])]
-        self.boxes = self._of_all("bbox_xywh", archive["bbox_xywh"])
+        self.boxes = self._boxes("bbox_xywh", archive)
         self.part_boxes = [
-            self._of_all(key, archive[key]) if key in archive else None
+            self._boxes(key, archive) if key in archive else None
             for key in ("lhand_bbox_xywh", "rhand_bbox_xywh", "face_bbox_xywh")
         ]
         self.meta, misc = self._dictionary(archive, "meta"), self._dictionary(archive, "misc")
@@ -184,41 +186,76 @@ class _Columns:
         self.body = next((name for name in ("smplx", "smpl", "smplh") if name in archive), "")
         self.parameters = self._dictionary(archive, self.body) if self.body else {}
         self.heights, self.widths = (self._sizes(key) for key in ("height", "width"))
-        self.genders = self.meta.get("gender")
+        self.genders = self._genders()
         self.focal, self.principal = (self._camera(key, misc) for key in ("focal_length", "principal_point"))
         if flat_hand is None:
             about = misc.get("flat_hand_mean", path.stem.lower().startswith("bedlam"))
-            flat_hand = bool(np.all(about))
+            flat_hand = bool(np.all(as_array(about)))
         self.flat_hand = flat_hand
 
     def _of_all(self, key: str, values: Any, *shape: int) -> np.ndarray:
         """Float64 with a row a person."""
         try:
             array = np.asarray(values, np.float64)
-        except (TypeError, ValueError) as error:
-            raise BadInput(f"{self.path}: {key!r} is not made of numbers ({error})") from error
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise BadInput(f"{self.path}: {key!r} is not made of numbers ({brief(str(error))})") from error
         if len(array.shape) < 1 or len(array) != len(self.paths):
             raise BadInput(f"{self.path}: {key!r} has shape {array.shape} for {len(self.paths)} people; fetch it again")
         return array.reshape(len(self.paths), *shape) if shape else array
+
+    def _boxes(self, key: str, archive: SafeNpz) -> np.ndarray:
+        boxes = self._of_all(key, archive[key])
+        if boxes.ndim != 2 or boxes.shape[1] < 4:
+            raise BadInput(f"{self.path}: {key!r} has shape {boxes.shape}; it must be people × (x, y, width, height)")
+        return boxes
 
     def _dictionary(self, archive: SafeNpz, key: str) -> dict[str, Any]:
         value = archive[key] if key in archive else {}
         if isinstance(value, np.ndarray) and value.size == 1:
             value = value.reshape(()).item()
+        if value is None:  # how some tools write that there is nothing to say
+            return {}
         if not isinstance(value, dict):
             raise BadInput(f"{self.path}: {key!r} should be a dictionary, it is a {type(value).__name__}")
         return value
 
     def _sizes(self, key: str) -> np.ndarray | None:
-        return None if key not in self.meta else self._of_all(f"meta/{key}", self.meta[key], -1)[:, 0].astype(int)
+        if self.meta.get(key) is None:
+            return None
+        values = as_array(self.meta[key])
+        if values.size == 1:  # one for everybody
+            values = np.full(len(self.paths), values.reshape(())[()])
+        sizes = self._of_all(f"meta/{key}", values, -1)
+        if sizes.size and not (np.isfinite(sizes).all() and (sizes >= 1).all() and (sizes <= 1 << 20).all()):
+            raise BadInput(f"{self.path}: 'meta/{key}' holds sizes that no picture has; fetch it again")
+        return sizes[:, 0].astype(int)
+
+    def _genders(self) -> list[str] | None:
+        """Of each person; None where the file does not say."""
+        found = self.meta.get("gender")
+        if found is None:
+            return None
+        values = np.atleast_1d(as_array(found)).ravel().tolist()
+        if len(values) == 1:
+            values *= len(self.paths)
+        if len(values) != len(self.paths):
+            raise BadInput(f"{self.path}: 'meta/gender' has {len(values)} entries for {len(self.paths)} people")
+        return [str(value).lower() for value in values]
 
     def _camera(self, key: str, misc: Mapping[str, Any]) -> np.ndarray | None:
         """(N, 2): of every person, or one for the whole file."""
         count = len(self.paths)
-        value = np.asarray(self.meta.get(key, misc.get(key, ())), np.float64)
+        own = self.meta.get(key)
+        given = own if own is not None else misc.get(key)
+        if given is None:
+            return None
+        try:
+            value = as_array(given).astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"{self.path}: {key!r} is not made of numbers ({brief(str(error))})") from error
         if value.size == 0:
             return None
-        if key in self.meta and len(np.atleast_1d(value)) == count:
+        if own is not None and len(np.atleast_1d(value)) == count and value.size in (count, 2 * count):
             return np.broadcast_to(value.reshape(count, -1), (count, 2))
         if value.size not in (1, 2):
             raise BadInput(f"{self.path}: {key!r} has shape {value.shape} for {count} people")
@@ -312,7 +349,7 @@ class _Columns:
                 f"{self.path}: the {self.body} parameters of row {row} hold values that are not finite. Fetch the file "
                 "again, or read with damaged='mask' to use this person without parameters"
             )
-        gender = "neutral" if self.genders is None or neutral else str(np.atleast_1d(self.genders)[row]).lower()
+        gender = "neutral" if self.genders is None or neutral else self.genders[row]
         return fields | {
             # A SMPL+H body is SMPL's with hands; its pose means what SMPL's does.
             "body": "smplx" if self.body == "smplx" else "smpl",
@@ -336,7 +373,7 @@ class _Columns:
         """The first `count` numbers of a person (shapes come with 10, 11, 16 or 300)."""
         try:
             value = np.asarray(self.parameters[key][row], np.float64).reshape(-1)
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
             raise BadInput(f"{self.path}: {self.body}/{key} has no numbers in row {row} ({error})") from error
         if len(value) < count:
             raise BadInput(f"{self.path}: {self.body}/{key} has {len(value)} numbers in row {row}, {count} are needed")

@@ -14,6 +14,7 @@ import numpy as np
 
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput, OutputError
+from wholebody.files.npz import SafeNpz
 from wholebody.files.options import check_same_options, record_options
 from wholebody.files.whole import sweep, write_bytes
 from wholebody.synthesis.clothes import stock as wardrobe
@@ -168,8 +169,11 @@ def _is_complete(out: Path, number: int, count: int, layers: bool) -> bool:
     path = out / (f"layers-{number:05d}.npz" if layers else f"truth-{number:05d}.npz")
     if not path.exists():
         return False
-    with np.load(path, allow_pickle=False) as file:
-        return len(file["id"]) == count
+    try:
+        with SafeNpz(path) as file:
+            return file.header("id").shape == (count,) and len(file["id"]) == count
+    except BadInput:
+        return False  # damaged: made again
 
 
 def _check_same_recipe(out: Path, config: SynthesisConfig, asked: SynthesisConfig, seed: int, layers: bool) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
+from wholebody.files.npz import SafeNpz
 from wholebody.files.whole import whole
 from wholebody.synthesis.render import Layer
 
@@ -61,10 +62,18 @@ class LayerSet:
 class _Shard:
     def __init__(self, path: Path):
         self.path = path
-        with np.load(path, allow_pickle=False) as file:
-            self.truth = {name: file[name] for name in file.files}
+        self.truth = _read_arrays(path, (*_ARRAYS, "id", "body", "offsets"))
         self.offsets = self.truth.pop("offsets")
-        self.bytes = np.memmap(path.with_suffix(".bin"), np.uint8, "r")
+        try:
+            self.bytes = np.memmap(path.with_suffix(".bin"), np.uint8, "r")
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{path.with_suffix('.bin')}: cannot be read ({error}); write the set again") from error
+        if (
+            self.offsets.dtype.kind not in "iu" or self.offsets.ndim != 2 or self.offsets.shape[1] < 3
+            or (self.offsets < 0).any() or (np.diff(self.offsets, axis=1) < 0).any()
+            or (self.offsets.size and self.offsets.max() > len(self.bytes))
+        ):  # fmt: skip
+            raise BadInput(f"{path} speaks of pictures that its .bin does not hold; write the set again")
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -122,9 +131,20 @@ def write_arrays(path: Path, save: Callable[..., None], arrays: dict[str, np.nda
 
 def read_truth(path: str | Path) -> list[Sample]:
     """The samples of one truth file, without their pictures."""
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in (*_ARRAYS, "id", "body")}
+    arrays = _read_arrays(Path(path), (*_ARRAYS, "id", "body"))
     return [_sample(arrays, k) for k in range(len(arrays["id"]))]
+
+
+def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The named arrays of a truth file, a row a person. Raises BadInput for one that is damaged."""
+    with SafeNpz(path) as file:
+        missing = [name for name in names if name not in file]
+        if missing:
+            raise BadInput(f"{path} is no set of this version: it lacks {', '.join(missing[:3])}; write it again")
+        arrays = {name: np.asarray(file[name]) for name in names}
+    if len({len(array) if array.ndim else -1 for array in arrays.values()}) != 1:
+        raise BadInput(f"{path}: its arrays are of different lengths; write it again")
+    return arrays
 
 
 def _sample(stacked: dict[str, np.ndarray], k: int) -> Sample:
