@@ -14,7 +14,8 @@ import pytest
 
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.files.image import read_image
-from wholebody.people.detect import BoxFile, Detections, MoveNet, WholePicture, box_iou, check_boxes, make_detector
+from wholebody.people.detect import BoxFile, Detections, WholePicture, box_iou, check_boxes, make_detector
+from wholebody.people.movenet import MoveNet
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = Path(os.environ.get("WHOLEBODY_SHARED", ROOT.parent / "shared")) / "samples"
@@ -28,7 +29,7 @@ def astronaut() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def movenet() -> MoveNet:
-    return MoveNet(threads=1)
+    return MoveNet()
 
 
 def pasted(astronaut, size_hw, side, places) -> tuple[np.ndarray, np.ndarray]:

@@ -5,9 +5,8 @@ A detector is any callable from an H×W×3 uint8 RGB picture to `Detections`; `P
 
 from __future__ import annotations
 
-import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +15,6 @@ import numpy as np
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.files import coco
 from wholebody.files.text import brief
-from wholebody.model.embedded.tflite import TFLiteNetwork
 
 # How exactly people mark each of these: COCO's constants for comparing two sets of keypoints.
 SIGMAS = np.array(
@@ -70,10 +68,12 @@ class Detector(Protocol):
     def __call__(self, image: np.ndarray) -> Detections: ...
 
 
-def make_detector(name: str, threshold: float | None = None, threads: int | None = None) -> Detector:
+def make_detector(name: str, threshold: float | None = None) -> Detector:
     """The detector of that name: `movenet` (embedded), `rfdetr` (if installed) or `whole` (the picture is one box)."""
     if name == "movenet":
-        return MoveNet(0.2 if threshold is None else threshold, threads=threads)
+        from wholebody.people.movenet import MoveNet
+
+        return MoveNet() if threshold is None else MoveNet(threshold)
     if name == "rfdetr":
         return RFDETR(0.5 if threshold is None else threshold)
     if name == "whole":
@@ -87,120 +87,6 @@ class WholePicture:
     def __call__(self, image: np.ndarray) -> Detections:
         height, width = image.shape[:2]
         return Detections(np.array([[0.0, 0.0, width, height]]), np.ones(1))
-
-
-@dataclass
-class MoveNet:
-    """Google's MoveNet MultiPose (Apache-2.0), embedded: at most six people a look, box and 17 keypoints of each.
-
-    One input size does not find both: a look at 256 pixels sees people that fill the picture, one at 512 those further
-    away. A look that comes back full, and a long narrow picture, are looked at again in overlapping tiles. Looks are
-    merged by keypoints, so that two people behind one another stay two.
-    """
-
-    threshold: float = 0.2
-    sizes: tuple[int, ...] = (256, 512)
-    threads: int | None = None
-    _network: TFLiteNetwork = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self._network = TFLiteNetwork("movenet_multipose.tflite", threads=self.threads or min(4, os.cpu_count() or 1))
-
-    def __call__(self, image: np.ndarray) -> Detections:
-        looks = [self._look(image, size) for size in self.sizes]
-        if looks[-1][1] or max(image.shape[:2]) > 2 * min(image.shape[:2]):
-            looks += [self._look(image, size, tile) for tile in _tiles(*image.shape[:2]) for size in self.sizes]
-        return self._merge([found for found, _ in looks], image.shape[:2])
-
-    def _look(
-        self,
-        image: np.ndarray,
-        size: int,
-        tile: tuple[int, int, int, int] | None = None,
-    ) -> tuple[Detections, bool]:
-        """What is seen with the tile's long side at `size` pixels, and whether all six places were taken."""
-        import cv2
-
-        x0, y0, x1, y1 = tile or (0, 0, image.shape[1], image.shape[0])
-        part = image[y0:y1, x0:x1]
-        scale = size / max(part.shape[:2])
-        height, width = (max(1, round(side * scale)) for side in part.shape[:2])
-        padded_h, padded_w = (math.ceil(side / 32) * 32 for side in (height, width))  # the network's stride
-        canvas = np.zeros((1, padded_h, padded_w, 3), np.uint8)
-        canvas[0, :height, :width] = cv2.resize(
-            part, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        )
-        rows = self._run(canvas)
-        unit = np.array([padded_w, padded_h]) / scale  # fractions of the canvas -> pixels
-        origin = np.array([x0, y0])
-        keypoints = rows[:, :51].reshape(-1, 17, 3)
-        found = Detections(
-            boxes_xyxy=(rows[:, [52, 51, 54, 53]].reshape(-1, 2, 2) * unit + origin).reshape(-1, 4),
-            scores=rows[:, 55],
-            keypoints_px=keypoints[:, :, 1::-1] * unit + origin,
-            keypoint_scores=keypoints[:, :, 2],
-        ).take(rows[:, 55] >= self.threshold)
-        if tile is not None:
-            found = found.take(~_cut_by_tile(found.boxes_xyxy, tile, image.shape[:2]))
-        return found, len(rows) == int((rows[:, 55] >= self.threshold).sum())
-
-    def _run(self, canvas: np.ndarray) -> np.ndarray:
-        """(1, H, W, 3) uint8 → (6, 56): 17 × (y, x, score), box (ymin, xmin, ymax, xmax), score."""
-        return np.asarray(next(iter(self._network(canvas).values()))[0], np.float64)
-
-    def _merge(self, looks: list[Detections], image_hw: tuple[int, int]) -> Detections:
-        together = Detections(
-            *(
-                np.concatenate([getattr(look, name) for look in looks])
-                for name in ("boxes_xyxy", "scores", "keypoints_px", "keypoint_scores")
-            )
-        )
-        height, width = image_hw
-        boxes = np.clip(together.boxes_xyxy, 0, [width, height, width, height])
-        together = Detections(boxes, together.scores, together.keypoints_px, together.keypoint_scores)
-        together = together.take((boxes[:, 2] - boxes[:, 0] >= 2) & (boxes[:, 3] - boxes[:, 1] >= 2))
-        kept: list[int] = []
-        for row in np.argsort(-together.scores, kind="stable"):
-            if not any(_same_person(together, row, other) for other in kept):
-                kept.append(int(row))
-        return together.take(kept)
-
-
-def _tiles(height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """Square windows, half overlapping, along the long side; overlapping quarters of a picture that is squarish."""
-    side = min(height, width) if max(height, width) > 2 * min(height, width) else round(max(height, width) * 0.6)
-
-    def starts(length: int) -> list[int]:
-        count = 1 if length <= side else math.ceil((length - side) / (0.5 * side)) + 1
-        count = min(count, 24)  # a strip of 12:1 is still seen whole
-        return [0] if count == 1 else [round(place * (length - side) / (count - 1)) for place in range(count)]
-
-    return [(x, y, min(x + side, width), min(y + side, height)) for y in starts(height) for x in starts(width)]
-
-
-def _cut_by_tile(boxes: np.ndarray, tile: tuple[int, int, int, int], image_hw: tuple[int, int]) -> np.ndarray:
-    """(N,) which boxes touch a border of the tile that is not one of the picture: another tile sees more of them."""
-    x0, y0, x1, y1 = tile
-    margin = 0.01 * max(x1 - x0, y1 - y0)
-    return (
-        ((boxes[:, 0] < x0 + margin) & (x0 > 0))
-        | ((boxes[:, 1] < y0 + margin) & (y0 > 0))
-        | ((boxes[:, 2] > x1 - margin) & (x1 < image_hw[1]))
-        | ((boxes[:, 3] > y1 - margin) & (y1 < image_hw[0]))
-    )
-
-
-def _same_person(found: Detections, a: int, b: int) -> bool:
-    """By box, or by keypoints where both have enough of them: boxes alone would merge people behind one another."""
-    assert found.keypoints_px is not None and found.keypoint_scores is not None
-    overlap = box_iou(found.boxes_xyxy[a], found.boxes_xyxy[b])
-    shared = np.minimum(found.keypoint_scores[a], found.keypoint_scores[b]) >= 0.15
-    if shared.sum() < 3:
-        return overlap > 0.5
-    size = found.boxes_xyxy[[a, b], 2:] - found.boxes_xyxy[[a, b], :2]
-    distance = np.sum((found.keypoints_px[a] - found.keypoints_px[b])[shared] ** 2, axis=1)
-    similarity = np.exp(-distance / (2 * size.prod(axis=1).max() * (2 * SIGMAS[shared]) ** 2)).mean()
-    return bool(similarity > 0.5 or overlap > 0.7)
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> float:

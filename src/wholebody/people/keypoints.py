@@ -17,7 +17,8 @@ import numpy as np
 from wholebody.body.joints import COCO_WHOLEBODY
 from wholebody.errors import BadInput
 from wholebody.files import coco
-from wholebody.people.detect import Detections, MoveNet, box_iou
+from wholebody.people.detect import Detections, box_iou
+from wholebody.people.movenet import MoveNet
 
 KEYPOINTS = 133
 _PARTS = (("keypoints", 17), ("foot_kpts", 6), ("face_kpts", 68), ("lefthand_kpts", 21), ("righthand_kpts", 21))
