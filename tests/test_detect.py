@@ -14,7 +14,8 @@ import pytest
 
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.files.image import read_image
-from wholebody.people.detect import BoxFile, Detections, WholePicture, box_iou, check_boxes, make_detector
+from wholebody.people.detect import BoxFile, WholePicture, check_boxes, make_detector
+from wholebody.people.detections import Detections, box_iou
 from wholebody.people.movenet import MoveNet
 
 ROOT = Path(__file__).parent.parent

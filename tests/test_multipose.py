@@ -16,7 +16,7 @@ from wholebody.model.embedded.movenet import load_movenet
 from wholebody.model.embedded.multipose import find_people
 from wholebody.model.embedded.tflite import load_interpreter
 from wholebody.model.embedded.trunk import MobileNetTrunk, freeze
-from wholebody.people.detect import Detections
+from wholebody.people.detections import Detections
 from wholebody.people.movenet import MoveNet, _Seen, _with_faces
 
 ROOT = Path(__file__).parent.parent

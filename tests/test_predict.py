@@ -14,7 +14,7 @@ from wholebody.body.joints import COCO_WHOLEBODY, JOINTS_137, SMPLX_JOINTS
 from wholebody.errors import BadInput
 from wholebody.files.image import read_image
 from wholebody.geometry.camera import project
-from wholebody.people.detect import Detections
+from wholebody.people.detections import Detections
 from wholebody.people.predictor import Predictor, crop_person, fit_crop
 
 ASTRONAUT = Path(__file__).parent.parent / "demo" / "astronaut.jpg"

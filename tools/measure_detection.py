@@ -16,7 +16,8 @@ import time
 
 import numpy as np
 
-from wholebody.people.detect import Detections, box_iou, make_detector
+from wholebody.people.detect import make_detector
+from wholebody.people.detections import Detections, box_iou
 from wholebody.synthesis.light.backgrounds import BackgroundBank
 from wholebody.synthesis.sets.compose import blend, camera_effects
 from wholebody.synthesis.sets.crops import warp_layer

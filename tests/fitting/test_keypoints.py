@@ -11,7 +11,7 @@ import pytest
 
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.people import mediapipe
-from wholebody.people.detect import Detections
+from wholebody.people.detections import Detections
 from wholebody.people.keypoints import KeypointFile, MoveNetKeypoints, make_source, match
 
 IMAGE = np.zeros((200, 300, 3), np.uint8)

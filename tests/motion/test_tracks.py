@@ -17,7 +17,7 @@ from wholebody.motion.tracks import (
     to_centre,
     to_corners,
 )
-from wholebody.people.detect import Detections
+from wholebody.people.detections import Detections
 
 RED, BLUE, GREEN = (200, 40, 40), (40, 60, 200), (40, 160, 60)
 

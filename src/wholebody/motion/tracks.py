@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from wholebody.body.joints import COCO_BODY_17
-from wholebody.people.detect import SIGMAS, Detections
+from wholebody.people.detections import SIGMAS, Detections
 
 MEMORY = 2.0
 """Seconds for which a track waits for its person to come back."""

@@ -27,7 +27,8 @@ from wholebody.motion.tracks import (
     to_centre,
     to_corners,
 )
-from wholebody.people.detect import SIGMAS, Detections, Detector
+from wholebody.people.detect import Detector
+from wholebody.people.detections import SIGMAS, Detections
 from wholebody.people.scene import Scene
 
 if TYPE_CHECKING:

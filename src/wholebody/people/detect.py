@@ -6,7 +6,6 @@ A detector is any callable from an H×W×3 uint8 RGB picture to `Detections`; `P
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,53 +14,10 @@ import numpy as np
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.files import coco
 from wholebody.files.text import brief
-
-# How exactly people mark each of these: COCO's constants for comparing two sets of keypoints.
-SIGMAS = np.array(
-    [
-        0.026,
-        0.025,
-        0.025,
-        0.035,
-        0.035,
-        0.079,
-        0.079,
-        0.072,
-        0.072,
-        0.062,
-        0.062,
-        0.107,
-        0.107,
-        0.087,
-        0.087,
-        0.089,
-        0.089,
-    ]
-)
+from wholebody.people.detections import Detections
+from wholebody.people.movenet import MoveNet
 
 DETECTORS = ("movenet", "rfdetr", "whole")
-
-
-@dataclass(frozen=True)
-class Detections:
-    """The people of one picture, most certain first. Pixels of the picture; keypoints (if any) in COCO's 17."""
-
-    boxes_xyxy: np.ndarray  # (N, 4)
-    scores: np.ndarray  # (N,) in 0..1
-    keypoints_px: np.ndarray | None = None  # (N, 17, 2)
-    keypoint_scores: np.ndarray | None = None  # (N, 17)
-
-    def __len__(self) -> int:
-        return len(self.boxes_xyxy)
-
-    def take(self, rows: Any) -> Detections:
-        """The people of these rows: numbers, a slice or a mask."""
-        return Detections(
-            self.boxes_xyxy[rows],
-            self.scores[rows],
-            None if self.keypoints_px is None else self.keypoints_px[rows],
-            None if self.keypoint_scores is None else self.keypoint_scores[rows],
-        )
 
 
 class Detector(Protocol):
@@ -71,8 +27,6 @@ class Detector(Protocol):
 def make_detector(name: str, threshold: float | None = None) -> Detector:
     """The detector of that name: `movenet` (embedded), `rfdetr` (if installed) or `whole` (the picture is one box)."""
     if name == "movenet":
-        from wholebody.people.movenet import MoveNet
-
         return MoveNet() if threshold is None else MoveNet(threshold)
     if name == "rfdetr":
         return RFDETR(0.5 if threshold is None else threshold)
@@ -87,13 +41,6 @@ class WholePicture:
     def __call__(self, image: np.ndarray) -> Detections:
         height, width = image.shape[:2]
         return Detections(np.array([[0.0, 0.0, width, height]]), np.ones(1))
-
-
-def box_iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two xyxy boxes."""
-    sides = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
-    both = float(sides.prod())
-    return both / max(float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - both, 1e-12)
 
 
 class RFDETR:

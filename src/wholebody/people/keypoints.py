@@ -17,7 +17,7 @@ import numpy as np
 from wholebody.body.joints import COCO_WHOLEBODY
 from wholebody.errors import BadInput
 from wholebody.files import coco
-from wholebody.people.detect import Detections, box_iou
+from wholebody.people.detections import Detections, box_iou
 from wholebody.people.movenet import MoveNet
 
 KEYPOINTS = 133

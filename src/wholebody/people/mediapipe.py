@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from wholebody.errors import AssetMissing
-from wholebody.people.detect import Detections
+from wholebody.people.detections import Detections
 
 # Which of the 33 pose landmarks are COCO's 17, then big toe, small toe, heel of each foot (it has no small toes).
 _POSE = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28, 31, None, 29, 32, None, 30)

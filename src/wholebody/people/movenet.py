@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wholebody.people.detect import SIGMAS, Detections, box_iou
+from wholebody.people.detections import SIGMAS, Detections, box_iou
 
 _SEEN = 0.05  # centres that score less are not looked at; from here on, the small ones are worth a closer look
 _DOUBT = 0.15  # from this centre score on, so are the others

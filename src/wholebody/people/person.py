@@ -73,9 +73,7 @@ class Person:
         if kind not in MESHES:
             raise BadInput(f"{path}: name it .npz for the numbers, or .{', .'.join(MESHES)} for the mesh")
         if not len(self.faces):
-            raise BadInput(
-                f"{path}: this person carries no triangles, so there is no mesh to write; take .npz"
-            )
+            raise BadInput(f"{path}: this person carries no triangles, so there is no mesh to write; take .npz")
         return write_bytes(path, mesh_bytes(self.vertices_cam, self.faces, kind, path.stem))
 
 

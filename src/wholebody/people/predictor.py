@@ -10,7 +10,8 @@ from typing import Any, overload
 import numpy as np
 
 from wholebody.errors import BadInput
-from wholebody.people.detect import Detections, Detector, check_boxes, make_detector
+from wholebody.people.detect import Detector, check_boxes, make_detector
+from wholebody.people.detections import Detections
 from wholebody.people.person import Person
 
 __all__ = ["Person", "Predictor", "check_image", "crop_person", "fit_crop"]
@@ -47,9 +48,7 @@ class Predictor:
 
             model = load_model(model, device=device)
         elif device is not None:
-            raise BadInput(
-                "`device` goes with a model's name; move one that is loaded by `model.to(...)`."
-            )
+            raise BadInput("`device` goes with a model's name; move one that is loaded by `model.to(...)`.")
         if getattr(model, "body", None) is None:
             raise BadInput(
                 "The model has no body, so it gives parameters but no mesh: load it with one (`load_model`)."

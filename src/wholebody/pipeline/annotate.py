@@ -24,7 +24,8 @@ from wholebody.files.image import Source, find_sources, read_image
 from wholebody.files.options import check_same_options, record_options
 from wholebody.files.text import counted, shown
 from wholebody.files.whole import write_json
-from wholebody.people.detect import Detections, make_detector
+from wholebody.people.detect import make_detector
+from wholebody.people.detections import Detections
 from wholebody.people.keypoints import KeypointFile, KeypointSource, make_source
 from wholebody.people.refine import LEAST_KEYPOINTS, TRUNK_AND_LIMBS, Refined, Refiner, quality
 from wholebody.people.relift import lift_of

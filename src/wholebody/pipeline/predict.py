@@ -21,7 +21,8 @@ from wholebody.files.text import counted, shown
 from wholebody.files.video import find_films
 from wholebody.output import files
 from wholebody.output.film import film_results
-from wholebody.people.detect import BoxFile, Detections, WholePicture, make_detector
+from wholebody.people.detect import BoxFile, WholePicture, make_detector
+from wholebody.people.detections import Detections
 from wholebody.pipeline.config import PredictConfig
 from wholebody.pipeline.film import predict_film, work_is_begun
 from wholebody.pipeline.record import Entry, Protected, Record, hash_of, hash_of_options, key_of
