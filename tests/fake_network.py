@@ -60,4 +60,5 @@ class FakeNetwork(nn.Module):
             left_hand_box=box,
             right_hand_box=box,
             face_box=box,
+            found_keypoints=None,
         )

@@ -154,7 +154,7 @@ class _Seen:
 
     @property
     def scores(self) -> np.ndarray:
-        return self.centers * self.keypoints[..., 2].mean(1)
+        return np.asarray(self.centers * self.keypoints[..., 2].mean(1))
 
     def take(self, rows: Any) -> _Seen:
         return _Seen(self.boxes[rows], self.centers[rows], self.keypoints[rows], self.scales[rows])
