@@ -141,7 +141,8 @@ def test_float64_stays_float64(image):
         def forward(self, images):
             assert images.dtype == torch.float64
             out = super().forward(images.float())
-            return type(out)(**{name: value.double() for name, value in vars(out).items()})
+            doubled = {name: value if value is None else value.double() for name, value in vars(out).items()}
+            return type(out)(**doubled)
 
     (person,) = Predictor(Double().double())(image, boxes=BOXES[:1])
     assert person.vertices_cam.dtype == person.keypoints_px.dtype == np.float64
