@@ -58,7 +58,7 @@ def files_in(folder: Path) -> set[str]:
 def test_predict_writes_everything_and_says_where(checkpoint, photos, tmp_path, capsys):
     out = tmp_path / "out"
     assert predict(checkpoint, out, photos) == 0
-    each = {"_overlay.jpg", ".json", "_person0.npz", "_person0.obj", "_person0.ply", "_person0.glb"}
+    each = {"_overlay.jpg", ".json", "_person0.npz", "_person0.obj", "_person0.ply", "_person0.glb", ".glb"}
     assert files_in(out) == {name + end for name in ("a", "more/b") for end in each}
     said = capsys.readouterr().out
     assert "2 pictures done, 2 people" in said and str(out) in said

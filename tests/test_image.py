@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from wholebody.errors import BadInput
-from wholebody.files.image import MAX_PIXELS, find_sources, read_image
+from wholebody.files.image import MAX_PIXELS, find_sources, focal_35mm_of, read_image
 
 RED, BLUE = (220, 30, 40), (20, 40, 200)
 
@@ -193,3 +193,12 @@ def test_an_input_folder_that_is_also_the_output(tmp_path):
         two_halves().save(tmp_path / name)
     sources, _ = find_sources([tmp_path], tmp_path, is_result=lambda path: path.name == "a_overlay.jpg")
     assert [source.name for source in sources] == ["a", "b_overlay"]
+
+
+def test_focal_length_of_the_camera(tmp_path):
+    settings = Image.Exif()
+    settings.get_ifd(0x8769)[0xA405] = 26
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", exif=settings)
+    Image.new("RGB", (64, 48)).save(tmp_path / "b.jpg")
+    (tmp_path / "c.jpg").write_bytes(b"no picture")
+    assert [focal_35mm_of(tmp_path / name) for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg")] == [26.0, None, None, None]

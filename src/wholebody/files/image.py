@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable, Collection, Sequence
@@ -38,6 +39,7 @@ SUFFIXES = (
 # Only decoders of pictures: Pillow would also start Ghostscript for an EPS file.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 144_000_000  # 12,000 × 12,000; decoding needs up to 7 bytes a pixel, so about 1 GB
+_EXIF_IFD, _FOCAL_35MM = 0x8769, 0xA405  # the block of the camera's settings, FocalLengthIn35mmFilm
 MIN_SIDE = 16  # pixels; nobody can be seen in less
 
 
@@ -103,6 +105,16 @@ def decode_image(data: bytes, name: str, notes: list[str], upright: bool = True)
         raise BadInput(f"{name}: {width}×{height} pixels do not fit into memory. Make the picture smaller.") from error
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise BadInput(f"{name}: the picture is truncated or damaged ({error}). Copy or save it again.") from error
+
+
+def focal_35mm_of(path: str | os.PathLike[str]) -> float | None:
+    """The focal length, in millimetres of 35 mm film, that a photo's EXIF names; None where it names none."""
+    try:
+        with Image.open(path) as picture:
+            value = picture.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM)
+        return float(value) if value and math.isfinite(float(value)) else None
+    except Exception:  # what an EXIF block holds is anybody's guess, and a photo does without
+        return None
 
 
 @lru_cache(maxsize=1)

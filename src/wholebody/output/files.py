@@ -1,7 +1,7 @@
 """Results as files, each of which appears whole or not at all.
 
-For a picture NAME: `NAME_overlay.jpg`, for each person N `NAME_personN.npz`, `.obj`, `.ply`, `.glb`, and last
-`NAME.json`, which therefore says that the rest is complete.
+For a picture NAME: `NAME_overlay.jpg`, for each person N `NAME_personN.npz`, `.obj`, `.ply`, `.glb`, `NAME.glb` with
+everybody, and last `NAME.json`, which therefore says that the rest is complete.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def result_path(folder: Path, name: str, kind: str, person: int = 0) -> Path:
     """Where the result of that kind for the picture `name` lies; `name` may hold `/`."""
-    end = {"overlay": "_overlay.jpg", "json": ".json"}.get(kind, f"_person{person}.{kind}")
+    end = {"overlay": "_overlay.jpg", "scene": ".glb", "json": ".json"}.get(kind, f"_person{person}.{kind}")
     return folder / (name + end)
 
 
@@ -41,6 +41,7 @@ def write_results(
     save: Sequence[str] = KINDS,
     opacity: float = 0.9,
     image_id: int | str | None = None,
+    scene: Callable[[], bytes] | None = None,
     remove: Callable[[Path, str], object] | None = None,
     announce: Callable[[Path, bytes], object] | None = None,
 ) -> list[Path]:
@@ -50,6 +51,7 @@ def write_results(
         faces: (F, 3), the topology of the body.
         conventions: a table that goes into every `.npz`.
         image_id: of the rows in the `.json`; `name` if not given.
+        scene: makes the `.glb` with everybody; without it, or without people, there is none.
         remove: takes away what an earlier run left under that name; `remove_results` if not given.
         announce: is told of each file and its content before it is written.
     """
@@ -75,6 +77,8 @@ def write_results(
                 elif kind in MESHES:
                     title = f"{Path(name).name}_person{number}"
                     write(kind, mesh_bytes(person.vertices_cam, faces, kind, title), number)
+        if "scene" in save and scene is not None and people:
+            write("scene", scene())
         rows = coco_results(people, name if image_id is None else image_id)
         write("json", json.dumps(rows, allow_nan=False).encode())
     except BaseException:
@@ -96,6 +100,7 @@ def is_complete(folder: Path, name: str, save: Sequence[str], source: Path) -> b
     except (OSError, ValueError, TypeError):
         return False
     wanted = [result_path(folder, name, "overlay")] if "overlay" in save else []
+    wanted += [result_path(folder, name, "scene")] if "scene" in save and people else []
     wanted += [result_path(folder, name, kind, n) for kind in save if kind in ("npz", *MESHES) for n in range(people)]
     return all(path.is_file() for path in wanted)
 
@@ -103,8 +108,9 @@ def is_complete(folder: Path, name: str, save: Sequence[str], source: Path) -> b
 def remove_results(folder: Path, name: str) -> None:
     """Take away what an earlier run wrote for this picture, marker first: it may have found more people."""
     marker = result_path(folder, name, "json")
-    with contextlib.suppress(OSError):
-        marker.unlink()
+    for path in (marker, result_path(folder, name, "scene")):
+        with contextlib.suppress(OSError):
+            path.unlink()
     for path in marker.parent.glob(f"{glob.escape(marker.stem)}_person*.*"):
         number, _, kind = path.name.removeprefix(f"{marker.stem}_person").partition(".")
         if number.isdecimal() and kind in ("npz", *MESHES):

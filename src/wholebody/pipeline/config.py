@@ -38,8 +38,8 @@ class PredictConfig:
     device: Device = "auto"
     batch_size: BatchSize = None
     save: Annotated[tuple[str, ...], comma_separated()] = ()
-    """what to write: of pictures overlay,npz,obj,ply,glb,json; of films glb,bvh,npz,json,mot,overlay,html; all if not
-    given, and the .json always"""
+    """what to write: of pictures overlay,npz,obj,ply,glb,scene (everybody, rigged),json; of films
+    glb,bvh,npz,json,mot,overlay,html; all if not given, and the .json always"""
     refine: str | None = None
     """fit the bodies to 2D keypoints: `--refine=FILE` in COCO or COCO-WholeBody form, `--refine=mediapipe` (if
     installed), `--refine=movenet` (embedded); `--refine` alone takes the best of these two"""

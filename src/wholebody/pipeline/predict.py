@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wholebody import __version__
 from wholebody.errors import AssetMissing, BadInput, OutputError, WholebodyError
-from wholebody.files.image import Source, find_sources, read_image
+from wholebody.files.image import Source, find_sources, focal_35mm_of, read_image
 from wholebody.files.options import differences
 from wholebody.files.text import counted, shown
 from wholebody.files.video import find_films
@@ -30,9 +30,11 @@ from wholebody.pipeline.record import Entry, Protected, Record, hash_of, hash_of
 if TYPE_CHECKING:
     import numpy as np
 
+    from wholebody.body.layer import BodyModel
     from wholebody.people.keypoints import KeypointSource
     from wholebody.people.predictor import Person, Predictor
     from wholebody.people.refine import Refiner
+    from wholebody.people.scene import Scene
 
 _PENDING_PIXELS = 24_000_000  # pictures that wait for a full batch hold no more than this
 _TALKATIVE = 20  # up to this many pictures get a line each
@@ -259,6 +261,7 @@ class _Writer:
                 save=self.config.kinds if people else ("json",),
                 opacity=self.config.opacity,
                 image_id=image_id,
+                scene=partial(everybody, people, body, picture.image.shape[:2], self.config, source.path),
                 remove=lambda _, name: self.record.remove(name),
                 announce=announce,
             )
@@ -282,6 +285,26 @@ class _Writer:
             found = f"{counted(len(people), 'person')} (score {scores})" if people else "nobody"
             more = f" and {len(written) - 1} more" if people and len(written) > 1 else ""
             self.say(f"{shown(source.path)}: {found} -> {shown(written[0])}{more}")
+
+
+def everybody(
+    people: list[Person], body: BodyModel, image_hw: tuple[int, int], config: PredictConfig, path: Path
+) -> bytes:
+    """The `.glb` of a photo: everybody rigged, where they stood, before one camera and on one floor."""
+    from wholebody.output.glb import glb_bytes
+
+    return glb_bytes(photo(people, body, image_hw, config, path), body, look=config.look, rig=config.rig)
+
+
+def photo(people: list[Person], body: BodyModel, image_hw: tuple[int, int], config: PredictConfig, path: Path) -> Scene:
+    """The scene of the photo at `path`, by the focal length that `config` or the photo's EXIF names."""
+    from wholebody.motion.camera import choose_focal
+    from wholebody.motion.rig import Rig
+    from wholebody.motion.watch import photo_scene
+
+    image_wh = (image_hw[1], image_hw[0])
+    focal_px, source = choose_focal(image_wh, config.focal, config.fov, focal_35mm_of(path))
+    return photo_scene(people, Rig(body), image_wh, focal_px, source, gender=body.gender)
 
 
 def conventions(model: Any, image_hw: tuple[int, int] | None) -> dict[str, Any]:
@@ -370,9 +393,10 @@ def _option_files(config: PredictConfig) -> dict[str, Path]:
 def _made_with(config: PredictConfig, option_files: Mapping[str, Path], film: bool) -> str:
     """Hash of all that results of a picture or film depend on."""
     options = _options(config) | {"opacity": config.opacity}
+    names: tuple[str, ...] = ("focal", "fov", "look", "rig")
     if film:
-        names = ("start", "end", "fps", "max_people", "camera", "smooth", "focal", "fov", "look", "rig", "film_kinds")
-        options |= {name: getattr(config, name) for name in names}
+        names = (*names, "start", "end", "fps", "max_people", "camera", "smooth", "film_kinds")
+    options |= {name: getattr(config, name) for name in names}
     return ("film " if film else "") + hash_of_options(options, option_files.values())
 
 

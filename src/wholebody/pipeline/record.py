@@ -162,8 +162,8 @@ class Record:
         if entry is None or entry.made_with != made_with or entry.content != hash_of(source.path):
             return False
         wanted = {result_path(Path(), name, "json")}
-        if entry.people and "overlay" in save:
-            wanted.add(result_path(Path(), name, "overlay"))
+        if entry.people:
+            wanted |= {result_path(Path(), name, kind) for kind in ("overlay", "scene") if kind in save}
         wanted |= {result_path(Path(), name, kind, number)
                    for kind in save if kind in ("npz", *MESHES) for number in range(entry.people)}  # fmt: skip
         return all(path.as_posix() in entry.files and (self.folder / path).is_file() for path in wanted)
@@ -213,8 +213,7 @@ class Record:
     def results(self, name: str, save: Sequence[str]) -> list[Path]:
         """What is there already of the files that `save` may lead to."""
         paths = [result_path(self.folder, name, "json")]
-        if "overlay" in save:
-            paths.append(result_path(self.folder, name, "overlay"))
+        paths += [result_path(self.folder, name, kind) for kind in ("overlay", "scene") if kind in save]
         for kind in save:
             if kind in ("npz", *MESHES):
                 start = str(self.folder / f"{name}_person")

@@ -12,7 +12,7 @@ from wholebody.files.video import is_film, open_film
 from wholebody.output import FILM_KINDS, files
 from wholebody.pipeline.config import PredictConfig
 from wholebody.pipeline.film import Progress, predict_film
-from wholebody.pipeline.predict import conventions, load_predictor
+from wholebody.pipeline.predict import conventions, load_predictor, photo
 
 _PHOTO_KINDS = ("overlay", "npz", "json")
 
@@ -56,9 +56,6 @@ class Single:
         return written
 
     def _photo(self, config: PredictConfig, path: Path, say: Callable[[str], None]) -> list[Path]:
-        from wholebody.motion.camera import choose_focal
-        from wholebody.motion.rig import Rig
-        from wholebody.motion.watch import photo_scene
         from wholebody.output.glb import write_glb
         from wholebody.output.page import write_page
 
@@ -75,8 +72,7 @@ class Single:
             config.out, path.stem, image, people, faces=body.faces.cpu().numpy(), conventions=about, save=_PHOTO_KINDS,
             image_id=path.stem,
         )  # fmt: skip
-        wh = (image.shape[1], image.shape[0])
-        scene = photo_scene(people, Rig(body), wh, *choose_focal(wh, config.focal, config.fov), gender=body.gender)
+        scene = photo(people, body, image.shape[:2], config, path)
         written.append(write_glb(config.out / f"{path.stem}.glb", scene, body, look=config.look, rig=config.rig))
         page = config.out / f"{path.stem}.html"
         return [*written, write_page(page, scene, body, picture=image, look=config.look)]
