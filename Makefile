@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow bench lint release clean help
+.PHONY: demo test test-slow fuzz soak bench lint release clean help
 
 help:
 	@echo "make demo   predict on a real photo and a synthetic one; results in output/demo/"
 	@echo "make test   the test suite; make test-slow: the tests that need a browser, node or minutes"
 	@echo "make bench  timed claims, side by side with the published way"
+	@echo "make fuzz   mutated files of every format against their readers, for MINUTES=20"
+	@echo "make soak   kill commands at random moments, take them up again and compare, KILLS=10 times each"
 	@echo "make lint   ruff and mypy"
 	@echo "make release   wheel and source archive in dist/, checked; nothing is uploaded"
 
@@ -32,6 +34,15 @@ test: $(BIN)/.installed-dev
 
 test-slow: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+MINUTES ?= 20
+fuzz: $(BIN)/.installed-dev
+	$(BIN)/python -m tools.fuzz $(MINUTES)
+
+KILLS ?= 10
+PICTURES ?= 1000
+soak: $(BIN)/.installed-dev
+	$(BIN)/python -m tools.soak --kills $(KILLS) --pictures $(PICTURES)
 
 bench: $(BIN)/.installed-dev
 	$(BIN)/python -m tools.bench

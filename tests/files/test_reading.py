@@ -226,6 +226,7 @@ def archive(path, **members):
         npy((10**12,), size=80), npy((3,), size=80), npy((3,), size=8), npy((-3,), size=8), npy(("x",), size=8),
         npy((3,), "|O", size=24), npy((3,), "junk", size=24), npy((3,), version=b"\x09\x00"), b"", b"\x93NUMPY",
         b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + b" " * 10_000_000, npy((3,))[:60], b"[" * 1000,
+        b"\x93NUMPY\x01\x00\x14\x00{'descr'============",  # numpy's second try at such a header is a tokenizer
         b"\x93NUMPY\x01\x00\xf0\x0f" + b"(" * 4000, b"\x93NUMPY\x01\x00\xf0\x0f" + b"-" * 4080 + b"1",
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ import io
 import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,8 @@ from wholebody.files.unpickle import RestrictedUnpickler, load_pickle
 # All that zipfile and numpy raise on what is damaged, encrypted, or packed in a way that they do not know.
 DAMAGED = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError, TypeError, KeyError,
-    IndexError, AttributeError, SyntaxError, NotImplementedError, RuntimeError, MemoryError, OverflowError,
+    IndexError, AttributeError, SyntaxError, tokenize.TokenError, NotImplementedError, RuntimeError, MemoryError,
+    OverflowError,
 )  # fmt: skip  RecursionError is a RuntimeError
 _MOST_HEADER = 1 << 16  # bytes; a header is some hundred
 _LARGE = 1 << 28  # bytes, from which on packing that saves too much is suspicious
