@@ -52,9 +52,9 @@ class MoveNet:
         seen = _joined([self._look(image, size, [tile]) for tile in tiles for size in self.sizes])
         closer = self._closer(seen, (height, width))
         if len(closer) > _MOST_CLOSE:
-            seen = _joined([seen, self._look(image, min(_FINEST, max(height, width)), tiles[:1])])
+            seen = _joined([seen, self._look(image, min(_FINEST, max(height, width)), tiles[:1], _DOUBT)])
         elif closer:
-            seen = _joined([seen, self._look(image, _CLOSE, closer)])
+            seen = _joined([seen, self._look(image, _CLOSE, closer, _DOUBT)])
         found = self._chosen(seen, (height, width))
         return _with_faces(found, self._networks()[1](image), (height, width))
 
@@ -72,7 +72,9 @@ class MoveNet:
                 self._parts = trunk, FaceDetector(_LEAST_FACE)
             return self._parts
 
-    def _look(self, image: np.ndarray, size: int, parts: list[tuple[int, int, int, int]]) -> _Seen:
+    def _look(
+        self, image: np.ndarray, size: int, parts: list[tuple[int, int, int, int]], least: float = _SEEN
+    ) -> _Seen:
         """What is seen of parts (x0, y0, x1, y1) of one shape, their long sides at `size` pixels."""
         import cv2
         import torch
@@ -94,7 +96,7 @@ class MoveNet:
             # One shape, one call: parts at the picture's border are as large as the others.
             images = torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2) / 255
             maps = trunk(images.contiguous(memory_format=torch.channels_last))
-            people = [find_people(maps._make(m[k : k + 1] for m in maps), _SEEN) for k in range(len(parts))]
+            people = [find_people(maps._make(m[k : k + 1] for m in maps), least) for k in range(len(parts))]
         looks = []
         for part, scale, (boxes, centers, keypoints) in zip(parts, scales, people, strict=True):
             origin = np.array(part[:2], np.float64)

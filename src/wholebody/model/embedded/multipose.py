@@ -47,13 +47,8 @@ def find_people(maps: MobileNetMaps, threshold: float) -> SeenPeople:
     step = at(maps.keypoint_regression).unflatten(1, (-1, 2))
     expected = torch.stack([cx[:, None] + step[..., 1], cy[:, None] + step[..., 0]], -1)
     heat = maps.keypoint_heatmaps[0].float().sigmoid()
-    spread = 2 * (_NEAR * 2 * half.amax(1)).clamp_min(1.0).square()[:, None, None]
-    y = torch.arange(rows, device=heat.device, dtype=torch.float32)
-    x = torch.arange(columns, device=heat.device, dtype=torch.float32)
-    along_y = (-(y - expected[..., 1:]).square() / spread).exp()
-    along_x = (-(x - expected[..., :1]).square() / spread).exp()
-    # The product over all cells of all people at once would be large: one person after the other.
-    best = [(heat * along_y[k, :, :, None] * along_x[k, :, None, :]).flatten(1).argmax(1) for k in range(len(cells))]
+    spreads = (_NEAR * 2 * half.amax(1)).clamp_min(1.0)
+    best = [_best_cells(heat, where, float(spread)) for where, spread in zip(expected, spreads, strict=True)]
     if not best:
         return SeenPeople(boxes, scores, boxes.new_zeros(0, heat.shape[0], 3))
     place = torch.stack(best)
@@ -62,3 +57,25 @@ def find_people(maps: MobileNetMaps, threshold: float) -> SeenPeople:
     offset = offset.gather(2, place.T[:, None].expand(-1, 2, -1)).permute(2, 0, 1)
     points = torch.stack([place % columns + offset[..., 1], place // columns + offset[..., 0]], -1)
     return SeenPeople(boxes, scores, torch.cat([STRIDE * points, point_scores[..., None]], 2))
+
+
+def _best_cells(heat: Tensor, expected: Tensor, spread: float) -> Tensor:
+    """For each of K maps K×h×w the cell (row · w + column) with the highest product of its heat and a Gaussian about a
+    place K×2 (x, y), among the cells that three spreads about all the places reach."""
+    rows, columns = heat.shape[1:]
+    low = (expected.amin(0) - 3 * spread).floor().int().tolist()
+    high = (expected.amax(0) + 3 * spread).ceil().int().tolist()
+    x0, x1 = _within(low[0], high[0], columns)
+    y0, y1 = _within(low[1], high[1], rows)
+    y = torch.arange(y0, y1, device=heat.device, dtype=torch.float32)
+    x = torch.arange(x0, x1, device=heat.device, dtype=torch.float32)
+    along_y = (-(y - expected[:, 1:]).square() / (2 * spread**2)).exp()
+    along_x = (-(x - expected[:, :1]).square() / (2 * spread**2)).exp()
+    place = (heat[:, y0:y1, x0:x1] * along_y[:, :, None] * along_x[:, None, :]).flatten(1).argmax(1)
+    return (place // (x1 - x0) + y0) * columns + place % (x1 - x0) + x0
+
+
+def _within(low: int, high: int, size: int) -> tuple[int, int]:
+    """The part of low to high (included) that lies in 0 to size; at least one cell."""
+    low = min(max(low, 0), size - 1)
+    return low, min(max(high + 1, low + 1), size)

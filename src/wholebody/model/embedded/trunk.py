@@ -121,9 +121,7 @@ class ConvUnit(nn.Module):
 class InvertedResidual(nn.Module):
     """Widen by 1×1, filter each channel alone, narrow by 1×1, not activated; added to the input if shapes agree."""
 
-    def __init__(
-        self, channels_in: int, channels_out: int, stride: int, expansion: int, kernel: int
-    ) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int, expansion: int, kernel: int) -> None:
         super().__init__()
         wide = channels_in * expansion
         self.expand = ConvUnit(channels_in, wide) if expansion != 1 else None
