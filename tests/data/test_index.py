@@ -152,3 +152,31 @@ def test_the_command_says_what_it_wrote_and_what_is_missing(tmp_path):
         list(I.run_index(tmp_path, ["COCO"]))
     with pytest.raises(BadInput, match="MSCOCO.*cocodataset.org"):
         list(I.run_index(tmp_path, ["MSCOCO"]))
+
+
+def test_one_changed_byte_is_read_or_refused_and_kills_nothing(people, tmp_path):
+    """In a process of its own: Arrow believes what a file says of its lengths."""
+    import subprocess
+    import sys
+
+    I.write_index(people[:3], tmp_path / "x.arrow")
+    script = """
+import random, sys
+from wholebody.data.index import Index
+from wholebody.errors import BadInput
+data = open(sys.argv[1], "rb").read()
+for k in range(300):
+    rng = random.Random(k)
+    changed = bytearray(data)
+    at = rng.choice((rng.randrange(len(data)), len(data) - 1 - int(rng.expovariate(1 / 400)) % len(data)))
+    changed[at : at + 4] = rng.choice((bytes(4), b"\\xff" * 4, b"\\xff\\xff\\xff\\x7f", bytes([rng.randrange(256)])))
+    open(sys.argv[1], "wb").write(changed)
+    try:
+        index = Index(sys.argv[1])
+        [index[number] for number in range(min(len(index), 5))]
+    except BadInput:
+        pass
+print("alive")
+"""
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "x.arrow"], capture_output=True, text=True)
+    assert done.stdout == "alive\n", (done.returncode, done.stderr[-2000:])

@@ -17,7 +17,7 @@ from wholebody import cli
 from wholebody.data import shards as S
 from wholebody.data.dataset import PeopleDataConfig, PeopleDataset, SetConfig
 from wholebody.data.decode import read_picture
-from wholebody.data.index import RECORD, Index, index_path, write_index
+from wholebody.data.index import RECORD, Index, _inside, index_path, write_index
 from wholebody.errors import BadInput, OutputError
 
 COUNT = 14
@@ -201,3 +201,47 @@ def test_a_tar_that_is_cut_off_is_recognised(tars, tmp_path, keep):
     place = S.split_member(Index(tars / "Own-train.arrow").image_path(2))
     with pytest.raises(BadInput, match="cut off"):
         S.read_member(str(tmp_path), replace(place, offset=len(whole) - 10))
+
+
+# What leads out of a set, and what an earlier run left
+
+
+def test_smaller_tars_of_an_earlier_run_are_taken_away(root, tmp_path):
+    index = Index(index_path(root, "Own", "train"))
+    S.write_shards(index, root / "Own", tmp_path, "x", size=40_000)
+    assert len(list(tmp_path.glob("x-*.tar"))) > 2
+    (tmp_path / "x-notes.tar").write_bytes(b"")
+    (tmp_path / "xx-000007.tar").write_bytes(b"")
+    S.write_shards(index, root / "Own", tmp_path, "x", size=10_000_000)
+    assert sorted(path.name for path in tmp_path.glob("*.tar")) == ["x-000000.tar", "x-notes.tar", "xx-000007.tar"]
+
+
+@pytest.mark.parametrize("name", ["../../secret.jpg", "/etc/passwd", "images/out/secret.jpg", "images/link.jpg"])
+def test_files_outside_of_a_set_are_neither_packed_nor_indexed(root, tmp_path, name):
+    people = [replace(Index(index_path(root, "Own", "train"))[0], image_path=name)]
+    folder = tmp_path / "sets" / "Own"
+    (folder / "images").mkdir(parents=True)
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    (folder / "images" / "out").symlink_to(tmp_path)
+    (folder / "images" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    index = Index(write_index(people, tmp_path / "x.arrow"))
+    with pytest.raises(BadInput, match="refused"):
+        S.write_shards(index, folder, tmp_path / "out", "x")
+    problems: list[str] = []
+    with pytest.raises(BadInput, match="none of the 1"):
+        S.write_shards(index, folder, tmp_path / "out", "x", problems=problems)
+    assert len(problems) == 1 and "refused" in problems[0]
+    with pytest.raises(BadInput, match="refused"):
+        list(_inside(people, folder))
+
+
+@pytest.mark.parametrize("texts", [b"[" * 100_000, b"[3]", b'[{"id": 1}]', b"null", b"[" + b"9" * 5000 + b"]"])
+def test_names_of_people_that_are_none(root, tmp_path, texts):
+    S.write_shards(Index(index_path(root, "Own", "train")), root / "Own", tmp_path, "x", size=10_000_000)
+    with tarfile.open(tmp_path / "x-000000.tar") as source, tarfile.open(tmp_path / "y.tar", "w") as target:
+        for entry in list(source)[:3]:
+            data = texts if entry.name.endswith(".json") else source.extractfile(entry).read()
+            entry.size = len(data)
+            target.addfile(entry, io.BytesIO(data))
+    with pytest.raises(BadInput, match="y.tar"):
+        list(S.read_shards([tmp_path / "y.tar"]))

@@ -284,3 +284,34 @@ def test_real_files():
         assert 0.25 < np.linalg.norm(knee - ankle) < 0.6  # metres
     (person,) = people["sample_3dpw_test.npz"]
     assert person.body == "smpl" and person.gender == "male" and person.pose_valid[:22].all()
+
+
+@pytest.mark.parametrize(
+    "meta", [
+        None, {}, {"gender": None, "height": None, "width": None}, {"gender": "male"}, {"gender": ["male"]},
+        {"height": 1000, "width": 1000}, {"height": [1000], "width": np.array(1000)}, {"gender": np.array("female")},
+    ],
+)  # fmt: skip
+def test_meta_of_one_value_for_everybody_or_none(root, tmp_path, meta):
+    rewritten(root, tmp_path, meta=np.array(meta, object))
+    people = read(tmp_path)
+    assert len(people) > 1
+    given = {**(meta or {})}.get("gender")
+    assert given is None or {person.gender for person in people if person.body} == {str(np.atleast_1d(given)[0])}
+    known = {**(meta or {})}.get("height") is not None
+    assert {person.image_hw for person in people} == ({(1000, 1000)} if known else {None})
+
+
+@pytest.mark.parametrize(
+    "changes", [
+        {"meta": np.array({"height": [1, 2], "width": [1]}, object)}, {"meta": np.array({"gender": ["x"] * 2}, object)},
+        {"meta": np.array({"height": float("nan"), "width": 5}, object)}, {"bbox_xywh": np.zeros(6)},
+        {"meta": np.array({"height": 10**30, "width": 5}, object)}, {"bbox_xywh": np.zeros((6, 3))},
+        {"meta": np.array({"focal_length": "x", "principal_point": 1}, object)}, {"meta": np.array([1, 2], object)},
+        {"meta": np.array(3, object)},
+    ],
+)  # fmt: skip
+def test_shapes_that_do_not_fit_are_named(root, tmp_path, changes):
+    rewritten(root, tmp_path, **changes)
+    with pytest.raises(BadInput, match="train.npz"):
+        read(tmp_path)
