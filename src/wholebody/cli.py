@@ -290,6 +290,7 @@ def synth(
     workers: Workers = None,
     layers: bool = False,
     poses: bool = False,
+    clips: bool = False,
     config: Flat[SynthesisConfig] = _SYNTHESIS,
 ) -> int:
     """draw synthetic people with exact truth
@@ -300,15 +301,22 @@ def synth(
         seed: the same seed gives the same files
         layers: people alone with alpha, to be put before backgrounds while training
         poses: no pictures: people's joints and parameters, to learn lifting from
+        clips: films of 3 seconds with the people's true motion; in every fourth of them people cross
     """
     from tqdm import tqdm
 
     from wholebody import synthesis
 
-    if layers and poses:
-        raise BadInput("--layers and --poses are two kinds of sets: give one of them.")
+    if layers + poses + clips > 1:
+        raise BadInput("--layers, --poses and --clips are kinds of sets: give one of them.")
     for kind, used in material_used(config).items():
         say(f"{kind}: {used['folder'] or 'made up'} (named by {used['named_by']})")
+    if clips:
+        from wholebody.synthesis.sets import clips as clip_sets
+
+        with tqdm(total=count, unit="clip") as bar:
+            say(str(clip_sets.run(out, count, seed, config, bar.update)))
+        return OK
     if poses:
         from wholebody.synthesis.sets import poses as pose_sets
 

@@ -23,7 +23,9 @@ OPEN_SETS = ("synthetic", "real")
 PHOTO_SETS = ("coco2d", "mpii2d")
 MESH_SETS = ("EHF", "AGORA", "PW3D", "UBody", "UBody-inter")
 SUBMISSION = "AGORA-test"
-TESTSETS = (*MESH_SETS, SUBMISSION, *OPEN_SETS, *PHOTO_SETS)
+FILMS, FILM_COUNT = "synthetic-video", 24
+"""Films of held-out people, of the same seed."""
+TESTSETS = (*MESH_SETS, SUBMISSION, *OPEN_SETS, FILMS, *PHOTO_SETS)
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class EvaluateConfig:
     models: Annotated[tuple[str, ...], positional("MODEL")]
     """an embedded name or checkpoints; several share one table"""
     testset: str
-    """EHF, AGORA, AGORA-test (a submission), PW3D, UBody, UBody-inter, synthetic, real, coco2d or mpii2d"""
+    """EHF, AGORA, AGORA-test (a submission), PW3D, UBody, UBody-inter, synthetic, synthetic-video, real, coco2d or
+    mpii2d"""
     root: Path | None = None
     """the test set's folder, or the one that holds it under the name that the published README gives it"""
     out: Path | None = None
@@ -45,7 +48,7 @@ class EvaluateConfig:
     """processes on this machine, one for each GPU, each of which measures its share of the people"""
     batch_size: BatchSize = None
     limit: int | None = None
-    """only the first N people"""
+    """only the first N people; of synthetic-video, films"""
     every: int | None = None
     """every Nth person only; as published if not given (UBody 100, else 1)"""
     gallery: int | None = None
@@ -76,7 +79,8 @@ class EvaluateConfig:
 
 
 def evaluate(config: EvaluateConfig, say: Callable[[str], object] = print) -> Result | None:
-    """Measure, print a table, and write the report; None for AGORA's test set, which only its server can measure.
+    """Measure, print a table, and write the report; None for AGORA's test set, which only its server can measure, and
+    for films, whose table has two columns of its own (`evaluation.video`).
 
     In the folder: `result.json` (means), `samples.csv` (everybody's errors), `parameters.npz` (everybody's answer) and
     `report.html` with the best, the middle and the worst drawn.
@@ -91,6 +95,9 @@ def evaluate(config: EvaluateConfig, say: Callable[[str], object] = print) -> Re
         _submit(config, say)
         return None
     check_folder(config.folder)
+    if config.testset == FILMS:
+        _films(config, say)
+        return None
     testset = open_testset(config)
     models = load_networks(config)
     testset.check(models)
@@ -136,6 +143,29 @@ def open_testset(config: EvaluateConfig) -> TestSet:
     from wholebody.evaluation.keypoints2d import PhotoSet
 
     return PhotoSet(config.testset, config.root, config.limit, config.every)
+
+
+def _films(config: EvaluateConfig, say: Callable[[str], object]) -> None:
+    """Each frame by itself against the film as a whole, of each network; the numbers go to `result.json`."""
+    from wholebody.evaluation.video import measure_video, table
+    from wholebody.files.whole import write_json
+    from wholebody.people.predictor import Predictor
+    from wholebody.synthesis.config import SynthesisConfig
+    from wholebody.synthesis.sets import clips
+
+    folder, count = config.root or Path("output/synth/clips"), min(config.limit or FILM_COUNT, FILM_COUNT)
+    clips.run(folder, count, HELDOUT_SEED, SynthesisConfig(split="heldout"))
+    results = {}
+    models = load_networks(config)
+    for (name, _), model in zip(names_of(config), models, strict=True):
+        results[name] = measure_video(Predictor(model, batch_size=_batch_size(config, models)), folder, count, say=say)
+        say(f"{name}, {count} films\n{table(results[name])}")
+    known = {name: {way: _known(row) for way, row in result.items()} for name, result in results.items()}
+    say(str(write_json(config.folder / "result.json", known, indent=1)))
+
+
+def _known(row: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if value != value else value for name, value in row.items()}
 
 
 def _everybody(

@@ -17,7 +17,7 @@ from wholebody.errors import BadInput
 from wholebody.synthesis import camera
 from wholebody.synthesis.clothes import paint_kernels as paint
 from wholebody.synthesis.clothes.drape import HEAD, Dresser, Poses, loosen, pose_joints, soften_hair
-from wholebody.synthesis.clothes.looks import sample_outfit
+from wholebody.synthesis.clothes.looks import Outfit, sample_outfit
 from wholebody.synthesis.clothes.outfit import Wardrobe
 from wholebody.synthesis.clothes.stock import LEVELS
 from wholebody.synthesis.clothes.worn_kernels import cloth_visibility
@@ -50,6 +50,15 @@ class Surroundings:
     environment: Environment
     world_from_cam: np.ndarray
     lighting: Lighting
+
+
+@dataclass(frozen=True)
+class Look:
+    """What of a person and their light is the same in every frame of a film."""
+
+    outfit: Outfit
+    surroundings: Surroundings
+    directions: np.ndarray  # (6, 3) of ambient shadows
 
 
 class Studio:
@@ -136,15 +145,36 @@ class Studio:
     ) -> tuple[Layer, Surroundings]:  # fmt: skip
         config = self.config
         framing = camera.sample_framing(rng, vertices, self.rest, self.size_hw, self.margin, config.closeup_fraction)
+        look = self.look(rng, cam_from_world)
+        layer = self.paint(
+            look, framing, vertices, joints, cam_from_world, full_pose, betas, expression, name, poses, person
+        )
+        return layer, look.surroundings
+
+    def look(self, rng: Generator, cam_from_world: np.ndarray, surroundings: Surroundings | None = None) -> Look:
+        """Clothes, and light unless `surroundings` bring theirs, before a camera that stands like this."""
         outfit = sample_outfit(rng, self.wardrobe)
+        if surroundings is None:
+            yaw = rng.uniform(-np.pi, np.pi)
+            turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
+            world_from_cam = turn @ cam_from_world.T
+            environment = self.environments[rng.integers(len(self.environments))]
+            lighting = sample_lighting(rng, environment, world_from_cam)
+            surroundings = Surroundings(environment, world_from_cam, lighting)
+        return Look(outfit, surroundings, _directions(rng))
+
+    def paint(
+        self, look: Look, framing: camera.Framing, vertices: np.ndarray, joints: np.ndarray,
+        cam_from_world: np.ndarray, full_pose: np.ndarray, betas: np.ndarray, expression: np.ndarray, name: str,
+        poses: Poses, person: int,
+    ) -> Layer:  # fmt: skip
+        """A person of that look, posed as `vertices` (V, 3) in the camera's axes about the origin, framed like this.
+
+        joints: (137, 3) likewise. poses: the joints' transforms of a batch, of which this is number `person`.
+        """
+        config, outfit, lighting = self.config, look.outfit, look.surroundings.lighting
         dressed = self.dresser.dress(vertices, framing.offset, poses, person, outfit.worn)
         points, faces = dressed.points, dressed.faces
-        yaw = rng.uniform(-np.pi, np.pi)
-        turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-        world_from_cam = turn @ cam_from_world.T
-        environment = self.environments[rng.integers(len(self.environments))]
-        lighting = sample_lighting(rng, environment, world_from_cam)
-
         down = -cam_from_world[:, 1].astype(np.float32)
         scale = np.float32(_size(joints))
         count = len(vertices)
@@ -156,7 +186,7 @@ class Studio:
         soften_hair(dressed, normals, poses.transforms[person, HEAD] @ self._head_rest + framing.offset)
         lit = np.empty((len(points), 4), np.float32)
         light_vertices(
-            points, normals, lighting.sh, lighting.normal_to_world, lighting.sun_direction, _directions(rng), lit
+            points, normals, lighting.sh, lighting.normal_to_world, lighting.sun_direction, look.directions, lit
         )
 
         height, width = self.size_hw
@@ -193,7 +223,7 @@ class Studio:
             points, cam_from_world[:, 1], lighting.sun_direction, share, framing.focal_px, framing.principal_px,
             self.size_hw,
         )  # fmt: skip
-        return Layer(color, alpha, sample, shadow), Surroundings(environment, world_from_cam, lighting)
+        return Layer(color, alpha, sample, shadow)
 
     def _skin_depth(self, points: np.ndarray, framing: camera.Framing) -> np.ndarray:
         """Inverse depth of the skin alone, per sample: what clothes and hair cover still counts as seen."""
