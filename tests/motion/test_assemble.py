@@ -58,7 +58,7 @@ def test_the_world_is_the_floor(tilt):
     ground = world.soles[..., 1].min((1, 2))
     assert np.abs(ground).max() < 0.06, ground
     assert world.joints[:, joint("head"), 1].min() > 1.2
-    assert np.abs(world.joints[0, 0, [0, 2]]).max() < 0.05
+    assert np.abs(world.joints[0, 0, [0, 2]]).max() < 1e-6
     camera = np.linalg.inv(result.camera_from_world[0])[:3, 3]
     assert camera[2] > 3 and camera[1] == pytest.approx(1.4 if tilt == 0 else camera[1], abs=0.15)
     assert world.joints[-1, 0, 0] > 1.0  # walks to the right
@@ -154,7 +154,7 @@ def test_a_cut_makes_another_person_and_another_world():
     result = scene(sights, cuts=(45,))
     assert [len(m.frames) for m in result.people] == [45, 45]
     for motion in result.people:
-        assert np.abs(placed(motion, result).joints[0, 0, [0, 2]]).max() < 0.05
+        assert np.abs(placed(motion, result).joints[0, 0, [0, 2]]).max() < 1e-6
 
 
 def test_pieces_in_another_tracks_gap_are_the_same_person():

@@ -146,6 +146,7 @@ def test_a_cut_starts_anew():
 def test_a_tracker_goes_on_from_its_state():
     looks = np.array([look(RED), look(BLUE)])
     first, second = Tracker(), Tracker()
+    second.restore(first.state())  # of nobody
     for time in (0.0, 0.2, 0.4):
         first.update(time, detections([box(100 + 100 * time), box(400)]), looks)
     state = first.state()

@@ -129,6 +129,10 @@ def assemble(
         stage_from_world = floor.stage_from_world(origin)
         for person in stage:
             _stand_on(person, rig, stage_from_world, turns, focal_px, floor, hertz)
+        if stage:  # the first person's first place is the origin, after feet were put right too
+            first = stage[0].transl[0] + rig.pelvis(stage[0].betas) - stage_from_world[:3, 3]
+            along = first @ stage_from_world[:3, :3] * [1, 0, 1]
+            stage_from_world[:3, 3] += stage_from_world[:3, :3] @ along
         camera_from_world[here] = _as_4x4(turns[here]) @ stage_from_world
         motions += [_to_motion(person, timeline, rig, turns, gender) for person in stage]
     every = np.concatenate(shifts) if shifts else np.zeros(0)
@@ -272,7 +276,7 @@ def _stand(
     distance = np.log(np.linalg.norm(where, axis=1, keepdims=True))
     direction = fit_numbers(person.times, direction, person.weights, 1.5 * hertz, 0.01)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    slow = min(hertz, _DEPTH_HERTZ * hertz / 5) if hertz else 0.0
+    slow = min(hertz, _DEPTH_HERTZ * hertz / cutoff("light")) if hertz else 0.0
     distance = fit_numbers(person.times, distance, person.weights, slow, 0.03)
     person.transl = direction * np.exp(distance) - pelvis
     return placed.shift[person.seen]

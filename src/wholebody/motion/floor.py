@@ -14,8 +14,8 @@ from wholebody.body.joints import SMPLX_JOINTS
 from wholebody.motion.rig import Posed
 from wholebody.motion.smooth import bending, fit
 
-_STILL = 0.25  # metres a second across the line of sight, below which a sole may stand
-_STILL_ALONG = 1.0  # along it, where a network sees little
+_STILL = 0.35  # metres a second across the line of sight, below which a sole may stand
+_STILL_ALONG = 2.0  # along it, where a network sees little
 _STEP_HERTZ = 3.0
 _NEAR_FLOOR = 0.09  # metres above the floor at which a sole may stand
 _SHORTEST = 0.1  # seconds that a foot stands at least

@@ -15,7 +15,7 @@ import numpy as np
 
 from wholebody.errors import BadInput
 
-STRENGTHS: dict[str, float] = {"none": 0.0, "light": 5.0, "strong": 2.5}
+STRENGTHS: dict[str, float] = {"none": 0.0, "light": 4.0, "strong": 2.0}
 """Swings of so many hertz are halved; 0: no smoothing."""
 
 

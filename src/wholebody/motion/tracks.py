@@ -202,12 +202,14 @@ class Tracker:
             "times": np.array([track.time for track in self.tracks]),
             "boxes": np.array([track.box for track in self.tracks]).reshape(-1, 4),
             "velocities": np.array([track.velocity for track in self.tracks]).reshape(-1, 4),
-            "looks": np.array([track.look for track in self.tracks]).reshape(len(self.tracks), -1),
+            "looks": np.array([track.look for track in self.tracks]).reshape(-1, LOOK_SIZE),
             "hits": np.array([track.hits for track in self.tracks], np.int64),
-            "keypoints_px": np.array([none if t.keypoints_px is None else t.keypoints_px for t in self.tracks]),
+            "keypoints_px": np.array([none if t.keypoints_px is None else t.keypoints_px for t in self.tracks]).reshape(
+                -1, 17, 2
+            ),
             "keypoint_scores": np.array(
                 [np.zeros(17) if t.keypoint_scores is None else t.keypoint_scores for t in self.tracks]
-            ),
+            ).reshape(-1, 17),
             "swaps": np.array([(s.first, s.second, s.since, s.until) for s in self.swaps]).reshape(-1, 4),
         }
 

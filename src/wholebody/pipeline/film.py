@@ -75,9 +75,10 @@ def watch_film(
             before.append(watcher.take_part())
             parts.add(before[-1], watcher.state())
     watcher.finish()
-    before.append(watcher.take_part())
-    if new:
-        parts.add(before[-1], watcher.state())
+    last_part = watcher.take_part()
+    if last_part.numbers:
+        before.append(last_part)
+        parts.add(last_part, watcher.state())
     seconds = time.perf_counter() - since
     if seen + new == 0:
         raise BadInput(f"{path}: no frame of it lies between --start and --end." + "".join(f" {n}" for n in film.notes))
@@ -150,6 +151,8 @@ def _without_skin(predictor: Predictor) -> Predictor:
     light.model = copy.copy(predictor.model)
     light.model._modules = dict(predictor.model._modules)
     light.model.body = predictor.model.body.subset([0])
+    # What is fitted to landmarks needs the skin that they lie on.
+    light.__dict__["_aligner"] = lambda people, evidence: predictor._aligner(people, evidence)
     return light
 
 

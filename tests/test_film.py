@@ -1,0 +1,288 @@
+"""The job on films: frames to a scene to files; stopped and gone on with; bad films."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from fake_network import FakeNetwork
+
+from wholebody.errors import BadInput, OutputError
+from wholebody.files.image import Source
+from wholebody.files.video import Frame, find_films
+from wholebody.motion import watch as watching
+from wholebody.people.detect import Detections
+from wholebody.people.predictor import Predictor
+from wholebody.pipeline import film as job
+from wholebody.pipeline.config import PredictConfig
+
+WH = (320, 180)
+COLOURS = {"red": (220, 40, 40), "blue": (40, 60, 220)}
+
+
+def frame_with(places: dict[str, tuple[float, float]], wh: tuple[int, int] = WH) -> np.ndarray:
+    """People are upright rectangles of 30×90 pixels."""
+    grey = np.random.default_rng(0).integers(70, 150, (wh[1] // 6, wh[0] // 6, 1)).astype(np.uint8)
+    image = np.repeat(cv2.resize(grey, wh, interpolation=cv2.INTER_NEAREST)[..., None], 3, 2)
+    for name, (x, y) in places.items():
+        cv2.rectangle(image, (round(x) - 15, round(y) - 45), (round(x) + 15, round(y) + 45), COLOURS[name], -1)
+    return image
+
+
+class Finder:
+    """Finds the rectangles by their colours; counts how often it looked."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.looks, self.stop_after = 0, stop_after
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        self.looks += 1
+        if self.stop_after is not None and self.looks > self.stop_after:
+            raise KeyboardInterrupt
+        boxes = []
+        for colour in COLOURS.values():
+            rows, columns = np.nonzero((np.abs(image.astype(int) - colour) < 60).all(2))
+            if len(rows) > 200:
+                boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        return Detections(np.array(boxes, np.float64).reshape(-1, 4), np.full(len(boxes), 0.6))
+
+
+def write(path: Path, frames: Sequence[np.ndarray], rate: int = 12) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "10", "g": "6"})
+        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def crossing(count: int = 24) -> list[np.ndarray]:
+    return [frame_with({"blue": (280 - 10 * k, 88), "red": (45 + 10 * k, 92)}) for k in range(count)]
+
+
+@pytest.fixture
+def film(tmp_path) -> Path:
+    return write(tmp_path / "crossing.mp4", crossing())
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(FakeNetwork(), batch_size=8)
+
+
+@pytest.fixture
+def finder(monkeypatch) -> Finder:
+    found = Finder()
+    monkeypatch.setattr(job, "make_detector", lambda name, threshold=None: found)
+    return found
+
+
+def config(out: Path, *inputs: Path, **options) -> PredictConfig:
+    return PredictConfig(tuple(map(str, inputs)), out=out, **options)
+
+
+def test_two_who_cross_are_two_people_from_the_first_to_the_last_frame(film, tmp_path, predictor, finder):
+    result = job.watch_film(config(tmp_path / "out", film), film, "crossing", predictor)
+    scene = result.scene
+    assert len(scene.people) == 2 and len(scene.frames) == 24 == result.frames
+    assert finder.looks < 24 / 1.8  # it does not look at every frame
+    for motion in scene.people:
+        way = -1 if motion.box_xyxy[0, 0] > 150 else 1
+        assert len(motion.frames) == 24
+        assert way * (motion.box_xyxy[-1, 0] - motion.box_xyxy[0, 0]) > 150
+        assert way * (motion.transl[-1, 0] - motion.transl[0, 0]) > 0.5
+    assert scene.camera.state == "still" and scene.fps == pytest.approx(12)
+    np.testing.assert_allclose(scene.times, np.arange(24) / 12, atol=1e-3)
+
+
+def test_options_reach_the_scene(film, tmp_path, predictor, finder):
+    asked = config(tmp_path / "out", film, start=0.5, end=2.0, fps=6.0, max_people=1, focal=400.0, smooth="none")
+    scene = job.watch_film(asked, film, "crossing", predictor).scene
+    assert scene.frames.tolist() == list(range(6, 24, 2)) and len(scene.people) == 1
+    assert scene.camera.focal_px == 400 and scene.camera.source == "--focal" and scene.fps == 6
+    assert scene.people[0].frames.tolist() == scene.frames.tolist()
+
+
+def equal(a, b) -> None:
+    assert [m.track_id for m in a.people] == [m.track_id for m in b.people]
+    for one, other in zip(a.people, b.people, strict=True):
+        for name in ("frames", "box_xyxy", "body_pose", "global_orient", "betas", "transl", "confidence"):
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-5, err_msg=name)
+
+
+def test_a_stopped_run_goes_on_where_it_was(film, tmp_path, predictor, monkeypatch):
+    monkeypatch.setattr(job, "PART_FRAMES", 8)
+    monkeypatch.setattr(job, "make_detector", lambda name, threshold=None: Finder())
+    whole = job.watch_film(config(tmp_path / "whole", film), film, "crossing", predictor).scene
+    stopped = Finder(stop_after=9)
+    monkeypatch.setattr(job, "make_detector", lambda name, threshold=None: stopped)
+    with pytest.raises(KeyboardInterrupt):
+        job.watch_film(config(tmp_path / "out", film), film, "crossing", predictor)
+    rest = Finder()
+    monkeypatch.setattr(job, "make_detector", lambda name, threshold=None: rest)
+    result = job.watch_film(config(tmp_path / "out", film, resume=True), film, "crossing", predictor)
+    assert 0 < result.frames <= 16 and rest.looks < 12
+    equal(result.scene, whole)
+    again = job.watch_film(config(tmp_path / "out", film, resume=True), film, "crossing", predictor)
+    assert again.frames == 0
+    equal(again.scene, whole)
+    with pytest.raises(BadInput, match="other options"):
+        job.watch_film(config(tmp_path / "out", film, resume=True, fps=5.0), film, "crossing", predictor)
+    part = next((tmp_path / "out" / ".crossing_parts").glob("*.npz"))
+    part.write_bytes(b"PK broken")
+    with pytest.raises(BadInput, match="without --resume"):
+        job.watch_film(config(tmp_path / "out", film, resume=True), film, "crossing", predictor)
+
+
+def predict(asked: PredictConfig, path: Path, predictor: Predictor, said: list[str] | None = None):
+    source = Source(path, path.stem)
+    return job.predict_film(asked, source, predictor, {}, (said if said is not None else []).append)
+
+
+def test_the_files_and_what_is_left_of_the_work(film, tmp_path, predictor, finder):
+    out = tmp_path / "out"
+    asked = config(out, film, save=("npz", "mot"))
+    _, written = predict(asked, film, predictor)
+    names = sorted(path.name for path in written)
+    assert names == ["crossing.json", "crossing_mot.txt", "crossing_person0.npz", "crossing_person1.npz"]
+    assert sorted(path.name for path in out.iterdir()) == names  # no parts
+    rows = json.loads((out / "crossing.json").read_text())
+    assert {row["image_id"] for row in rows} == set(range(24)) and len({row["track_id"] for row in rows}) == 2
+    assert not job.work_is_begun(out, "crossing")
+
+
+def test_a_full_disk_keeps_what_was_seen(film, tmp_path, predictor, finder, monkeypatch):
+    import wholebody.output.film as outputs
+
+    real = outputs.write_film
+
+    def full(*args, **options):
+        raise OutputError("cannot write crossing.glb: the disk is full.")
+
+    monkeypatch.setattr(outputs, "write_film", full)
+    asked = config(tmp_path / "out", film, save=("mot",))
+    with pytest.raises(OutputError, match="full"):
+        predict(asked, film, predictor)
+    assert job.work_is_begun(tmp_path / "out", "crossing")
+    monkeypatch.setattr(outputs, "write_film", real)
+    looks = finder.looks
+    asked = config(tmp_path / "out", film, save=("mot",), resume=True)
+    result, written = predict(asked, film, predictor)
+    assert finder.looks == looks and result.frames == 0 and all(path.exists() for path in written)
+
+
+def test_nobody_in_it(tmp_path, predictor, finder):
+    path = write(tmp_path / "empty.mp4", [frame_with({})] * 8)
+    result, written = predict(config(tmp_path / "out", path, save=("json", "glb", "mot")), path, predictor)
+    assert result.scene.people == () and json.loads((tmp_path / "out" / "empty.json").read_text()) == []
+    assert all(path.exists() for path in written)
+
+
+def test_a_person_in_one_frame_only(tmp_path, predictor, finder):
+    frames = [frame_with({})] * 12
+    frames[11] = frame_with({"red": (100, 90)})
+    path = write(tmp_path / "glimpse.mp4", frames)
+    result, written = predict(config(tmp_path / "out", path, save=("json", "npz", "bvh", "glb")), path, predictor)
+    (motion,) = result.scene.people
+    assert len(motion.frames) == 1 and motion.frames[0] == 11
+    assert all(path.stat().st_size > 0 for path in written)
+
+
+def test_one_frame_only(tmp_path, predictor, finder):
+    path = write(tmp_path / "one.mp4", [frame_with({"red": (100, 90)})])
+    result, _ = predict(config(tmp_path / "out", path, save=("json", "npz", "bvh", "glb", "mot")), path, predictor)
+    assert len(result.scene.people) == 1 and len(result.scene.frames) == 1
+
+
+def test_a_film_that_breaks_off_gives_what_it_has_and_says_so(tmp_path, predictor, finder):
+    noisy = [image + np.random.default_rng(k).integers(0, 25, image.shape).astype(np.uint8)
+             for k, image in enumerate(crossing())]  # fmt: skip
+    path = write(tmp_path / "cut.mkv", noisy)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    said: list[str] = []
+    result, _ = predict(config(tmp_path / "out", path, save=("json",)), path, predictor, said)
+    assert 6 < len(result.scene.frames) < 20 and len(result.scene.people) == 2
+    assert any("breaks off at" in line for line in said) and any("breaks off" in note for note in result.scene.notes)
+
+
+def test_a_cut_of_the_film_starts_anew(tmp_path, predictor, finder):
+    other = [255 - frame_with({}) // 3 for _ in range(12)]
+    for k, image in enumerate(other):
+        cv2.rectangle(image, (100 + k, 50), (130 + k, 140), COLOURS["red"], -1)
+    path = write(tmp_path / "cut.mp4", [*crossing(12), *other])
+    scene = job.watch_film(config(tmp_path / "out", path), path, "cut", predictor).scene
+    assert [(int(m.frames[0]), int(m.frames[-1])) for m in scene.people] == [(0, 11), (0, 11), (12, 23)]
+
+
+def test_nothing_between_start_and_end(tmp_path, predictor, finder):
+    path = write(tmp_path / "gap.mp4", crossing(4), rate=1)
+    with pytest.raises(BadInput, match="--start"):
+        job.watch_film(config(tmp_path / "out", path, start=1.2, end=1.8), path, "gap", predictor)
+
+
+def test_boxes_from_a_file_are_refused(film, tmp_path, predictor):
+    with pytest.raises(BadInput, match="for pictures"):
+        job.watch_film(config(tmp_path / "out", film, boxes="boxes.json"), film, "crossing", predictor)
+
+
+def test_films_among_the_inputs(film, tmp_path):
+    photos = tmp_path / "photos"
+    (photos / "deep").mkdir(parents=True)
+    for number in range(3):
+        cv2.imwrite(str(photos / f"{number:03d}.png"), frame_with({}))
+    (photos / "deep" / "inner.mov").write_bytes(film.read_bytes())
+    films, rest = find_films([str(film), str(photos), "nowhere.mp4"], None)
+    assert [source.name for source in films] == ["crossing", "deep/inner"] and rest == [str(photos), "nowhere.mp4"]
+    films, rest = find_films([str(photos)], 25.0)
+    assert [source.name for source in films] == ["photos"] and rest == []
+    films, rest = find_films([str(tmp_path / "*.mp4"), str(photos / "*.png")], None)
+    assert [source.name for source in films] == ["crossing"] and rest == [str(photos / "*.png")]
+    films, _ = find_films([str(photos)], None, skip=photos / "deep")
+    assert films == []
+
+
+def test_memory_stays_while_a_film_goes_on():
+    class Nobody:
+        model = None
+
+        def predict_many(self, images, found):
+            return [[] for _ in images]
+
+    def nobody(image):
+        return Detections(np.zeros((0, 4)), np.zeros(0))
+
+    watcher = watching.Watcher(Nobody(), nobody, 600.0, (640, 360), 30.0)
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (360, 640, 3)).astype(np.uint8)
+    tracemalloc.start()
+    for number in range(80):
+        watcher.see(Frame(number, number / 30, picture.copy()))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 25e6  # 55 MB if the frames were kept
+    watcher.finish()
+    assert len(watcher.take_part().numbers) == 80
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"camera": "flying"}, "--camera"), ({"smooth": "very"}, "--smooth"), ({"max_people": 0}, "--max-people"),
+     ({"look": "none"}, "--look")],
+)  # fmt: skip
+def test_options_that_mean_nothing(tmp_path, options, says):
+    with pytest.raises(BadInput, match=says):
+        config(tmp_path, tmp_path, **options)
+
+
+def test_the_kinds_of_files():
+    both = config(Path("out"), Path("x"), save=("obj", "npz", "bvh"))
+    assert both.kinds == ("obj", "npz") and both.film_kinds == ("npz", "bvh", "json")
+    assert "json" in config(Path("out"), Path("x")).film_kinds
