@@ -25,10 +25,10 @@ from wholebody.evaluation.metrics import pa_mpvpe_mm
 from wholebody.geometry.rotation import rotation_6d_to_matrix
 from wholebody.model.embedded.build import SMALL, build_embedded
 from wholebody.model.osx import OSX
+from wholebody.training.loop import parameter_groups
 from wholebody.training.own.batch import _tree_rotations, body_losses
 from wholebody.training.own.losses import LossWeights
 from wholebody.training.own.poses import LiftingBatches
-from wholebody.training.run import parameter_groups
 
 
 class Learner:

@@ -2,13 +2,12 @@
 somewhere."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
 from wholebody.errors import AssetMissing
-from wholebody.synthesis import run
 from wholebody.synthesis.config import MATERIAL, SynthesisConfig, material, material_used
+from wholebody.synthesis.sets import poses
 
 
 @pytest.fixture
@@ -55,10 +54,10 @@ def test_the_new_variable_comes_first_and_has_to_be_right(folder, monkeypatch):
         material("motion", None)
 
 
-def test_a_set_says_what_it_was_made_of(folder, bare, tmp_path):
-    config = replace(bare, size_hw=(48, 36), motion="none")
-    run(tmp_path / "set", 1, workers=1, config=config)
-    recipe = json.loads((tmp_path / "set" / "recipe.json").read_text())
-    assert recipe["material"]["motion"] == {"folder": None, "named_by": "--motion"}
-    assert recipe["material"]["assets"] == {"folder": None, "named_by": "nothing"}
-    run(tmp_path / "set", 1, workers=1, config=config)  # what named it decides nothing about going on
+def test_a_set_says_what_it_was_made_of(layers, folder, tmp_path):
+    recipe = json.loads((layers / "recipe.json").read_text())
+    assert recipe["material"] == {kind: {"folder": None, "named_by": "nothing"} for kind in MATERIAL}
+    config = SynthesisConfig(motion="none", hdri="none", assets="none")
+    path = poses.run(tmp_path / "poses", 1, config=config)
+    recipe = json.loads((path / "recipe.json").read_text())
+    assert recipe["material"]["motion"] == {"folder": None, "named_by": "--motion"} and recipe["poses"] == 1

@@ -15,6 +15,7 @@ def files(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_whatever_the_number_of_workers(tmp_path, bare, monkeypatch):
     small = replace(bare, size_hw=(48, 36))
     count = generate.SHARD + 4

@@ -10,8 +10,8 @@ from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
 from wholebody.training import loop
 from wholebody.training.config import config_from_table, config_to_table, read_config
+from wholebody.training.loop import learning_rate, parameter_groups
 from wholebody.training.own import batch as own
-from wholebody.training.run import learning_rate, parameter_groups
 from wholebody.training.state import AveragedWeights, read_state
 
 RECIPE = """

@@ -38,7 +38,9 @@ def tiny_of(indexed, standin_dir, smplx_body, tmp_path, monkeypatch):
     return overrides
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "name", ["setting1", *(pytest.param(name, marks=pytest.mark.slow) for name in PUBLISHED if name != "setting1")]
+)
 def test_each_recipe_trains_two_epochs_on_the_forged_sets(name, tiny_of, tmp_path):
     run = loop.train(CONFIGS / f"{name}.toml", tiny_of(PUBLISHED[name]), tmp_path / "run")
     assert sorted(p.name for p in (run / "model_dump").iterdir()) == [
@@ -55,6 +57,7 @@ def test_each_recipe_trains_two_epochs_on_the_forged_sets(name, tiny_of, tmp_pat
     assert (run / "code" / f"{name}.toml").read_text() == (CONFIGS / f"{name}.toml").read_text()
 
 
+@pytest.mark.slow
 def test_killed_in_an_epoch_it_goes_on_with_the_next_sample(tiny_of, tmp_path, monkeypatch):
     class Killed(Exception):
         pass

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wholebody.body.joints import PARENTS
+from wholebody.body.joints import PARENTS, ROTATIONS_53_FROM_55
 
 
 class KinematicTree:
@@ -37,3 +37,10 @@ class KinematicTree:
 
 
 BODY_TREE = KinematicTree()
+
+
+def tree_rotations(rotations_53: Tensor) -> Tensor:
+    """Rotations that networks predict (B×53×3×3, `ROTATIONS_53`) as those of the body's tree (B×55×3×3,
+    `SMPLX_JOINTS`): the eyes, which networks do not predict, look ahead."""
+    tree = torch.eye(3, device=rotations_53.device, dtype=rotations_53.dtype).repeat(len(rotations_53), 55, 1, 1)
+    return tree.index_copy(1, torch.tensor(ROTATIONS_53_FROM_55, device=rotations_53.device), rotations_53)

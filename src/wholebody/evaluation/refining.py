@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from wholebody.body.assets import find_body, read_body_file
-from wholebody.body.joints import COCO_WHOLEBODY_FROM_137, ROTATIONS_53_FROM_55
+from wholebody.body.joints import COCO_WHOLEBODY_FROM_137
+from wholebody.body.kinematics import tree_rotations
 from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
 from wholebody.evaluation.metrics import MeshParts, mesh_errors_mm
@@ -134,8 +135,7 @@ def report(errors: dict[str, float]) -> str:
 
 def _bodies(prediction) -> Bodies:
     batch = len(prediction.betas)
-    rotations = torch.eye(3).repeat(batch, 55, 1, 1)
-    rotations[:, list(ROTATIONS_53_FROM_55)] = prediction.rotations
+    rotations = tree_rotations(prediction.rotations)
     camera = VirtualCamera().in_picture([0, 0, CROP_HW[1], CROP_HW[0]])
     focal, principal = (torch.as_tensor(v).float().expand(batch, 2) for v in (camera.focal_px, camera.principal_px))
     betas, expression, transl = (getattr(prediction, n).clone() for n in ("betas", "expression", "cam_trans"))
@@ -144,9 +144,7 @@ def _bodies(prediction) -> Bodies:
 
 def _vertices(body: BodyModel, rotations: Tensor, betas: Tensor, expression: Tensor) -> Tensor:
     if rotations.shape[1] != 55:
-        tree = torch.eye(3).repeat(len(rotations), 55, 1, 1)
-        tree[:, list(ROTATIONS_53_FROM_55)] = rotations
-        rotations = tree
+        rotations = tree_rotations(rotations)
     return body.from_matrices(rotations, betas, expression).vertices
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from wholebody.body.assets import find_body, read_body_file
-from wholebody.body.joints import PARTS_137, ROTATIONS_53_FROM_55
+from wholebody.body.joints import PARTS_137
+from wholebody.body.kinematics import tree_rotations
 from wholebody.body.layer import BodyModel
 from wholebody.data.augment import AugmentConfig
 from wholebody.errors import BadInput
@@ -239,9 +240,7 @@ def _projected(model: network.Network, prediction: Prediction) -> Tensor:
 
 
 def _true_vertices(body: BodyModel, batch: dict[str, Tensor]) -> Tensor:
-    tree = torch.eye(3, device=body.template.device).repeat(len(batch["rotations"]), 55, 1, 1)
-    tree[:, list(ROTATIONS_53_FROM_55)] = batch["rotations"]
-    return body.from_matrices(tree, batch["betas"], batch["expression"]).vertices
+    return body.from_matrices(tree_rotations(batch["rotations"]), batch["betas"], batch["expression"]).vertices
 
 
 def _draw(image: Tensor, truth: Tensor, projected: Tensor) -> np.ndarray:

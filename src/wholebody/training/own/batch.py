@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wholebody.body.joints import PARTS_137, ROTATIONS_53_FROM_55
+from wholebody.body.joints import PARTS_137
+from wholebody.body.kinematics import tree_rotations
 from wholebody.body.layer import BodyModel
 from wholebody.geometry.rotation import mirrored, rotation_6d_to_matrix
 from wholebody.model.embedded.lifting import wrist_turns
@@ -73,9 +74,9 @@ def losses(
     depth, rows, columns = model.config.grid
     cell = height / rows
     p = prediction
-    mesh = body.from_matrices(_tree_rotations(p.rotations), p.betas, p.expression)
+    mesh = body.from_matrices(tree_rotations(p.rotations), p.betas, p.expression)
     with torch.no_grad():
-        truth = body.from_matrices(_tree_rotations(batch["rotations"]), batch["betas"], batch["expression"])
+        truth = body.from_matrices(tree_rotations(batch["rotations"]), batch["betas"], batch["expression"])
     joints = body.joints_137(mesh.joints)
     hands, face = model.hands, model.face
     assert p.body_cells is not None and p.left_hand_box_cells is not None and p.right_hand_box_cells is not None
@@ -167,11 +168,11 @@ def body_losses(
     body_6d, betas, camera = (x.float() for x in estimates[-1])
     turned = rotation_6d_to_matrix(body_6d)
     rotations = torch.cat([turned, truth["rotations"][:, 22:]], 1)
-    tree = _tree_rotations(rotations)
+    tree = tree_rotations(rotations)
     posed = body.from_matrices(tree, truth["betas"], truth["expression"])
     shaped = body.from_matrices(tree, betas, truth["expression"])
     with torch.no_grad():
-        true = body.from_matrices(_tree_rotations(truth["rotations"]), truth["betas"], truth["expression"])
+        true = body.from_matrices(tree_rotations(truth["rotations"]), truth["betas"], truth["expression"])
     joints, true_joints = body.joints_137(posed.joints), body.joints_137(true.joints)
     valid = torch.ones_like(truth["joint_inside"])
     part = PARTS_137["body"]
@@ -216,9 +217,3 @@ def true_boxes(boxes: Tensor, valid: Tensor, probability: float) -> PartBoxes:
     centre = centre + 0.08 * size * (2 * torch.rand_like(centre) - 1)
     given = (torch.rand_like(valid) < probability) & (valid > 0)
     return PartBoxes(torch.cat([centre - side / 2, centre + side / 2], -1), given)
-
-
-def _tree_rotations(rotations_53: Tensor) -> Tensor:
-    """B×53×3×3 → B×55×3×3 in the order of the body's tree; eyes look ahead."""
-    tree = torch.eye(3, device=rotations_53.device, dtype=rotations_53.dtype).repeat(len(rotations_53), 55, 1, 1)
-    return tree.index_copy(1, torch.tensor(ROTATIONS_53_FROM_55, device=rotations_53.device), rotations_53)
