@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow fuzz soak bench lint release clean help
+.PHONY: demo test test-fast test-slow fuzz soak bench lint release clean help
 
 help:
 	@echo "make demo   predict on a real photo and a synthetic one; results in output/demo/"
-	@echo "make test   the test suite; make test-slow: the tests that need a browser, node or minutes"
+	@echo "make test   the test suite; make test-fast: a minute of it; make test-slow: the tests that need a browser, node or minutes"
 	@echo "make bench  timed claims, side by side with the published way"
 	@echo "make fuzz   mutated files of every format against their readers, for MINUTES=20"
 	@echo "make soak   kill commands at random moments, take them up again and compare, KILLS=10 times each"
@@ -31,6 +31,13 @@ demo: $(BIN)/.installed
 
 test: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest
+
+# What says soonest that something is broken: the plan of the house, files, geometry, measures, losses, settings.
+FAST := tests/test_house.py tests/geometry tests/files/test_whole.py tests/body/test_joints.py tests/data/test_mixing.py \
+	tests/data/test_sample.py tests/data/test_datasets_doc.py tests/evaluation/test_metrics.py tests/training/test_objectives.py
+
+test-fast: $(BIN)/.installed-dev
+	$(BIN)/python -m pytest $(FAST)
 
 test-slow: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest -m slow

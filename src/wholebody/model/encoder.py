@@ -72,8 +72,8 @@ class ViT(nn.Module):
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio, rate) for rate in rates)
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.apply(_initialise)
-        nn.init.trunc_normal_(self.component_tokens, std=0.02)
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.normal_(self.component_tokens, std=0.02)
+        nn.init.normal_(self.pos_embed, std=0.02)
 
     def forward(self, images: Tensor) -> EncoderOutput:
         height, width = self.config.input_hw
@@ -167,7 +167,9 @@ class DropPath(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
+    # Published: normal numbers cut at a hundred times their spread, which never cuts any. PyTorch's own function for it
+    # draws until all lie inside, and would not end where nothing is drawn (`families.sketch_network`).
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

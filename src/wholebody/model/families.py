@@ -51,7 +51,7 @@ def sketch_network(config: NetworkConfig) -> Network:
 class _Unfilled(TorchFunctionMode):
     """Draws no numbers for parameters."""
 
-    _DRAWING = frozenset(("normal_", "uniform_", "trunc_normal_", "kaiming_uniform_"))
+    _DRAWING = frozenset(("normal_", "uniform_", "kaiming_uniform_"))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
