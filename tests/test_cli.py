@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bad_pictures import bad_files
 from PIL import Image
-from test_image import bad_files
 
 from wholebody.cli import main
 from wholebody.model.checkpoint import Conventions, save

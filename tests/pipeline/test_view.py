@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_scene import made_up_scene
 
 from wholebody.body.layer import BodyModel
 from wholebody.cli import main
@@ -15,9 +15,6 @@ from wholebody.output.amass import read_amass, write_amass
 from wholebody.output.film import write_film
 from wholebody.output.rig import posed_in_camera
 from wholebody.pipeline.view import pages_of
-
-sys.path.append(str(Path(__file__).parent / "output"))
-from made_up_scene import made_up_scene
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from wholebody.model.embedded.hand_landmarks import HandLook
 from wholebody.model.embedded.hand_pose import lay_on_palm, load_hand_pose, pose_points, rest_hands
 from wholebody.people.landmarkers import Landmarkers, _each_hand_once, _mask_in_picture, is_this_person
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HER_BOX = np.array([20.0, 8, 370, 512])
 # Of the portrait: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
 HER_BODY = np.array(
