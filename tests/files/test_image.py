@@ -130,7 +130,7 @@ def test_sources_from_files_folders_and_globs(tmp_path):
     assert len(problems) == 2 and "none.jpg" in problems[0] and "*.webp" in problems[1]
 
 
-def test_what_is_left_out_is_named(tmp_path):
+def test_what_is_left_out_is_named(tmp_path, monkeypatch):
     two_halves().save(tmp_path / "a.jpg")
     for name in ("phone.HEIC", "notes\x1b[2J.txt", ".hidden.jpg"):
         (tmp_path / name).write_text("x")
@@ -138,6 +138,7 @@ def test_what_is_left_out_is_named(tmp_path):
     (tmp_path / "more").mkdir()
     two_halves().save(tmp_path / "more" / "b.jpg")
     (tmp_path / "linked").symlink_to(tmp_path / "more")
+    monkeypatch.setattr("wholebody.files.image._reads_heic", lambda: False)
     left_out: list[str] = []
     sources, problems = find_sources([tmp_path], left_out=left_out)
     assert [source.name for source in sources] == ["a", "more/b"] and not problems
@@ -146,6 +147,8 @@ def test_what_is_left_out_is_named(tmp_path):
                   "linked (a link to a folder)"):  # fmt: skip
         assert words in line, words
     assert ".hidden" not in line
+    monkeypatch.setattr("wholebody.files.image._reads_heic", lambda: True)
+    assert [source.name for source in find_sources([tmp_path])[0]] == ["a", "more/b", "phone"]
     inputs = ["https://example.org/a.jpg", tmp_path / "broken.jpg", tmp_path / "a.jpg"]
     _, problems = find_sources(inputs)
     assert "is an address" in problems[0] and "nowhere.jpg, which is not there" in problems[1]

@@ -298,7 +298,7 @@ class Index:
 def run_index(root: Path, sets: Sequence[str] = (), out: Path | None = None, every: int | None = None) -> Iterator[str]:
     """The command: index the named sets, or all whose folder is in `root`; one line for each split.
 
-    A set is `NAME` or `NAME:SPLIT`. `every`: of UBody only each so-manieth annotation (published: 10 to train on).
+    A set is `NAME` or `NAME:SPLIT`. `every`: of UBody only every Nth annotation (published: every 10th to train on).
     Raises BadInput if a named set cannot be read, or if nothing is there.
     """
     if every is not None and (every < 1 or [name.partition(":")[0] for name in sets] != ["UBody"]):

@@ -36,6 +36,7 @@ SUFFIXES = (
     ".avif",
     ".jp2",
 )
+_HEIC_SUFFIXES = (".heic", ".heif")  # of phones; read where pillow-heif is installed
 # Only decoders of pictures: Pillow would also start Ghostscript for an EPS file.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 144_000_000  # 12,000 × 12,000; decoding needs up to 7 bytes a pixel, so about 1 GB
@@ -82,7 +83,7 @@ def decode_image(data: bytes, name: str, notes: list[str], upright: bool = True)
         ) from error
     except UnidentifiedImageError as error:
         raise BadInput(
-            f"{name}: not a picture that can be read ({_guess(data)}). Known formats: {', '.join(FORMATS)}."
+            f"{name}: not a picture that can be read ({_guess(data)}). Known formats: {', '.join(known)}."
         ) from error
     except Exception as error:  # decoders raise nearly anything on a damaged header
         raise BadInput(f"{name}: the picture's header is damaged ({error}). Copy or save it again.") from error
@@ -215,7 +216,7 @@ def find_sources(
             return False
         if is_left_alone(path, root, skip, is_result):
             return False
-        if path.suffix.lower() in SUFFIXES and path.is_file():
+        if is_picture_name(path) and path.is_file():
             return True
         if (not path.is_dir() or path.is_symlink()) and os.path.realpath(path) not in known:
             others.append(path)
@@ -282,7 +283,15 @@ def is_left_alone(
     return not Path(os.path.realpath(root)).is_relative_to(below) or is_result is None or is_result(place)
 
 
+def is_picture_name(path: Path) -> bool:
+    """Whether a file is called like a picture that can be read here."""
+    suffix = path.suffix.lower()
+    return suffix in SUFFIXES or (suffix in _HEIC_SUFFIXES and _reads_heic())
+
+
 def _why_not(path: Path) -> str:
+    if path.suffix.lower() in _HEIC_SUFFIXES:
+        return " (HEIC: pip install pillow-heif)"
     if path.is_symlink():
         return " (a link to a folder)" if path.is_dir() else "" if path.exists() else " (a link that leads nowhere)"
     return ""

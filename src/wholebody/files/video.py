@@ -21,7 +21,15 @@ from typing import Any
 import numpy as np
 
 from wholebody.errors import BadInput
-from wholebody.files.image import MAX_PIXELS, MIN_SIDE, SUFFIXES, Source, is_left_alone, read_image
+from wholebody.files.image import (
+    MAX_PIXELS,
+    MIN_SIDE,
+    SUFFIXES,
+    Source,
+    is_left_alone,
+    is_picture_name,
+    read_image,
+)
 
 # fmt: off
 FILM_SUFFIXES = (
@@ -205,7 +213,7 @@ def find_films(
         ]
         for path in found:
             add(path, path.relative_to(folder).with_name(path.stem).as_posix())
-        return not found or any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*") if path not in found)
+        return not found or any(is_picture_name(path) for path in folder.rglob("*") if path not in found)
 
     for given in inputs:
         path = Path(given)
@@ -225,7 +233,7 @@ def find_films(
             if not chosen:
                 rest.append(given)
             else:
-                rest += [str(match) for match in matches if match.suffix.lower() in SUFFIXES and match not in chosen]
+                rest += [str(match) for match in matches if is_picture_name(match) and match not in chosen]
         else:
             rest.append(given)
     return list(films.values()), rest

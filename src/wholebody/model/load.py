@@ -68,7 +68,7 @@ def find_weights(path_or_name: str | Path) -> Path:
 def _find_body(conventions: checkpoint.Conventions, body: str | Path | None) -> BodyModel:
     if body is None and conventions.body == "smplx":
         raise AssetMissing(
-            "these weights speak of the licensed SMPL-X body, whose file is needed to make a mesh. Register at "
+            "these weights were made for the licensed SMPL-X body, whose file is needed to make a mesh. Register at "
             "https://smpl-x.is.tue.mpg.de, download SMPL-X (v1.1, NPZ), put "
             f"SMPLX_{conventions.gender.upper()}.npz in a folder and name that folder: --body, in Python body=."
         )
