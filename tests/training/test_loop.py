@@ -1,4 +1,4 @@
-"""A run learns, goes on with exactly the same numbers where it was killed, and says what is wrong with a recipe or a folder."""
+"""A run learns, goes on with the same numbers where it was killed, and says what is wrong with a recipe or a folder."""
 
 import json
 
