@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import mmap
-import os
 import pickle
 import re
 import zipfile
@@ -21,7 +20,6 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from wholebody.errors import BadInput
@@ -33,9 +31,9 @@ from wholebody.files.reading import open_file
 from wholebody.files.text import brief
 from wholebody.files.whole import write_whole
 from wholebody.model import published_names
-from wholebody.model.config import NetworkConfig, OSXConfig, config_to_dict
+from wholebody.model.config import NetworkConfig, config_to_dict
 from wholebody.model.embedded import movenet, thunder
-from wholebody.model.families import build_network, config_from_dict, sketch_network
+from wholebody.model.families import FAMILIES, config_from_dict, sketch_network
 from wholebody.model.network import Network
 
 FORMAT = "wholebody"
@@ -71,13 +69,16 @@ class CheckpointInfo:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.form} checkpoint, size {self.config.name}, variant {self.config.variant}",
+            f"{self.form} checkpoint, {FAMILIES[self.config.family].title}, size {self.config.name}, "
+            f"variant {self.config.variant}",
             f"{self.parameters / 1e6:.1f} M numbers used",
             f"body {self.conventions.body}, {self.conventions.gender}, {self.conventions.betas} betas, "
             f"{self.conventions.expression} expression, flat_hand_mean={self.conventions.flat_hand_mean}",
             f"joints {self.conventions.joint_set}",
             f"licence: {self.licence}",
         ]
+        if citation := FAMILIES[self.config.family].citation:
+            lines.append(f"please cite: {citation}")
         if self.unused:
             groups: dict[str, int] = {}
             for name, count in self.unused.items():
@@ -108,41 +109,52 @@ def save(
     _write_ours(chosen, path, model.config, conventions, licence, extra or {})
 
 
-def load(path: str | Path) -> tuple[Network, CheckpointInfo]:
-    """A network without a body, in eval mode on the CPU, from a checkpoint of either form; strictly."""
+def load(path: str | Path, family: str | None = None) -> tuple[Network, CheckpointInfo]:
+    """A network without a body, in eval mode on the CPU, from a checkpoint of either form; strictly.
+
+    family: what the checkpoint is said to be of, one of `families.FAMILIES`; one that it is not of raises BadInput.
+    Without it the tensors tell; where they do not (SMPLer-X B and L from OSX without decoders) the file's name does.
+    """
     path = Path(path)
-    return load_published(path) if is_published(path) else _load_ours(path)
+    if is_published(path):
+        return load_published(path, family)
+    model, info = _load_ours(path)
+    _check_family(info, family)
+    return model, info
 
 
-def load_published(path: str | Path) -> tuple[Network, CheckpointInfo]:
+def load_published(path: str | Path, family: str | None = None) -> tuple[Network, CheckpointInfo]:
     """As `load`, from a published `.pth.tar`. What the network does not use is left in the file."""
-    tensors, config, epoch = _read_published(Path(path))
+    tensors, config, epoch = _read_published(Path(path), family)
     wanted = sketch_network(config).state_dict()
     translation = published_names.to_ours(tensors, wanted, config.variant)
     model = _assemble(config, translation.tensors)
     return model, _published_info(Path(path), config, epoch, translation)
 
 
-def describe(path: str | Path) -> CheckpointInfo:
+def describe(path: str | Path, family: str | None = None) -> CheckpointInfo:
     """What a checkpoint is, from its names and metadata alone."""
     path = Path(path)
     if not is_published(path):
         with _open_ours(path) as (file, info):
+            _check_family(info, family)
             numbers = sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())
             frozen = sum(tensor.numel() for tensor in _left_out(path, file.metadata()).values())
             return dataclasses.replace(info, parameters=numbers + frozen)
-    tensors, config, epoch = _read_published(path)
+    tensors, config, epoch = _read_published(path, family)
     wanted = sketch_network(config).state_dict()
     return _published_info(path, config, epoch, published_names.to_ours(tensors, wanted, config.variant))
 
 
-def convert(source: str | Path, target: str | Path) -> CheckpointInfo:
-    """Rewrite a checkpoint in the other form: published to `.safetensors`, or ours to `.pth` / `.pth.tar`."""
+def convert(source: str | Path, target: str | Path, family: str | None = None) -> CheckpointInfo:
+    """Rewrite a checkpoint in the other form: published to `.safetensors`, or ours to `.pth` / `.pth.tar`.
+
+    A tensor at a time: what is mapped from the source is never held in memory as a whole.
+    """
     target = Path(target)
-    model, info = load(source)
+    model, info = load(source, family)
     if target.suffix == ".safetensors":
-        licence = PUBLISHED_LICENCE if info.form == "published" else info.licence
-        save(model, target, info.conventions, licence, info.extra)
+        save(model, target, info.conventions, info.licence, info.extra)
     elif target.suffix in (".pth", ".tar", ".pt"):
         tensors = published_names.to_published(_own_tensors(model.state_dict()), model.config.variant)
         network = {published_names.PREFIX + name: tensor for name, tensor in tensors.items()}
@@ -151,7 +163,15 @@ def convert(source: str | Path, target: str | Path) -> CheckpointInfo:
         write_torch(target, contents)
     else:
         raise BadInput(f"{target}: name the target .safetensors (our form) or .pth.tar (the published form)")
-    return describe(target)
+    return describe(target, model.config.family)
+
+
+def _check_family(info: CheckpointInfo, family: str | None) -> None:
+    if family is not None and family != info.config.family:
+        raise BadInput(
+            f"{info.path} is a network of the family {info.config.family}, and {family} is asked for; leave --family "
+            "out, or take another file"
+        )
 
 
 def is_published(path: Path) -> bool:
@@ -180,36 +200,34 @@ def write_torch(path: str | Path, content: Any) -> Path:
     return write_whole(path, write)
 
 
-def write_safetensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
-    """`safetensors.save_file`, whole or not at all; the same content gives the same bytes."""
+def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> Path:
+    """A safetensors file, whole or not at all; the same content gives the same bytes.
+
+    As `safetensors.save_file`, but tensor after tensor: that one copies all of them first.
+    """
+    ordered = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that all are aligned
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name in ordered:
+        tensor = tensors[name]
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
 
     def write(part: Path) -> None:
-        try:
-            save_file(tensors, part, metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-        os.chmod(part, 0o666 & ~_umask())  # safetensors makes a file of its own, for its owner alone
-        _sort_metadata(part)
+        with open(part, "xb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name in ordered:
+                file.write(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
     return write_whole(path, write)
 
 
-def _sort_metadata(path: Path) -> None:
-    """Put a safetensors file's metadata in the order of their names: the library writes them in a random one."""
-    with open(path, "r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(ordered) <= size, "the header of a safetensors file is no compact JSON"
-        file.seek(8)
-        file.write(ordered.ljust(size))
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+_DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 
 
 # Our own form
@@ -235,10 +253,12 @@ def _write_ours(
         "licence": licence,
         "extra": json.dumps(dict(extra)),
     }
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = dict(tensors)
     for trunk in _FROZEN:
         frozen = trunk.read() if any(name.startswith(trunk.prefix) for name in plain) else {}
-        if frozen and all(name in plain and torch.equal(plain[name].half(), frozen[name].half()) for name in frozen):
+        if frozen and all(
+            name in plain and torch.equal(plain[name].detach().cpu().half(), frozen[name].half()) for name in frozen
+        ):
             plain = {name: tensor for name, tensor in plain.items() if name not in frozen}
             metadata[trunk.key] = trunk.sha256
     write_safetensors(path, plain, metadata)
@@ -349,7 +369,7 @@ def _at_least_single(tensor: Tensor) -> Tensor:
 # The published form
 
 
-def _read_published(path: Path) -> tuple[dict[str, Tensor], OSXConfig, int | None]:
+def _read_published(path: Path, family: str | None = None) -> tuple[dict[str, Tensor], NetworkConfig, int | None]:
     """Tensors by canonical name, mapped from the file; what network they are of; the epoch they were saved after."""
     contents = _unpickle(path)
     network = _network_in(contents)
@@ -358,7 +378,8 @@ def _read_published(path: Path) -> tuple[dict[str, Tensor], OSXConfig, int | Non
         raise BadInput(f"{path} is no published OSX checkpoint: it holds {kind} and no 'network' of tensors")
     tensors = {published_names.canonical(name): tensor for name, tensor in network.items()}
     try:
-        config = published_names.read_config({name: tensor.shape for name, tensor in tensors.items()})
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        config = published_names.read_config(shapes, family, published_names.family_of_file(path.name))
     except BadInput as error:
         raise BadInput(f"{path}: {error}; the file holds {kind}") from error
     epoch = contents.get("epoch")
@@ -460,7 +481,7 @@ def _published_info(
 ) -> CheckpointInfo:
     numbers = sum(tensor.numel() for tensor in translation.tensors.values())
     return CheckpointInfo(
-        str(path), "published", config, Conventions(), "as published with the OSX weights", numbers, epoch,
+        str(path), "published", config, Conventions(), FAMILIES[config.family].licence, numbers, epoch,
         translation.unused,
     )  # fmt: skip
 

@@ -83,10 +83,32 @@ class OSXConfig(NetworkConfig):
 _MOST, _MOST_ENTRIES, _MOST_DEEP = 16_384, 64, 128
 _DEEP = ("depth", "layers", "blocks", "hand_blocks", "heads")
 
+ENCODERS = {
+    "s": ViTConfig(width=384, drop_path=0.1),
+    "b": ViTConfig(),
+    "l": ViTConfig(width=1024, depth=24, heads=16, drop_path=0.5),
+    "h": ViTConfig(width=1280, depth=32, heads=16, drop_path=0.55),
+}
+"""The encoders of the published sizes. Their heads follow no rule of the width."""
+
+
+def smpler_x_config(size: str) -> OSXConfig:
+    """The published SMPLer-X of size `s`, `b`, `l` or `h`: OSX without decoders, trained on tighter boxes."""
+    if size not in ENCODERS:
+        raise BadInput(f"no SMPLer-X of size {size!r}; sizes: {', '.join(ENCODERS)}")
+    return OSXConfig(
+        size,
+        family="smpler_x",
+        box_enlarge=1.2,
+        encoder=ENCODERS[size],
+        hands=HANDS_WITHOUT_DECODER,
+        face=None,
+    )
+
 
 def published_config(size: str, variant: str = "normal") -> OSXConfig:
-    """The published network of size `b` or `l`, in the variant `normal`, `wo_face_decoder` or `wo_decoder`."""
-    encoders = {"b": ViTConfig(), "l": ViTConfig(width=1024, depth=24, heads=16, drop_path=0.5)}
+    """The published OSX of size `b` or `l`, in the variant `normal`, `wo_face_decoder` or `wo_decoder`."""
+    encoders = {size: ENCODERS[size] for size in "bl"}
     parts = {"normal": (HANDS, FACE), "wo_face_decoder": (HANDS, None), "wo_decoder": (HANDS_WITHOUT_DECODER, None)}
     if size not in encoders or variant not in parts:
         raise BadInput(f"no published network {size!r}, {variant!r}; sizes: b, l; variants: {', '.join(parts)}")

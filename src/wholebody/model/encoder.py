@@ -21,8 +21,8 @@ BODY_TOKENS = slice(6, 31)  # one per predicted body joint; tokens 4 and 5 (hand
 class EncoderOutput(NamedTuple):
     """What every encoder returns.
 
-    tokens: B×31×C, the component tokens. feature_map: B×C×16×12. finer: maps of higher resolution, fine to coarse, for
-    encoders that have them (a pyramid that is handed in may use them). keypoints: B×17×3 of COCO's, fractions of the
+    tokens: B×31×C, the component tokens (SMPLest-X: B×80×C). feature_map: B×C×16×12. finer: maps of higher resolution,
+    fine to coarse, for encoders that have them (a pyramid that is handed in may use them). keypoints: B×17×3 of COCO's, fractions of the
     crop and scores 0..1, where the encoder finds any.
     """
 
@@ -52,6 +52,7 @@ class ViTConfig:
     padding: int = 2
     input_hw: tuple[int, int] = (256, 192)
     grid_hw: tuple[int, int] = (16, 12)
+    tokens: int = COMPONENT_TOKENS
 
 
 class ViT(nn.Module):
@@ -65,7 +66,7 @@ class ViT(nn.Module):
         super().__init__()
         rows, columns = config.grid_hw
         self.config = config
-        self.component_tokens = nn.Parameter(torch.zeros(1, COMPONENT_TOKENS, config.width))
+        self.component_tokens = nn.Parameter(torch.zeros(1, config.tokens, config.width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + rows * columns, config.width))
         self.patch_embed = nn.Conv2d(3, config.width, config.patch, stride=config.patch, padding=config.padding)
         rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
@@ -91,7 +92,7 @@ class ViT(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        tokens, patches = x[:, :COMPONENT_TOKENS], x[:, COMPONENT_TOKENS:]
+        tokens, patches = x[:, : self.config.tokens], x[:, self.config.tokens :]
         return EncoderOutput(tokens, patches.transpose(1, 2).unflatten(2, self.config.grid_hw))
 
 
@@ -122,9 +123,13 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = dense(x, self.qkv).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        # Plain products: on a CPU no slower than the fused kernel at this length, and with oneDNN nearer to exact.
-        weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(-1)
-        return dense((weights @ value).transpose(1, 2).flatten(2), self.proj)
+        return dense(attend(query, key, value).transpose(1, 2).flatten(2), self.proj)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of each head: B×H×N×D, B×H×M×D, B×H×M×D to B×H×N×D."""
+    # Plain products: on a CPU no slower than the fused kernel at this length, and with oneDNN nearer to exact.
+    return (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(-1) @ value
 
 
 class Mlp(nn.Module):

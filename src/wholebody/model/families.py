@@ -16,20 +16,48 @@ from wholebody.model.embedded.config import EmbeddedConfig, SightedConfig
 from wholebody.model.network import Network
 from wholebody.model.older import current_config
 from wholebody.model.osx import build_osx
+from wholebody.model.smplest_x import SMPLestXConfig, build_smplest_x
 
 
 @dataclass(frozen=True)
 class Family:
     """What the networks of a family have in common."""
 
+    title: str
     config: type[NetworkConfig]
     build: Callable[[Any], Network]  # from a config of that class to a network without a body
+    licence: str = ""  # of the published weights
+    citation: str = ""
 
 
+_S_LAB = (
+    "S-Lab License 1.0 (S-Lab, Nanyang Technological University): not for commercial use; copies keep the notice. The "
+    "weights were trained on data sets, and for the SMPL-X body, whose own terms hold besides"
+)
 FAMILIES = {
-    "osx": Family(OSXConfig, build_osx),
-    "embedded": Family(EmbeddedConfig, build_embedded),  # the first five embedded weights, and what came of these
-    "sighted": Family(SightedConfig, build_sighted),
+    "osx": Family(
+        "OSX",
+        OSXConfig,
+        build_osx,
+        "as published with the OSX weights",
+        "Lin et al.: One-Stage 3D Whole-Body Mesh Recovery with Component Aware Transformer, CVPR 2023",
+    ),
+    "smpler_x": Family(
+        "SMPLer-X",
+        OSXConfig,
+        build_osx,
+        _S_LAB,
+        "Cai et al.: SMPLer-X: Scaling Up Expressive Human Pose and Shape Estimation, NeurIPS 2023, arXiv 2309.17448",
+    ),
+    "smplest_x": Family(
+        "SMPLest-X",
+        SMPLestXConfig,
+        build_smplest_x,
+        _S_LAB,
+        "Yin et al.: SMPLest-X: Ultimate Scaling for Expressive Human Pose and Shape Estimation, arXiv 2501.09782",
+    ),
+    "embedded": Family("the embedded network", EmbeddedConfig, build_embedded),
+    "sighted": Family("the embedded network, sighted", SightedConfig, build_sighted),
 }
 
 

@@ -22,6 +22,7 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     any_gender: bool = False,
+    family: str | None = None,
 ) -> Network:
     """The network and its body, in eval mode, strictly loaded; `model.checkpoint` says what it is.
 
@@ -31,6 +32,8 @@ def load_model(
     there is one. dtype: of the weights (default: as in the file, single precision at least); with `torch.bfloat16` or
     `torch.float16` the encoder computes in it, which halves the memory, and all that follows in single precision.
     any_gender: take a body of another gender than the weights were trained for, whose shapes do not mean the same.
+    family: "osx", "smpler_x" or "smplest_x", where a published file is said to be of one; by default its tensors tell,
+    and where they do not, its name.
     """
     if isinstance(device, str):
         device = pick_device(device)
@@ -39,8 +42,8 @@ def load_model(
     path = find_weights(path_or_name)
     if not isinstance(body, BodyModel):
         # Before the weights: where a body file is missing, that is said at once.
-        body = _find_body(checkpoint.describe(path).conventions, body)
-    model, info = checkpoint.load(path)
+        body = _find_body(checkpoint.describe(path, family).conventions, body)
+    model, info = checkpoint.load(path, family)
     _check_body(info.conventions, body, any_gender)
     model.body = body.eval()
     if dtype is not None or device is not None:

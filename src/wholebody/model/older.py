@@ -20,6 +20,7 @@ def current_config(data: dict[str, Any]) -> dict[str, Any]:
     new = {**data, "family": family, "box_enlarge": 1.25, "encoder": _without(encoder, "kind")}
     new["camera"] = {"focal": new.pop("focal"), "hw": new.pop("camera_hw"), "size": new.pop("camera_size")}
     if family == "osx":
+        new["encoder"]["tokens"] = 31
         new["crop_filter"] = "published"
         _drop(new, lifting=None, position_unit=1.0)
     else:

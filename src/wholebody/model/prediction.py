@@ -41,6 +41,7 @@ class Prediction:
     body_logits: Tensor | None = None  # B×25×(32 * 24 + 1): of finer cells, then "outside"; where there are such
     hand_maps: Tensor | None = None  # B×2×20×side×side: probabilities of joints in the hands' boxes; with context only
     face_maps: Tensor | None = None  # B×72×side×side, likewise
+    hand_roots_6d: Tensor | None = None  # B×2×6: both wrists in the camera frame; of SMPLest-X, for its losses alone
     vertices_cam: Tensor | None = None  # B×V×3, camera translation added
     joints_cam: Tensor | None = None  # B×55×3: the joints of the body's tree, camera translation added
     joints_144_cam: Tensor | None = None  # B×144×3, camera translation added

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from wholebody.errors import BadInput
-from wholebody.model.config import OSXConfig, published_config
+from wholebody.model.config import NetworkConfig, published_config, smpler_x_config
+from wholebody.model.smplest_x import SMPLestXConfig
 
 PREFIX = "module."
 COMPILED = "_orig_mod."  # what torch.compile puts before names, wherever it was applied
@@ -87,6 +88,29 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"^(hand|face)\.decoder\.layers\.(\d+)\.norm2\.", _DECODER + r"decoder.layers.\2.norms.1."),
     (r"^(hand|face)\.decoder\.layers\.(\d+)\.norm3\.", _DECODER + r"decoder.layers.\2.norms.2."),
 )
+_LAYER = r"decoder.transformer.transformer.layers.\1."
+_SMPLEST_X_RULES: tuple[tuple[str, str], ...] = (
+    (r"^decoder\.position$", "decoder.transformer.pos_embedding"),
+    (r"^decoder\.layers\.(\d+)\.self_norm\.", _LAYER + "0.norm."),
+    (r"^decoder\.layers\.(\d+)\.self_attention\.qkv\.", _LAYER + "0.fn.to_qkv."),
+    (r"^decoder\.layers\.(\d+)\.self_attention\.proj\.", _LAYER + "0.fn.to_out.0."),
+    (r"^decoder\.layers\.(\d+)\.cross_norm\.", _LAYER + "1.norm."),
+    (r"^decoder\.layers\.(\d+)\.cross_attention\.query\.", _LAYER + "1.fn.to_q."),
+    (r"^decoder\.layers\.(\d+)\.cross_attention\.key_value\.", _LAYER + "1.fn.to_kv."),
+    (r"^decoder\.layers\.(\d+)\.cross_attention\.proj\.", _LAYER + "1.fn.to_out.0."),
+    (r"^decoder\.layers\.(\d+)\.mlp_norm\.", _LAYER + "2.norm."),
+    (r"^decoder\.layers\.(\d+)\.mlp\.fc1\.", _LAYER + "2.fn.net.0."),
+    (r"^decoder\.layers\.(\d+)\.mlp\.fc2\.", _LAYER + "2.fn.net.3."),
+    (r"^decoder\.out\.", "decoder.token_conv."),
+    (r"^heads\.root\.", "decoder.dec_body_root_pose."),
+    (r"^heads\.pose\.", "decoder.dec_body_pose."),
+    (r"^heads\.shape\.", "decoder.dec_body_shape."),
+    (r"^heads\.camera\.", "decoder.dec_body_cam."),
+    (r"^heads\.hand_roots\.", "decoder.dec_hand_root_pose."),
+    (r"^heads\.hands\.", "decoder.dec_hand_pose."),
+    (r"^heads\.expression\.", "decoder.dec_face_expression."),
+    (r"^heads\.jaw\.", "decoder.dec_face_jaw_pose."),
+)
 _UPSAMPLE = re.compile(r"^box_head\.upsample\.(\d)\.(\d)\.(.*)$")
 _BRANCH = re.compile(r"^(hand|face)\.features\.pyramid\.branches\.(\d)\.(.*)$")
 
@@ -109,11 +133,11 @@ def published_name(ours: str, variant: str) -> str:
         return f"box_net.deconv.{3 * int(match[1]) + int(match[2])}.{match[3]}"
     if match := _BRANCH.match(name):
         return _published_branch(match[1], int(match[2]), match[3], variant)
-    for pattern, replacement in _RULES:
+    for pattern, replacement in (*_RULES, *_SMPLEST_X_RULES):
         translated, count = re.subn(pattern, replacement, name)
         if count:
             return translated
-    raise BadInput(f"{ours} has no counterpart in the published network: only sizes b and l can be written in its form")
+    raise BadInput(f"{ours} has no counterpart in the published networks: the embedded one has no such form")
 
 
 def _published_branch(part: str, branch: int, rest: str, variant: str) -> str:
@@ -137,21 +161,54 @@ def canonical(name: str) -> str:
     return name
 
 
-def read_config(shapes: Mapping[str, torch.Size]) -> OSXConfig:
-    """Size and variant of a published network, read off the (canonical) names and shapes of its tensors."""
+def family_of_file(name: str) -> str | None:
+    """The family that a file's name speaks of; None where it speaks of none."""
+    for pattern, family in (("smplest", "smplest_x"), ("smpler", "smpler_x"), ("osx", "osx")):
+        if pattern in name.lower():
+            return family
+    return None
+
+
+def read_config(
+    shapes: Mapping[str, torch.Size], family: str | None = None, likely: str | None = None
+) -> NetworkConfig:
+    """Family, size and variant of a published network, read off the (canonical) names and shapes of its tensors.
+
+    family: what it is said to be; another one is an error. likely: the family to take it for where its tensors do not
+    tell (SMPLer-X B and L from OSX without decoders).
+    """
     tokens = shapes.get("encoder.task_tokens")
     width = tokens[-1] if tokens else None
-    size = {768: "b", 1024: "l"}.get(width)  # type: ignore[arg-type]
-    if size is None or "body_regressor.root_pose_out.0.weight" not in shapes:
+    size = {384: "s", 768: "b", 1024: "l", 1280: "h"}.get(width)  # type: ignore[arg-type]
+    config: NetworkConfig
+    if any(name.startswith("decoder.transformer.") for name in shapes) and tokens:
+        config = SMPLestXConfig()
+        size = "h" if width == config.encoder.width else None
+    elif size is not None and "body_regressor.root_pose_out.0.weight" in shapes:
+        hands = any(name.startswith("hand_decoder.") for name in shapes)
+        face = any(name.startswith("face_decoder.") for name in shapes)
+        whole = "normal" if face else "wo_face_decoder" if hands else "wo_decoder"
+        either = size in "bl" and whole == "wo_decoder"
+        wanted = family or likely
+        if size in "sh" or (either and wanted == "smpler_x"):
+            config = smpler_x_config(size)
+        else:
+            config = published_config(size, whole)
+    else:
+        size = None
+    if size is None:
         some = ", ".join(sorted(shapes)[:3])
         raise BadInput(
-            "these are not the weights of a published OSX network: "
-            + (f"its tokens have width {width}, published sizes have 768 (b) and 1024 (l)" if width else
+            "these are not the weights of a published network of OSX, SMPLer-X or SMPLest-X: "
+            + (f"its tokens have width {width}, published are 384 (s), 768 (b), 1024 (l) and 1280 (h)" if width else
                f"'encoder.task_tokens' is missing among {len(shapes)} tensors ({some}, ...)")
         )  # fmt: skip
-    has_hands = any(name.startswith("hand_decoder.") for name in shapes)
-    has_face = any(name.startswith("face_decoder.") for name in shapes)
-    return published_config(size, "normal" if has_face else "wo_face_decoder" if has_hands else "wo_decoder")
+    if family is not None and family != config.family:
+        raise BadInput(
+            f"these are the weights of another family: {config.family} (size {config.name}, {config.variant}) by their "
+            f"tensors, and {family} is asked for; leave --family out, or take another file"
+        )
+    return config
 
 
 def to_ours(published: Mapping[str, Tensor], ours: Mapping[str, Tensor], variant: str) -> Translation:

@@ -34,8 +34,10 @@ class Predictor:
         parts: Sequence[str] = ("body", "hands", "face"),
         gender: str | None = None,
         height: float | None = None,
+        box_scale: float | None = None,
     ) -> None:
         """device: where to load a model to that is given by its name ("cuda", "auto", ...; default: the CPU).
+        box_scale: how much a person's box is enlarged before it is cropped; default: as the network was trained.
 
         What follows is for networks that landmarkers help (`t`). parts: what the embedded landmarkers look at of each
         person; () leaves what the network alone says. gender ("female" or "male") and height (metres): of everybody in
@@ -55,6 +57,9 @@ class Predictor:
             )
         self.model = model
         self.batch_size = batch_size
+        self.box_scale = model.config.box_enlarge if box_scale is None else box_scale
+        if not 0.1 <= self.box_scale <= 10:
+            raise BadInput(f"The box scale is {self.box_scale}; it must lie between 0.1 and 10 (1.25: a quarter more).")
         detector = "movenet" if detector is None else detector
         self._detector = make_detector(detector) if isinstance(detector, str) else detector
         self.parts = tuple(parts)
@@ -110,7 +115,7 @@ class Predictor:
         people: list[list[Person]] = [[] for _ in images]
         for number, (image, detections) in enumerate(zip(images, found, strict=True)):
             for box, score in zip(detections.boxes_xyxy, detections.scores, strict=True):
-                crop_box = fit_crop(box, image.shape[:2], self.model.config.box_enlarge)
+                crop_box = fit_crop(box, image.shape[:2], self.box_scale)
                 owners.append(number)
                 placed.append((box, float(score), crop_box))
                 crops.append((image, crop_box))
