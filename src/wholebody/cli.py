@@ -200,16 +200,17 @@ def convert(config: Flat[ConvertConfig]) -> int:
 
 
 @app.command
-def info(path: Annotated[tuple[str, ...], positional("PATH")]) -> int:
+def info(path: Annotated[tuple[str, ...], positional("PATH")], *, family: str | None = None) -> int:
     """what a checkpoint, body or result file is
 
     Args:
         path: a file, a folder, or an embedded name (t, open)
+        family: of a published checkpoint: osx, smpler_x or smplest_x, where its tensors and its name do not tell
     """
     from wholebody.pipeline.info import describe
 
     for one in path:
-        say(describe(one))
+        say(describe(one, family))
     return OK
 
 
@@ -235,16 +236,19 @@ app.command(checkpoint)
 
 
 @checkpoint.command(name="convert")
-def convert_checkpoint(source: Annotated[str, positional("SRC")], target: Annotated[str, positional("DST")]) -> int:
+def convert_checkpoint(
+    source: Annotated[str, positional("SRC")], target: Annotated[str, positional("DST")], *, family: str | None = None
+) -> int:
     """from the published form to ours, or back
 
     Args:
         source: a published .pth.tar or a .safetensors of ours
         target: the other of the two; the suffix decides
+        family: of a published checkpoint: osx, smpler_x or smplest_x, where its tensors and its name do not tell
     """
     from wholebody.model.checkpoint import convert
 
-    say(str(convert(source, target)))
+    say(str(convert(source, target, family)))
     return OK
 
 

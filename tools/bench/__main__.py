@@ -111,6 +111,17 @@ def memory() -> None:
         _run(_WRITE_PUBLISHED, str(checkpoint))  # in a process of its own: nothing of it stays in this one
         peak = _peak_of_predict("--model", str(checkpoint), "--body", str(_standin()))
     row("l: peak of predict, from a checkpoint with optimiser", peak, "MB", "target < 3000")
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "smplest_x_h.pth.tar"
+        _run(_WRITE_SMPLEST_X, str(checkpoint))
+        row("smplest_x_h: made-up file with optimiser", checkpoint.stat().st_size / 1e9, "GB", "published 8.2")
+        for what, code, target in (
+            ("load and predict one crop, float32", _LOAD.format(dtype="float32"), "target < 3500"),
+            ("load and predict one crop, bfloat16", _LOAD.format(dtype="bfloat16"), "target < 2000"),
+            ("checkpoint convert", _CONVERT, ""),
+        ):
+            peak = int(_run(_WATCHED + code + _PEAK, str(checkpoint), str(_standin())).split("PEAK")[1]) / 1024
+            row(f"smplest_x_h: {what}, peak beside mapped files", peak, "MB", target)
 
 
 _WRITE_PUBLISHED = """
@@ -124,6 +135,41 @@ network = {f"module.{name}": tensor for name, tensor in tensors.items()}
 moments = {n: {"exp_avg": t, "exp_avg_sq": t.clone()} for n, t in enumerate(network.values())}
 torch.save({"epoch": 13, "network": network, "optimizer": {"state": moments, "param_groups": []}}, sys.argv[1])
 """
+
+
+_WRITE_SMPLEST_X = """
+import sys, torch
+from wholebody.model.families import build_network
+from wholebody.model.published_names import to_published
+from wholebody.model.smplest_x import SMPLestXConfig
+torch.manual_seed(0)
+tensors = to_published(build_network(SMPLestXConfig()).state_dict(), "normal")
+network = {f"module.{name}": tensor for name, tensor in tensors.items()}
+moments = {n: {"exp_avg": t, "exp_avg_sq": t.clone()} for n, t in enumerate(t.clone() for t in network.values())}
+torch.save({"epoch": 20, "network": network, "optimizer": {"state": moments, "param_groups": []}}, sys.argv[1])
+"""
+
+# The largest amount of memory that is no mapped file, watched from beside (Linux).
+_WATCHED = """
+import sys, threading, time
+peak, done = [0], threading.Event()
+def watch():
+    while not done.is_set():
+        peak[0] = max(peak[0], int(open('/proc/self/status').read().split('RssAnon:')[1].split()[0]))
+        time.sleep(0.005)
+threading.Thread(target=watch, daemon=True).start()
+"""
+_LOAD = """
+import torch, wholebody
+model = wholebody.load_model(sys.argv[1], body=sys.argv[2], dtype=torch.{dtype})
+with torch.inference_mode():
+    model(torch.rand(1, 3, 512, 384))
+"""
+_CONVERT = """
+from wholebody.model.checkpoint import convert
+convert(sys.argv[1], sys.argv[1].removesuffix('.pth.tar') + '.safetensors')
+"""
+_PEAK = "done.set()\nprint('PEAK', peak[0])\n"
 
 
 def _peak_of_predict(*options: str) -> float:

@@ -499,8 +499,6 @@ def _assemble(config: NetworkConfig, tensors: Mapping[str, Tensor], path: Path |
     ]
     if problems:
         raise BadInput(f"{path}: the weights do not fit their config: {'; '.join(problems)}")
-    if any(buffer.is_meta for name, buffer in model.named_buffers() if name not in tensors):
-        model = _build(config, path, build_network)  # a part computes constants that a checkpoint does not carry
     model.load_state_dict({name: _at_least_single(tensor) for name, tensor in tensors.items()}, assign=True)
     return model.eval()
 

@@ -22,8 +22,8 @@ class EncoderOutput(NamedTuple):
     """What every encoder returns.
 
     tokens: B×31×C, the component tokens (SMPLest-X: B×80×C). feature_map: B×C×16×12. finer: maps of higher resolution,
-    fine to coarse, for encoders that have them (a pyramid that is handed in may use them). keypoints: B×17×3 of COCO's, fractions of the
-    crop and scores 0..1, where the encoder finds any.
+    fine to coarse, for encoders that have them (a pyramid that is handed in may use them). keypoints: B×17×3 of COCO's,
+    fractions of the crop and scores 0..1, where the encoder finds any.
     """
 
     tokens: Tensor

@@ -62,6 +62,11 @@ class PredictConfig:
     """films: still, moving (its turning is taken out), or auto: as the background says"""
     smooth: str = "light"
     """films: none, light or strong"""
+    family: str | None = None
+    """of a published model: osx, smpler_x or smplest_x; if not given, its tensors tell, else its name"""
+    box_scale: float | None = None
+    """how much a person's box is enlarged before it is cropped; if not given, as the model was trained (OSX 1.25,
+    SMPLer-X and SMPLest-X 1.2)"""
     focal: float | None = None
     """focal length in pixels; if not given: --fov, else a photo's EXIF, else the picture's diagonal"""
     fov: float | None = None

@@ -161,6 +161,7 @@ def _made_with(config: PredictConfig, film: Film) -> str:
     about = film.info.path.stat()
     options = [config.model, config.body, config.boxes, config.detector, config.start, config.end, config.fps,
                config.focal, config.fov, about.st_size if film.info.path.is_file() else film.info.frames]  # fmt: skip
+    options += [value for value in (config.family, config.box_scale) if value is not None]
     return repr(options)
 
 

@@ -16,8 +16,11 @@ _BODY_LICENCES = {
 }
 
 
-def describe(path: str | os.PathLike[str]) -> str:
-    """What a checkpoint, a body file, a result file, a folder of either, or an embedded name is."""
+def describe(path: str | os.PathLike[str], family: str | None = None) -> str:
+    """What a checkpoint, a body file, a result file, a folder of either, or an embedded name is.
+
+    family: of a checkpoint, as in `load_model`.
+    """
     from wholebody.model.load import EMBEDDED
 
     name, path = str(path), Path(path)
@@ -25,7 +28,7 @@ def describe(path: str | os.PathLike[str]) -> str:
         return _folder(path)
     if not path.exists():
         if name in EMBEDDED:
-            return _checkpoint(name)
+            return _checkpoint(name, family)
         if name == "open":
             return _body("open")
         raise BadInput(f"{path}: no such file, and no embedded name ({', '.join([*EMBEDDED, 'open'])}).")
@@ -38,7 +41,7 @@ def describe(path: str | os.PathLike[str]) -> str:
     if path.suffix == ".pkl":
         return _body(path)
     if path.suffix in (".safetensors", ".pth", ".pt", ".tar"):
-        return _checkpoint(path)
+        return _checkpoint(path, family)
     raise BadInput(f"{path}: not a checkpoint (.safetensors, .pth.tar), body (.npz, .pkl) or result (.npz, .json).")
 
 
@@ -57,12 +60,13 @@ def _folder(path: Path) -> str:
     return _body(find_body(path))
 
 
-def _checkpoint(path: str | Path) -> str:
+def _checkpoint(path: str | Path, family: str | None) -> str:
     from wholebody.model.checkpoint import describe as describe_checkpoint
     from wholebody.model.load import find_weights
 
     file = find_weights(path)
-    return f"{path}: {_size(file)}\n" + "\n".join(f"  {line}" for line in str(describe_checkpoint(file)).splitlines())
+    lines = str(describe_checkpoint(file, family)).splitlines()
+    return f"{path}: {_size(file)}\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _body(path: str | Path) -> str:

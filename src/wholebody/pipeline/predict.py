@@ -337,8 +337,11 @@ def load_predictor(config: PredictConfig) -> Predictor:
     from wholebody.people.predictor import Predictor
 
     device = pick_device(config.device)
-    model = load_model(config.model, body=config.body, any_gender=config.any_gender).to(device)
-    return Predictor(model, batch_size=config.batch_size or (4 if device == "cpu" else 32))
+    model = load_model(
+        config.model, body=config.body, device=device, any_gender=config.any_gender, family=config.family
+    )
+    batch_size = config.batch_size or (4 if device == "cpu" else 32)
+    return Predictor(model, batch_size=batch_size, box_scale=config.box_scale)
 
 
 def _box_finder(config: PredictConfig, say: Callable[[str], None]) -> Callable[[Source, np.ndarray], Detections]:
@@ -370,7 +373,9 @@ def _keypoint_source(config: PredictConfig) -> KeypointSource | None:
 
 def _options(config: PredictConfig) -> dict[str, Any]:
     """What the results of a folder have in common."""
-    return {name: getattr(config, name) for name in ("model", "body", "boxes", "detector", "refine")}
+    options = {name: getattr(config, name) for name in ("model", "body", "boxes", "detector", "refine")}
+    newer = {name: getattr(config, name) for name in ("family", "box_scale")}  # older records lack them
+    return options | {name: value for name, value in newer.items() if value is not None}
 
 
 def _option_files(config: PredictConfig) -> dict[str, Path]:
