@@ -65,7 +65,7 @@ def test_config_survives_json(variant):
         (lambda c: c.update(colour=3), "config has settings that this version does not know: colour"),
         (lambda c: c["encoder"].update(gates=1), "config.encoder has settings .* gates"),
         (lambda c: c["hands"]["decoder"].pop("layers"), "config.hands.decoder lacks the settings layers"),
-        (lambda c: c.update(family="resnet"), "config.family is 'resnet'; this version knows osx, embedded"),
+        (lambda c: c.update(family="resnet"), "config.family is 'resnet'; this version knows osx, smpler_x"),
         (lambda c: c.pop("family"), "config.family is None"),
         (lambda c: c.update(hidden="many"), "config.hidden is 'many', which is no int"),
         (lambda c: c.update(face=7), "config.face is 7"),

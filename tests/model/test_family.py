@@ -52,10 +52,10 @@ def output(prediction, name, like):
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request, published_file, standin_dir, images):
     """(name, the network in float64, what it predicted in float32)"""
+    model = load_model(published_file(request.param), body=standin_dir)
     with torch.inference_mode():
-        model = load_model(published_file(request.param), body=standin_dir)
         single = model(images)
-        yield request.param, model.double(), single
+    return request.param, model.double(), single
 
 
 @pytest.fixture(scope="module")

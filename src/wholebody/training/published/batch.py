@@ -9,7 +9,13 @@ from torch import Tensor
 from wholebody.body.layer import BodyModel
 from wholebody.model.osx import OSX, Prediction
 from wholebody.training.config import PublishedConfig
-from wholebody.training.published.losses import CELL_PX, PublishedTargets, detached_body_projection, published_losses
+from wholebody.training.published.losses import (
+    CELL_PX,
+    PublishedTargets,
+    detached_body_projection,
+    published_losses,
+    smpler_x_losses,
+)
 
 PARTS = ("lhand", "rhand", "face")
 _SAME = tuple(name for name in PublishedTargets.__dataclass_fields__ if not name.startswith("box_") and name != "is_3d")
@@ -33,8 +39,11 @@ def published_terms(
     prediction = model.with_mesh(prediction, body)
     if config.detach_projection:
         prediction = detached_body_projection(prediction, model.project)
-    weigh_parameters = model.config.variant == "wo_decoder"
-    losses = published_losses(prediction, targets_of(batch), config.shape_weight, weigh_parameters)
+    if model.config.family == "smpler_x":
+        losses = smpler_x_losses(prediction, targets_of(batch))
+    else:
+        weigh_parameters = model.config.variant == "wo_decoder"
+        losses = published_losses(prediction, targets_of(batch), config.shape_weight, weigh_parameters)
     return {name: loss.mean() for name, loss in losses.items()}
 
 

@@ -91,6 +91,28 @@ def published_losses(
     return losses
 
 
+SMPLER_X_WEIGHTS = {"smplx_pose": 10.0, "joint_cam": 100.0, "smplx_joint_cam": 100.0}
+"""What SMPLer-X's published configs weigh the losses by; the others count once."""
+
+
+def smpler_x_losses(prediction: Prediction, targets: PublishedTargets) -> dict[str, Tensor]:
+    """The unreduced losses of SMPLer-X: those of OSX, weighted (`SMPLER_X_WEIGHTS`).
+
+    Its `joint_cam` compares joints relative to the pelvis alone, hands and face too, and a part's box that nobody in
+    the batch has is left out.
+    """
+    losses = published_losses(prediction, targets)
+    joints = _joints_137(prediction)
+    relative = joints - joints[:, index("Pelvis", JOINTS_137), None]
+    mask = targets.joint_valid * targets.is_3d[:, None, None]
+    losses["joint_cam"] = masked_l1(relative, targets.joint_cam, mask)
+    losses = {name: loss * SMPLER_X_WEIGHTS.get(name, 1.0) for name, loss in losses.items()}
+    for part, name in enumerate(("lhand_bbox", "rhand_bbox", "face_bbox")):
+        if not targets.box_valid[:, part].any():
+            del losses[name]
+    return losses
+
+
 def total(losses: dict[str, Tensor]) -> Tensor:
     """What training minimises: the sum of the means."""
     return torch.stack([loss.mean() for loss in losses.values()]).sum()
