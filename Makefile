@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 .PHONY: demo test test-fast test-slow fuzz soak bench lint release clean help
 
 help:
-	@echo "make demo   predict on a real photo and a synthetic one; results in output/demo/"
+	@echo "make demo   predict on a real photo, a synthetic one and a synthetic film; results in output/demo/"
 	@echo "make test   the test suite; make test-fast: a minute of it; make test-slow: the tests that need a browser, node or minutes"
 	@echo "make bench  timed claims, side by side with the published way"
 	@echo "make fuzz   mutated files of every format against their readers, for MINUTES=20"
@@ -26,7 +26,9 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 	@touch $@
 
 demo: $(BIN)/.installed
-	$(BIN)/wholebody predict demo/astronaut.jpg demo/synthetic.jpg --out output/demo --overwrite
+	$(BIN)/wholebody predict demo/astronaut.jpg demo/synthetic.jpg demo/film.mp4 --out output/demo --overwrite
+	@echo "The film in 3D: open this page in a browser, or let '$(BIN)/wholebody view output/demo' do so:"
+	@$(BIN)/wholebody view --no-open output/demo/film.html
 	@echo "Results are in output/demo. The command is $(BIN)/wholebody; after '. $(BIN)/activate' it is just wholebody."
 
 test: $(BIN)/.installed-dev
