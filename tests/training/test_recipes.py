@@ -129,7 +129,7 @@ def test_what_people_are_learnt_towards_is_known(tmp_path):
 
 def test_recipes_of_the_package_are_found_by_name_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert {"setting1", "setting2", "ubody", "finetune", "t", "t_lift", "t_places", "t_more"} <= set(recipe_names())
+    assert {"setting1", "setting2", "ubody", "finetune", "t", "t_lift"} <= set(recipe_names())
     for name in ("setting1", "setting1.toml", "configs/setting1.toml", "/elsewhere/configs/setting1.toml"):
         assert find_recipe(name) == RECIPES / "setting1.toml"
         assert read_config(name).name == "setting1"

@@ -37,7 +37,8 @@ from wholebody.training.own.places import SIGHT, place_losses
 
 def picture_losses(model: OSX, body: BodyModel, batch: dict[str, Tensor], config: TrainConfig) -> dict[str, Tensor]:
     """Terms of a batch of `TrainingCrops`: its first `body_only` pictures teach the body alone, the others all."""
-    count, alone = len(batch["image"]), config.body_only
+    # With sight, where joints are is not learnt, and lifting them is learnt without pictures.
+    count, alone = len(batch["image"]), 0 if lifter_of(model) is not None else config.body_only
     pictures = pictures_01(batch["image"], model.box_scales)
     terms: dict[str, Tensor] = {}
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -46,9 +47,7 @@ def picture_losses(model: OSX, body: BodyModel, batch: dict[str, Tensor], config
             some = {name: value[alone:] for name, value in batch.items()}
             boxes = true_boxes(some["boxes"], some["box_valid"], config.true_box_probability)
             prediction = model.regress_encoded(encoded.rows(slice(alone, None)), boxes)
-        if lifter_of(model) is not None:
-            alone = 0  # where joints are is not learnt, and lifting them is learnt without pictures
-        elif alone and config.positions_only:
+        if alone and config.positions_only:
             located = model.body_positions(encoded.rows(slice(alone)))
             cells, logits = located.cells, located.logits
         elif alone:
