@@ -23,11 +23,11 @@ from wholebody.geometry.rotation import (
     matrix_to_rotation_6d,
     rotation_6d_to_matrix,
 )
-from wholebody.model.embedded.evidence import Evidence
-from wholebody.model.embedded.lifting import turn_wrists
+from wholebody.model.embedded.evidence import FEET, Evidence
+from wholebody.model.embedded.lifting import turn_wrists, wrist_turns
 from wholebody.model.embedded.pose_lifting import as_pointed_at
 from wholebody.people.person import Person
-from wholebody.people.refine import Refiner
+from wholebody.people.refine import LEAST_KEYPOINTS, Refiner
 from wholebody.people.relift import POINTS_OF_133, SightLift
 from wholebody.people.stature import Stature
 
@@ -38,7 +38,7 @@ ALIGN = FitConfig(
 """Near to what was lifted: two steps that lay it onto what was seen."""
 
 _SURE = 0.3
-"""Of its keypoints the surest, for a limb to be moved."""
+"""From which a keypoint of the landmarkers counts, and moves the limb that it belongs to."""
 
 
 class Aligner:
@@ -72,11 +72,17 @@ class Aligner:
         def given(array: np.ndarray) -> Tensor:
             return torch.from_numpy(array).to(like)
 
-        keypoints = given(evidence.keypoints_px)
-        known = keypoints[..., 2] > 0
-        places = torch.where(known[..., None], keypoints[..., :2], 0.0)
-        lifted = self.lift(bodies, places, keypoints[..., 2], given(evidence.hint_3d))
+        keypoints, hint = given(evidence.keypoints_px), given(evidence.hint_3d)
+        # What BlazePose guesses and does not see (feet, and depth) says less than nothing.
+        sure, deep = keypoints[..., 2].clone(), hint[..., 3:]
+        sure[:, FEET] = torch.where(sure[:, FEET] >= _SURE, sure[:, FEET], 0.0)
+        hint = torch.cat([hint[..., :3], torch.where(deep >= _SURE, deep, 0.0)], 2)
+        places = torch.where(sure[..., None] > 0, keypoints[..., :2], 0.0)
+        lifted = self.lift(bodies, places, sure, hint)
         rotations = lifted.rotations.clone()
+        # The network saw the hands: which way they point is not for the lifting to say again.
+        seen = torch.ones_like(rotations[:, :2, 0, :1])
+        rotations[:, :22] = turn_wrists(rotations[:, :22], wrist_turns(bodies.rotations), seen)
         face = given(evidence.face_confidence)[:, None]
         rotations[:, :22] = _turned_head(rotations[:, :22], given(evidence.head_rotation), 0.8 * face)
         trust = given(evidence.wrist_confidence)[..., None]
@@ -112,7 +118,7 @@ class Aligner:
         places[:, list(POINTS_OF_133)] -= off[..., :2] / depth[:, None, None] * lifted.focal_px[:, None]
         size = torch.tensor([float(max(p.box_xyxy[2:] - p.box_xyxy[:2])) for p in people]).to(places)
         fitted = self.refiner.fitter(lifted, places, sure, size)
-        better = fitted.error <= fitted.error_before + 1e-6
+        better = (fitted.error <= fitted.error_before) & ((sure >= _SURE).sum(1) >= LEAST_KEYPOINTS)
         rotations = torch.where(
             better[:, None, None, None], fitted.bodies.rotations.to(lifted.rotations), lifted.rotations
         )
