@@ -25,7 +25,7 @@ from wholebody.geometry.rotation import (
 )
 from wholebody.model.embedded.evidence import FEET, Evidence
 from wholebody.model.embedded.lifting import turn_wrists, wrist_turns
-from wholebody.model.embedded.pose_lifting import as_pointed_at
+from wholebody.model.embedded.pose_lifting import LIMBS, as_pointed_at
 from wholebody.people.person import Person
 from wholebody.people.refine import LEAST_KEYPOINTS, Refiner
 from wholebody.people.relift import POINTS_OF_133, SightLift
@@ -39,6 +39,9 @@ ALIGN = FitConfig(
 
 _SURE = 0.3
 """From which a keypoint of the landmarkers counts, and moves the limb that it belongs to."""
+
+_LIMBS_SEEN = 10
+"""Of the twelve limb joints, for a hint of depth to be taken."""
 
 
 class Aligner:
@@ -73,10 +76,11 @@ class Aligner:
             return torch.from_numpy(array).to(like)
 
         keypoints, hint = given(evidence.keypoints_px), given(evidence.hint_3d)
-        # What BlazePose guesses and does not see (feet, and depth) says less than nothing.
-        sure, deep = keypoints[..., 2].clone(), hint[..., 3:]
+        # Of people whom it sees in part BlazePose guesses the rest: feet and depth then say less than nothing.
+        sure = keypoints[..., 2].clone()
         sure[:, FEET] = torch.where(sure[:, FEET] >= _SURE, sure[:, FEET], 0.0)
-        hint = torch.cat([hint[..., :3], torch.where(deep >= _SURE, deep, 0.0)], 2)
+        whole = (hint[:, LIMBS, 3] >= _SURE).sum(1) >= _LIMBS_SEEN
+        hint = torch.where(whole[:, None, None], hint, 0.0)
         places = torch.where(sure[..., None] > 0, keypoints[..., :2], 0.0)
         lifted = self.lift(bodies, places, sure, hint)
         rotations = lifted.rotations.clone()
