@@ -129,7 +129,7 @@ class Predictor:
             rows = _to_people(prediction, placed[part], self.model.config, faces)
             for owner, person in zip(owners[part], rows, strict=True):
                 people[owner].append(person)
-            if prediction.found_keypoints is not None and self.parts:
+            if getattr(prediction, "found_keypoints", None) is not None and self.parts:
                 found17 = prediction.found_keypoints.float().cpu().numpy()
                 for owner, (_, _, crop_box), points in zip(owners[part], placed[part], found17, strict=True):
                     keypoints[owner].append(_in_picture(points, crop_box))

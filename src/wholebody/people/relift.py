@@ -43,7 +43,7 @@ def _name_in_coco(point: str) -> str:
 
 POINTS_OF_133 = tuple(COCO_WHOLEBODY.index(_name_in_coco(point)) for point in POINTS)
 """Which of the 133 keypoints each of the points is that sight lifts."""
-_ENOUGH_FOR_SIGHT = 7  # of these
+_ENOUGH_FOR_SIGHT = 8  # of these: a face and two shoulders say less than the picture did
 
 
 def lift_of(model: Any) -> SightLift | KeypointLift | None:
@@ -64,7 +64,7 @@ class SightLift:
     @torch.no_grad()
     def __call__(self, bodies: Bodies, keypoints_px: Tensor, confidence: Tensor, hint: Tensor | None = None) -> Bodies:
         """keypoints (B, 133, 2) pixels and confidence (B, 133) as a `Fitter` takes them; hint (B, 25, 4) as
-        `PoseLifter` does. Hands, jaw and expression stay as they are, and so do people of whom fewer than 7 of the 25
+        `PoseLifter` does. Hands, jaw and expression stay as they are, and so do people of whom fewer than 8 of the 25
         points are known that sight lifts."""
         like = self.sight.lifter.start.weight
         now = Bodies(*(value.to(like) for value in vars(bodies).values()))
