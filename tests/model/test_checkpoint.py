@@ -20,7 +20,7 @@ from wholebody.errors import AssetMissing, BadInput, OutputError
 from wholebody.model import checkpoint
 from wholebody.model.checkpoint import Conventions
 from wholebody.model.config import config_to_dict, published_config
-from wholebody.model.embedded.build import SMALL, build_embedded
+from wholebody.model.embedded.build import SIGHTED, build_embedded
 from wholebody.model.embedded.movenet import load_movenet
 from wholebody.model.families import config_from_dict
 from wholebody.model.load import find_weights, load_model
@@ -107,7 +107,7 @@ def test_configs_of_older_checkpoints_are_understood(variant):
 
 def test_the_embedded_weights_say_what_they_said_before():
     config = checkpoint.describe(find_weights("t")).config
-    assert (config, config.crop_filter, config.box_enlarge) == (SMALL, "area", 1.25)
+    assert (config, config.crop_filter, config.box_enlarge) == (SIGHTED, "area", 1.25)
 
 
 # Our own form
