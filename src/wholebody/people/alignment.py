@@ -116,7 +116,7 @@ class Aligner:
         places, sure = keypoints[..., :2].clone(), keypoints[..., 2].clamp(0, 1)
         # Shoulders and hips are pointed at above where the mesh has its joints.
         skeleton = self.lift.sight.lifter.skeleton
-        joints = skeleton(lifted.rotations[:, :22].float(), lifted.betas.float()).to(places)
+        joints = skeleton(lifted.rotations[:, :22].to(skeleton.rest), lifted.betas.to(skeleton.rest)).to(places)
         off = as_pointed_at(joints) - joints[:, : len(POINTS_OF_133)]
         depth = (joints[..., 2].mean(1) + lifted.transl[:, 2]).clamp_min(0.1)
         places[:, list(POINTS_OF_133)] -= off[..., :2] / depth[:, None, None] * lifted.focal_px[:, None]
