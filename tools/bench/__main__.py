@@ -211,7 +211,7 @@ def synthesis() -> None:
         dressed = pictures(SynthesisConfig())
         row("dressed people, pictures, 256x192, two processes", dressed, "a second", "target >= 50")
     else:
-        print("  dressed people: no MakeHuman assets beside the project, so not timed")
+        print("  dressed people: WHOLEBODY_MATERIAL names no MakeHuman assets, so not timed")
 
 
 def _standin() -> Path:
