@@ -36,8 +36,6 @@ FLOORS = (
 """From the lowest up. The rooms of one floor know nothing of each other."""
 
 NOT_YET = {
-    "body/assets.py uses _UNIT of wholebody.body.open_body",
-    "fitting/points.py uses _contour_row of wholebody.body.layer",
     "model/checkpoint_tools.py uses _read_metadata of wholebody.model.checkpoint",
     "model/checkpoint_tools.py uses _unpickle of wholebody.model.checkpoint",
     "model/checkpoint_tools.py uses _write_ours of wholebody.model.checkpoint",

@@ -248,7 +248,7 @@ def _read_compact(stored: _Fields) -> BodyArrays:
     compact = {key: stored.raw(key) for key in stored.keys()}
     try:
         arrays = {**open_body.expand(compact, correctives=False), "body_name": "open"}
-        offsets = compact["corrective_offsets"] * np.float32(open_body._UNIT)
+        offsets = compact["corrective_offsets"] * np.float32(open_body.UNIT_M)
         vertices = compact["corrective_vertices"].astype(np.int64)
         counts = compact["corrective_counts"].astype(np.int64)
         if counts.shape != (54,) or counts.sum() != len(vertices) or offsets.shape != (len(vertices), 3, 9):

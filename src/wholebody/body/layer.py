@@ -295,7 +295,7 @@ class BodyModel(nn.Module):
         fixed = vertices[:, self.landmarks.flatten()].unflatten(1, (51, 3))
         landmarks = (fixed * self.landmark_barycentric[..., None]).sum(2)
         # The contour is what a viewer in front sees as the face's edge: it slides over the skin as the head turns.
-        row = _contour_row(neck_turn)
+        row = contour_row(neck_turn)
         corners = self.contour[row].reshape(batch, 17 * 3, 1).expand(-1, -1, 3)
         contour = vertices.gather(1, corners).unflatten(1, (17, 3))
         contour = (contour * self.contour_barycentric[row][..., None]).sum(2)
@@ -306,7 +306,7 @@ def _apply(turns: Tensor, points: Tensor) -> Tensor:
     return (turns @ points[..., None])[..., 0]
 
 
-def _contour_row(neck_turn: Tensor) -> Tensor:
+def contour_row(neck_turn: Tensor) -> Tensor:
     """Rows (B,) of the contour table for the neck's rotation (B, 3, 3): whole degrees about the vertical axis.
 
     Rows 0..39 are turns to the right by that many degrees, 40..78 turns to the left by 1..39; beyond that the last.

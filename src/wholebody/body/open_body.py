@@ -44,7 +44,7 @@ from wholebody.files.whole import whole
 FORMAT = 1
 COMPACT_PATH = Path(__file__).with_name("open_body.npz")
 MIRROR_AXIS_ANGLE = np.array([1.0, -1.0, -1.0])  # an axis-angle vector seen in the mirror x -> -x
-_UNIT = 1e-5  # metres per step of the integer arrays
+UNIT_M = 1e-5  # metres per step of the integer arrays
 
 
 def is_compact(arrays: Mapping[str, np.ndarray]) -> bool:
@@ -74,7 +74,7 @@ def sparse_correctives(compact: Mapping[str, np.ndarray]) -> tuple[np.ndarray, n
     row, axis, entry = np.nonzero(offsets)
     feature = 9 * joint[row] + entry
     coordinate = 3 * compact["corrective_vertices"].astype(np.int64)[row] + axis
-    return feature, coordinate, (offsets[row, axis, entry] * _UNIT).astype(np.float32)
+    return feature, coordinate, (offsets[row, axis, entry] * UNIT_M).astype(np.float32)
 
 
 def expand(compact: Mapping[str, np.ndarray], correctives: bool = True) -> dict[str, np.ndarray]:
@@ -83,7 +83,7 @@ def expand(compact: Mapping[str, np.ndarray], correctives: bool = True) -> dict[
     The dense `posedirs` (V,3,486) take 80 MB: with `correctives=False` they are left out, for who reads
     `sparse_correctives`.
     """
-    vertices = compact["vertices"] * _UNIT
+    vertices = compact["vertices"] * UNIT_M
     count = len(vertices)
 
     shapedirs = np.zeros((count, 3, 20), np.float32)

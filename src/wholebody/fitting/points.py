@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wholebody.body.joints import COCO_WHOLEBODY_FROM_137, FROM_144, PARENTS, SMPLX_JOINTS
 from wholebody.body.kinematics import BODY_TREE
-from wholebody.body.layer import BodyModel, _contour_row
+from wholebody.body.layer import BodyModel, contour_row
 
 TREE = len(SMPLX_JOINTS)
 TURNING: tuple[int, ...] = tuple(j for j, name in enumerate(SMPLX_JOINTS) if not name.endswith("eyeball"))
@@ -66,7 +66,7 @@ class KeypointBody:
         rest = body._rest_vertices(coefficients, rotations).transpose(1, 2)  # (B, V, 3)
         shifts = places - (turns @ rest_joints[..., None])[..., 0]
 
-        corners, shares = self._skin(_contour_row(turns[:, SMPLX_JOINTS.index("neck")]))  # (B, S, 3) each
+        corners, shares = self._skin(contour_row(turns[:, SMPLX_JOINTS.index("neck")]))  # (B, S, 3) each
         weight = shares[..., None] * self.weights[corners]  # (B, S, 3, 55)
         at_rest = rest.gather(1, corners.flatten(1)[..., None].expand(-1, -1, 3)).unflatten(1, corners.shape[1:])
         total = weight.sum(2)  # (B, S, 55)
