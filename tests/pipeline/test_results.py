@@ -430,6 +430,8 @@ def test_two_runs_at_once_lose_no_row(tmp_path):
         (["--detector", "yolo"], "contradict"),
         (["--model", "nothing"], "nothing"),
         (["--refine=nothing.json"], "nothing.json"),
+        (["--device", "mps"], "Apple"),
+        (["--device", "gpu"], "--device gpu"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_the_folder_is_made(tmp_path, capsys, words, says):

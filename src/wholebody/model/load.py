@@ -101,8 +101,13 @@ def pick_device(name: str = "auto") -> str:
     """`auto`: the GPU where PyTorch sees one, else the CPU; any other name is checked."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.startswith("mps") and not torch.backends.mps.is_available():
+        raise BadInput(f"--device {name}: PyTorch sees no Apple GPU on this machine. Try --device cpu, or auto.")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BadInput(f"--device {name}: PyTorch sees no NVIDIA GPU on this machine. Try --device cpu, or auto.")
     try:
         torch.zeros(1, device=name)
-    except Exception as error:  # PyTorch raises whatever the backend raises
-        raise BadInput(f"--device {name} cannot be used: {str(error).splitlines()[0]} Try --device cpu.") from error
+    except Exception as error:  # PyTorch raises whatever the backend raises, at length
+        why = str(error).splitlines()[0].split(". ")[0][:160].rstrip(". ")
+        raise BadInput(f"--device {name} cannot be used: {why}. Try --device cpu, or auto.") from error
     return name

@@ -39,6 +39,8 @@ def make_source(name: str) -> KeypointSource:
     if name == "auto":
         name = "mediapipe" if mediapipe.is_installed() else "movenet"
     if name == "mediapipe":
+        if not mediapipe.is_installed():
+            mediapipe.check()
         return mediapipe.Holistic()
     if name == "movenet":
         return MoveNetKeypoints()

@@ -76,12 +76,22 @@ def to_coco(answer: Any, part_hw: tuple[int, int], origin: np.ndarray) -> np.nda
     return points
 
 
-def _load() -> Any:
+def check() -> None:
+    """Raises AssetMissing where MediaPipe cannot be imported: before any work, and not with the first picture."""
+    _network_class()
+
+
+def _network_class() -> Any:
     try:
         from mediapipe.python.solutions.holistic import Holistic as Network
     except ImportError as error:
         raise AssetMissing(
-            f"MediaPipe cannot be imported ({error}). Install it with `pip install 'wholebody[mediapipe]'`, or give "
-            "keypoints as a file (--refine KEYPOINTS.json), or use the embedded detector's (--refine movenet)."
+            f"MediaPipe cannot be imported ({error}). Install the extra wholebody[mediapipe] (in the clone: "
+            "`pip install '.[mediapipe]'`), or give keypoints as a file (--refine=KEYPOINTS.json), or use the embedded "
+            "detector's (--refine=movenet)."
         ) from error
-    return Network(static_image_mode=True, model_complexity=1, refine_face_landmarks=False)
+    return Network
+
+
+def _load() -> Any:
+    return _network_class()(static_image_mode=True, model_complexity=1, refine_face_landmarks=False)

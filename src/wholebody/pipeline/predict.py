@@ -63,7 +63,10 @@ class Summary:
 
 def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> Summary:
     """Predict every picture that `config.inputs` names and write the results; `say` gets what a user wants to read."""
+    from wholebody.model.load import pick_device
+
     summary = Summary()
+    pick_device(config.device)
     find, keypoints, option_files = _box_finder(config, say), _keypoint_source(config), _option_files(config)
     record = Record(config.out, config.overwrite)
     films, sources = _find(config, record, summary, say)

@@ -136,7 +136,7 @@ def serve(config: ServeConfig, make_work: Callable[[], Work], say: Callable[[str
     except ImportError as error:
         raise AssetMissing(
             f"The web server is an extra that is not installed (no module {error.name}): "
-            "pip install 'wholebody[serve]'."
+            "pip install '.[serve]'."
         ) from error
     with tempfile.TemporaryDirectory(prefix="wholebody-serve-") as folder, contextlib.ExitStack() as at_end:
         jobs = Jobs(Path(folder), config, make_work)

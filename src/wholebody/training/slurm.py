@@ -101,7 +101,7 @@ def _submit(
     try:
         import submitit
     except ImportError:
-        raise BadInput("submitting to Slurm needs submitit: pip install 'wholebody[slurm]'") from None
+        raise BadInput("submitting to Slurm needs submitit: pip install '.[slurm]'") from None
     if gpus < 1:
         raise BadInput(f"NUM_GPU is {gpus}; at least 1 is needed (with --gres none: as many processes)")
     per_node = min(gpus, config.gpus_per_node)

@@ -114,7 +114,7 @@ def _read_panorama(path: Path) -> np.ndarray:
     try:
         import OpenEXR
     except ImportError:
-        raise BadInput(f"reading {path} needs the OpenEXR package: pip install 'wholebody[synthesis]'") from None
+        raise BadInput(f"reading {path} needs the OpenEXR package: pip install '.[synthesis]'") from None
     if path.suffix == ".js":
         import base64
         import tempfile
