@@ -265,10 +265,12 @@ def _stand(
     placed = place(posed.joints[:, BODY], pelvis, person.targets_px, boxes, focal_px, principal)
     stage = turns[person.rows].transpose(0, 2, 1)  # stage from camera
     person.pose[:, 0] = _compose(stage @ placed.turns, person.pose[:, 0])
+    del posed  # a film may last an hour
     _smooth_pose(person, hertz)
-    in_camera = person.pose.copy()
-    in_camera[:, 0] = _compose(turns[person.rows], person.pose[:, 0])
-    posed = rig.pose(in_camera, person.betas)
+    root = person.pose[:, 0].copy()
+    person.pose[:, 0] = _compose(turns[person.rows], root)
+    posed = rig.pose(person.pose, person.betas)
+    person.pose[:, 0] = root
     again = place(posed.joints[:, BODY], pelvis, person.targets_px, boxes, focal_px, principal, turn=False)
     where = again.transl + pelvis
     # Direction and distance are known with very different certainty: they are fitted apart.
@@ -329,7 +331,7 @@ def _stand_on(
     """Find which soles stand and hold them, in the world; pose and translation go back to the stage frame."""
     world = stage_from_world[:3, :3].T
     pelvis = rig.pelvis(person.betas)
-    pose = person.pose.copy()
+    pose = person.pose  # changed in place: a film may last an hour
     pose[:, 0] = _compose(np.broadcast_to(world, (len(pose), 3, 3)), pose[:, 0])
     transl = (person.transl + pelvis - stage_from_world[:3, 3]) @ world.T - pelvis
     posed = rig.pose(pose, person.betas)
@@ -342,10 +344,9 @@ def _stand_on(
         transl = hold(person.times, transl, posed.soles, stands, sight, person.weights, 1.5 * hertz)
         soles = posed.soles + transl[:, None, None]
         stands = np.asarray(stands & standing(person.times, soles, sight, up, _above_own_floor(soles)))
-        pose = plant(person.times, pose, posed, transl, stands)
+        plant(person.times, pose, posed, transl, stands)
     person.contacts = np.asarray(stands.any(2))
     pose[:, 0] = _compose(np.broadcast_to(world.T, (len(pose), 3, 3)), pose[:, 0])
-    person.pose = pose
     person.transl = (transl + pelvis) @ world + stage_from_world[:3, 3] - pelvis
 
 

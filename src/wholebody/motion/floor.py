@@ -211,13 +211,12 @@ def hold(
 
 def plant(
     times: np.ndarray, pose: np.ndarray, posed: Posed, transl: np.ndarray, stands: np.ndarray, on_floor: bool = True
-) -> np.ndarray:
-    """The pose (T, 55, 3) with hips and knees bent by what is left for standing soles to stay at one place.
+) -> None:
+    """Bend hips and knees of the pose (T, 55, 3), in place, by what is left for standing soles to stay at one place.
 
     Each run of standing has one place, the median of it, on the floor; the legs reach it by two-bone inverse
     kinematics, feet keep their directions, and before and after a run the leg goes over smoothly.
     """
-    pose = pose.copy()
     for foot in range(2):
         wanted = np.zeros((len(times), 3))
         held = np.zeros(len(times))
@@ -238,7 +237,6 @@ def plant(
         length = np.linalg.norm(wanted, axis=1, keepdims=True)
         wanted *= np.minimum(1, 0.15 / np.maximum(length, 1e-9))
         _reach(pose, posed, foot, wanted)
-    return pose
 
 
 def _reach(pose: np.ndarray, posed: Posed, foot: int, wanted: np.ndarray) -> None:

@@ -13,14 +13,15 @@ from wholebody.body.layer import BodyModel
 from wholebody.geometry.rotation import axis_angle_to_matrix
 
 _AT_A_TIME = 1024  # frames
+BODY_JOINTS = 22
 
 
 @dataclass(frozen=True)
 class Posed:
     """T frames in the body's own frame (no translation), metres."""
 
-    joints: np.ndarray  # (T, 55, 3)
-    turns: np.ndarray  # (T, 55, 3, 3) of each joint, from its rest pose
+    joints: np.ndarray  # (T, 22, 3) of the body, without hands and face
+    turns: np.ndarray  # (T, 22, 3, 3) of each joint, from its rest pose
     soles: np.ndarray  # (T, 2, 2, 3) left and right foot; heel and ball
 
 
@@ -62,14 +63,14 @@ class Rig:
         """pose: (T, 55, 3) axis-angle, hands relative to the body's mean hand; betas: (10,)."""
         rest = self._rest + np.tensordot(betas, self._moves, 1)
         offsets = self._sole_rest + np.tensordot(betas, self._sole_moves, 1) - rest[self._sole_joints]
-        joints, turns = [], []
+        count = len(pose)
+        places, all_turns = np.empty((count, BODY_JOINTS, 3)), np.empty((count, BODY_JOINTS, 3, 3), np.float32)
         for start in range(0, len(pose), _AT_A_TIME):
             part = np.array(pose[start : start + _AT_A_TIME], np.float64)
             part[:, 25:] += self._hand_mean
             rotations = axis_angle_to_matrix(torch.from_numpy(part))
             turn, place = BODY_TREE.pose(rotations, torch.from_numpy(rest).expand(len(part), 55, 3))
-            joints.append(place.numpy())
-            turns.append(turn.numpy())
-        places, all_turns = np.concatenate(joints), np.concatenate(turns)
+            places[start : start + len(part)] = place[:, :BODY_JOINTS]
+            all_turns[start : start + len(part)] = turn[:, :BODY_JOINTS]
         soles = places[:, self._sole_joints] + (all_turns[:, self._sole_joints] @ offsets[..., None])[..., 0]
         return Posed(places, all_turns, soles)
