@@ -96,9 +96,9 @@ class KeypointBody:
         points = torch.cat([places[:, self.joint_rows], skin], 1)[:, self.order]
         return Moved(points, by_turn.permute(0, 2, 4, 1, 3), growths[:, self.order])
 
-    def _skin(self, contour_row: Tensor) -> tuple[Tensor, Tensor]:
+    def _skin(self, row: Tensor) -> tuple[Tensor, Tensor]:
         """Corners and shares (B, S, 3) of the points on the skin, in the order of `skin_rows`."""
-        batch = len(contour_row)
-        corners = torch.cat([self._corners.expand(batch, -1, -1), self.body.contour[contour_row]], 1)
-        shares = torch.cat([self._shares.expand(batch, -1, -1), self.body.contour_barycentric[contour_row]], 1)
+        batch = len(row)
+        corners = torch.cat([self._corners.expand(batch, -1, -1), self.body.contour[row]], 1)
+        shares = torch.cat([self._shares.expand(batch, -1, -1), self.body.contour_barycentric[row]], 1)
         return corners[:, self.skin_rows], shares[:, self.skin_rows]

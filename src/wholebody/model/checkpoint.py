@@ -106,7 +106,7 @@ def save(
     """
     own = _own_tensors(model.state_dict())
     chosen = own if tensors is None else {name: tensors[name] for name in own}
-    _write_ours(chosen, path, model.config, conventions, licence, extra or {})
+    write_ours(chosen, path, model.config, conventions, licence, extra or {})
 
 
 def load(path: str | Path, family: str | None = None) -> tuple[Network, CheckpointInfo]:
@@ -237,7 +237,7 @@ def _own_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith("body.")}
 
 
-def _write_ours(
+def write_ours(
     tensors: Mapping[str, Tensor],
     path: str | Path,
     config: NetworkConfig,
@@ -311,13 +311,13 @@ class _open_ours:
             metadata = self.file.metadata() or {}
         except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:
             raise BadInput(f"{self.path} is damaged or no checkpoint ({error}); download or copy it again") from error
-        return self.file, _read_metadata(self.path, metadata)
+        return self.file, read_metadata(self.path, metadata)
 
     def __exit__(self, *problem: object) -> None:
         self.file.__exit__(*problem)
 
 
-def _read_metadata(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
+def read_metadata(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
     if metadata.get("format") != FORMAT:
         raise BadInput(f"{path} is a safetensors file of something else: it does not say it is a wholebody network")
     if metadata.get("version") != str(VERSION):
@@ -371,7 +371,7 @@ def _at_least_single(tensor: Tensor) -> Tensor:
 
 def _read_published(path: Path, family: str | None = None) -> tuple[dict[str, Tensor], NetworkConfig, int | None]:
     """Tensors by canonical name, mapped from the file; what network they are of; the epoch they were saved after."""
-    contents = _unpickle(path)
+    contents = unpickle(path)
     network = _network_in(contents)
     kind = f"the keys {sorted(map(str, contents))[:5]}" if isinstance(contents, dict) else type(contents).__name__
     if network is None:
@@ -421,7 +421,7 @@ _MOST_PICKLE = 1 << 28  # bytes; the names of a network's tensors and its optimi
 _LEGACY_PICKLES = 5  # magic number, version, machine, contents, names of the tensors
 
 
-def _unpickle(path: Path) -> Any:
+def unpickle(path: Path) -> Any:
     zipped = zipfile.is_zipfile(path)
     try:
         _check_pickles(path, zipped)

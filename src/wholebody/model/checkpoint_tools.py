@@ -15,10 +15,10 @@ from torch import Tensor
 
 from wholebody.errors import BadInput
 from wholebody.model.checkpoint import (
-    _read_metadata,
-    _unpickle,
-    _write_ours,
     is_published,
+    read_metadata,
+    unpickle,
+    write_ours,
     write_torch,
 )
 from wholebody.model.published_names import PREFIX, canonical
@@ -101,7 +101,7 @@ def reset_epoch(source: str | Path, target: str | Path) -> Path:
     counted = {key: 0 for key in _PROGRESS if key in info.extra}
     if not counted:
         raise BadInput(f"{source} counts no epochs or steps: there is nothing to set back")
-    _write_ours(tensors, target, info.config, info.conventions, info.licence, {**info.extra, **counted})
+    write_ours(tensors, target, info.config, info.conventions, info.licence, {**info.extra, **counted})
     return target
 
 
@@ -116,7 +116,7 @@ def _merge_ours(whole: Path, hand: Path, target: Path) -> MergeReport:
     new = {name: tensor for name, tensor in incoming.items() if name.startswith(HANDS_OURS)}
     _check_fit(whole, hand, {name: tensors[name] for name in replaced}, new)
     extra = {**info.extra, **{key: 0 for key in _PROGRESS if key in info.extra}}
-    _write_ours({**tensors, **new}, target, info.config, info.conventions, info.licence, extra)
+    write_ours({**tensors, **new}, target, info.config, info.conventions, info.licence, extra)
     return MergeReport(target, tuple(replaced), ())
 
 
@@ -145,7 +145,7 @@ def _same_form(target: Path, published: bool) -> None:
 
 
 def _published(path: Path) -> dict[str, Any]:
-    contents = _unpickle(path)
+    contents = unpickle(path)
     network = contents.get("network") if isinstance(contents, dict) else None
     if not isinstance(network, dict) or not all(isinstance(value, Tensor) for value in network.values()):
         raise BadInput(f"{path} is no published checkpoint: it holds no 'network' of tensors")
@@ -158,7 +158,7 @@ def _ours(path: Path) -> tuple[dict[str, Tensor], Any]:
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            info = _read_metadata(path, file.metadata() or {})
+            info = read_metadata(path, file.metadata() or {})
             return {name: file.get_tensor(name) for name in file.keys()}, info
     except (SafetensorError, OSError) as error:
         raise BadInput(f"{path} is damaged or no checkpoint ({error}); download or copy it again") from error
