@@ -19,7 +19,7 @@ from wholebody.model.embedded.trunk import MobileNetTrunk, freeze
 from wholebody.people.detections import Detections
 from wholebody.people.movenet import MoveNet, _Seen, _with_faces
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HER_BOX = np.array([20, 8, 370, 512])
 
 

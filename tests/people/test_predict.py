@@ -17,7 +17,7 @@ from wholebody.geometry.camera import project
 from wholebody.people.detections import Detections
 from wholebody.people.predictor import Predictor, crop_person, fit_crop
 
-ASTRONAUT = Path(__file__).parent.parent / "demo" / "astronaut.jpg"
+ASTRONAUT = Path(__file__).parents[2] / "demo" / "astronaut.jpg"
 BOXES = np.array([[50, 30, 250, 400], [300.5, 100.25, 420, 330], [-40, 20, 90, 600.0]])
 
 

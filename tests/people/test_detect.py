@@ -18,7 +18,7 @@ from wholebody.people.detect import BoxFile, WholePicture, check_boxes, make_det
 from wholebody.people.detections import Detections, box_iou
 from wholebody.people.movenet import MoveNet
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SAMPLES = Path(os.environ.get("WHOLEBODY_SHARED", ROOT.parent / "shared")) / "samples"
 HER_BOX = np.array([20, 8, 370, 512])  # where the astronaut is in her portrait
 
