@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,20 @@ def test_focal_length_of_the_camera(tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "b.jpg")
     (tmp_path / "c.jpg").write_bytes(b"no picture")
     assert [focal_35mm_of(tmp_path / name) for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg")] == [26.0, None, None, None]
+
+
+def test_folders_that_may_not_be_listed_are_named(tmp_path, monkeypatch):
+    for folder in ("open", "shut"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (40, 40)).save(tmp_path / folder / "a.jpg")
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("shut"):  # root may list every folder
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found, problems = find_sources([str(tmp_path)])
+    assert [source.name for source in found] == ["open/a"]
+    assert len(problems) == 1 and "shut: the folder cannot be listed (Permission denied)" in problems[0]

@@ -322,3 +322,21 @@ def test_the_command_trains_in_as_many_processes_as_asked(recipe, tmp_path, monk
 )
 def test_a_process_finds_its_place(variables, place):
     assert Place.of_environment(variables) == place
+
+
+def test_a_snapshot_that_a_kill_left_out_is_written_when_the_run_is_taken_up(made_up, recipe, whole_run, tmp_path):
+    """Killed after its state was saved and before its weights were kept."""
+    import shutil
+
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "run"
+    shutil.copytree(whole_run, folder)
+    (*_, last) = sorted((folder / "model_dump").glob("*.safetensors"))
+    kept = load_file(last)
+    last.unlink()
+    run = loop.start(read_config(recipe, ["epochs=3"]), folder)
+    run.save_missing_snapshot()
+    run.close()
+    written = load_file(last)
+    assert written.keys() == kept.keys() and all(torch.equal(written[name], kept[name]) for name in kept)

@@ -7,7 +7,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -227,7 +227,7 @@ def find_sources(
 
     def add_folder(folder: Path) -> int:
         others: list[Path] = []
-        paths = sorted(path for path in folder.rglob("*") if keep(path, folder, others))
+        paths = sorted(path for path in _below(folder, problems) if keep(path, folder, others))
         for path in paths:
             add(path, path.relative_to(folder).with_name(path.stem).as_posix())
         note(str(folder), others)
@@ -265,6 +265,16 @@ def find_sources(
         else:
             problems.append(f"{shown(path)}: no such file or folder.")
     return list(found.values()), problems
+
+
+def _below(folder: Path, problems: list[str]) -> Iterator[Path]:
+    """All that lies in a folder and below; what may not be listed is named in `problems`."""
+
+    def cannot(error: OSError) -> None:
+        problems.append(f"{shown(str(error.filename))}: the folder cannot be listed ({error.strerror}).")
+
+    for where, folders, names in os.walk(folder, onerror=cannot):
+        yield from (Path(where, name) for name in (*folders, *names))
 
 
 def is_left_alone(

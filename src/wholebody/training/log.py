@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wholebody import __version__
 from wholebody.errors import BadInput
+from wholebody.files.whole import append_line
 from wholebody.training.config import TrainConfig, config_to_table
 from wholebody.training.processes import Group
 
@@ -52,8 +53,7 @@ class Log:
         if self.bar is None:
             return
         self.bar.write(text)
-        with open(self.folder / "log" / "train_logs.txt", "a") as file:
-            file.write(f"{datetime.now():%m-%d %H:%M:%S} {text}\n")
+        append_line(self.folder / "log" / "train_logs.txt", f"{datetime.now():%m-%d %H:%M:%S} {text}")
 
     def step(self, step: int, loss: Tensor, terms: dict[str, Tensor], extra: dict[str, Any]) -> None:
         values = {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
@@ -76,8 +76,8 @@ class Log:
         self.bar.set_postfix_str(f"loss {means['loss']:.3f}, {rate:.0f} samples/s")
         self._line({"step": step, "samples_per_second": round(rate, 1), **{k: round(v, 5) for k, v in means.items()}})
         said = ", ".join(f"{name} {value:.4g}" for name, value in everything.items())
-        with open(self.folder / "log" / "train_logs.txt", "a") as file:
-            file.write(f"{datetime.now():%m-%d %H:%M:%S} step {step}/{self.steps}: {said}\n")
+        line = f"{datetime.now():%m-%d %H:%M:%S} step {step}/{self.steps}: {said}"
+        append_line(self.folder / "log" / "train_logs.txt", line)
 
     def errors(self, step: int, errors: dict[str, float]) -> None:
         self._scalars("heldout", errors, step)
@@ -93,8 +93,7 @@ class Log:
             self.wandb.log({f"{prefix}/{name}": value for name, value in values.items()}, step=step)
 
     def _line(self, values: dict[str, Any]) -> None:
-        with open(self.folder / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(values) + "\n")
+        append_line(self.folder / "metrics.jsonl", json.dumps(values))
 
     def close(self) -> None:
         for part in (self.bar, self.board):

@@ -68,6 +68,7 @@ def train(recipe: str | Path, overrides: Sequence[str] = (), out: str | Path | N
     with processes() as group, Signals() as signals:
         folder = Path(group.same(str(out or new_folder(config.name))))
         with closing(start(config, folder, group, signals, Path(recipe))) as run:
+            run.save_missing_snapshot()
             for batches in run.batches():
                 run.learn(batches)
                 if config.heldout and (run.step % config.heldout.every == 0 or run.step == run.steps):

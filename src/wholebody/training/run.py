@@ -143,8 +143,17 @@ class KeptRun:
             return self.config.epochs
         return step * self.samples // self.epoch_length
 
-    def save_snapshot(self, number: int, batch: Batch) -> None:
-        """Keep the weights as `model_dump/snapshot_{number}.safetensors`, and a picture of what they say of a batch."""
+    def save_missing_snapshot(self) -> None:
+        """The snapshot of a run that was killed between saving its state and keeping its weights."""
+        number = self.snapshot_number() if self.step else None
+        if number is not None:
+            self.save_snapshot(number, None)
+
+    def save_snapshot(self, number: int, batch: Batch | None) -> None:
+        """Keep the weights as `model_dump/snapshot_{number}.safetensors`, and a picture of what they say of a batch.
+
+        batch: None: only if they are not kept yet, and without a picture.
+        """
         from PIL import Image
 
         from wholebody.model.checkpoint import convert
@@ -152,9 +161,13 @@ class KeptRun:
         def write() -> None:
             extra = {"epoch": number} if self.config.epochs else {}
             snapshot = self.folder / "model_dump" / f"snapshot_{number}.safetensors"
+            if batch is None and snapshot.exists():
+                return
             self._write_weights(snapshot, extra)
             if self.config.published_form:
                 convert(snapshot, snapshot.with_suffix(".pth.tar"))
+            if batch is None:
+                return
             self.model.eval()
             with self._averaged():
                 picture = self.learner.draw(self.to_device(batch))
