@@ -13,7 +13,9 @@ import pytest
 import wholebody
 
 ROOT = Path(__file__).parents[1]
-NAMES = {"BodyModel", "Person", "Prediction", "Predictor", "WholebodyError", "__version__", "load_model", "read_image"}
+NAMES = {
+    "BodyModel", "Person", "Prediction", "Predictor", "WholebodyError", "__version__", "load_model", "read_image", "refine",
+}  # fmt: skip
 PERSON = {
     "box_xyxy", "score", "global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose", "betas",
     "expression", "cam_trans", "focal_px", "principal_px", "joints_cam", "vertices_cam", "keypoints_px",
