@@ -14,7 +14,8 @@ import wholebody
 
 ROOT = Path(__file__).parents[1]
 NAMES = {
-    "BodyModel", "Person", "Prediction", "Predictor", "WholebodyError", "__version__", "load_model", "read_image", "refine",
+    "BodyModel", "Person", "Prediction", "Predictor", "WholebodyError", "__version__", "load_model", "read_image",
+    "refine",
 }  # fmt: skip
 PERSON = {
     "box_xyxy", "score", "global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose", "betas",
