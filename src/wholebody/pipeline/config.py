@@ -35,6 +35,12 @@ class PredictConfig:
     not given, the detector finds them"""
     detector: str = "movenet"
     """movenet (embedded), rfdetr (if installed), or whole"""
+    parts: Annotated[tuple[str, ...], comma_separated()] = ("body", "hands", "face")
+    """what the embedded landmarkers look at of each person (model t): some of body,hands,face, or none"""
+    gender: str | None = None
+    """female or male: of everybody in the pictures, where you know (model t)"""
+    height: float | None = None
+    """metres: of everybody in the pictures, where you know (model t)"""
     device: Device = "auto"
     batch_size: BatchSize = None
     save: Annotated[tuple[str, ...], comma_separated()] = ()
@@ -89,6 +95,12 @@ class PredictConfig:
         ):
             if getattr(self, name) not in choices:
                 raise BadInput(f"--{name} is {getattr(self, name)!r}; known: {', '.join(choices)}.")
+        if not set(self.parts) <= {"body", "hands", "face"} and self.parts != ("none",):
+            raise BadInput(f"--parts is {','.join(self.parts)}; known: body,hands,face, or none.")
+        if self.gender not in (None, "female", "male"):
+            raise BadInput(f"--gender is {self.gender!r}; known: female, male.")
+        if self.height is not None and not 0.4 <= self.height <= 2.6:
+            raise BadInput(f"--height is {self.height:g}; give metres, from 0.4 to 2.6.")
         if self.max_people is not None and self.max_people < 1:
             raise BadInput(f"--max-people is {self.max_people}; it must be at least 1.")
         if not 0 <= self.opacity <= 1:
@@ -100,6 +112,11 @@ class PredictConfig:
                 f"--boxes {self.boxes} and --detector {self.detector} contradict each other: with boxes given, nobody "
                 "asks a detector. Leave one of them out."
             )
+
+    @property
+    def looked_at(self) -> tuple[str, ...]:
+        """The parts that landmarkers look at."""
+        return () if self.parts == ("none",) else self.parts
 
     @property
     def kinds(self) -> tuple[str, ...]:

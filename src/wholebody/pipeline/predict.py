@@ -343,8 +343,14 @@ def load_predictor(config: PredictConfig) -> Predictor:
     model = load_model(
         config.model, body=config.body, device=device, any_gender=config.any_gender, family=config.family
     )
-    batch_size = config.batch_size or (4 if device == "cpu" else 32)
-    return Predictor(model, batch_size=batch_size, box_scale=config.box_scale)
+    return Predictor(
+        model,
+        batch_size=config.batch_size or (4 if device == "cpu" else 32),
+        box_scale=config.box_scale,
+        parts=config.looked_at,
+        gender=config.gender,
+        height=config.height,
+    )
 
 
 def _box_finder(config: PredictConfig, say: Callable[[str], None]) -> Callable[[Source, np.ndarray], Detections]:
@@ -377,7 +383,10 @@ def _keypoint_source(config: PredictConfig) -> KeypointSource | None:
 def _options(config: PredictConfig) -> dict[str, Any]:
     """What the results of a folder have in common."""
     options = {name: getattr(config, name) for name in ("model", "body", "boxes", "detector", "refine")}
-    newer = {name: getattr(config, name) for name in ("family", "box_scale")}  # older records lack them
+    # Older records lack these.
+    newer = {name: getattr(config, name) for name in ("family", "box_scale", "gender", "height")}
+    if set(config.looked_at) != {"body", "hands", "face"}:
+        newer["parts"] = list(config.looked_at)
     return options | {name: value for name, value in newer.items() if value is not None}
 
 
