@@ -383,7 +383,6 @@ def _keypoint_source(config: PredictConfig) -> KeypointSource | None:
 def _options(config: PredictConfig) -> dict[str, Any]:
     """What the results of a folder have in common."""
     options = {name: getattr(config, name) for name in ("model", "body", "boxes", "detector", "refine")}
-    options = {name: getattr(config, name) for name in ("model", "body", "boxes", "detector", "refine")}
     # Older records lack these.
     newer = {name: getattr(config, name) for name in ("family", "box_scale", "gender", "height")}
     if set(config.looked_at) != {"body", "hands", "face"}:
