@@ -30,8 +30,7 @@ from wholebody.evaluation.evaluate import EvaluateConfig
 from wholebody.evaluation.reproduce import ReproduceConfig
 from wholebody.files.text import counted, shown, shown_lines
 from wholebody.options import ALONE, VALUES, Flat, HelpFormatter, Overrides, Workers, positional
-from wholebody.pipeline.config import AnnotateConfig, PredictConfig
-from wholebody.pipeline.convert import ConvertConfig
+from wholebody.pipeline.config import AnnotateConfig, ConvertConfig, PredictConfig
 from wholebody.serve.config import ServeConfig
 from wholebody.synthesis.config import SynthesisConfig, material_used
 from wholebody.training.slurm import SlurmConfig

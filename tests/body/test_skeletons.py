@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from wholebody.body import RIGS
 from wholebody.body.joints import JOINTS_144, PARENTS, SMPLX_JOINTS
 from wholebody.body.skeletons import (
-    RIGS,
     SKELETONS,
     SMPL_JOINTS,
     SMPLH_JOINTS,

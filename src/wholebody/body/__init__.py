@@ -2,6 +2,9 @@
 
 from importlib import import_module
 
+RIGS = ("smplx", "mixamo", "unity")
+"""Skeletons (see `skeletons`) whose names a rigged file can have: they name all 55 joints of the tree."""
+
 _HOME = {
     "BodyModel": "layer",
     "BodyOutput": "layer",
@@ -9,7 +12,7 @@ _HOME = {
     "read_body_file": "assets",
     "BodyArrays": "assets",
 }
-__all__ = ["BodyArrays", "BodyModel", "BodyOutput", "find_body", "read_body_file"]
+__all__ = ["RIGS", "BodyArrays", "BodyModel", "BodyOutput", "find_body", "read_body_file"]
 
 
 def __getattr__(name: str):

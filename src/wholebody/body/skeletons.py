@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from wholebody.body import RIGS
 from wholebody.body.joints import (
     COCO_WHOLEBODY,
     COCO_WHOLEBODY_FROM_137,
@@ -113,10 +114,6 @@ SKELETONS: dict[str, Skeleton] = {
     "unity": tuple((_unity(name), name) for name in SMPLX_JOINTS),
 }
 """Skeletons by name: (own name, our name or None) of each joint, in the skeleton's order."""
-
-RIGS = ("smplx", "mixamo", "unity")
-"""Skeletons whose names a rigged file can have: they name all 55 joints of the tree."""
-
 
 def skeleton(name: str) -> Skeleton:
     """The skeleton of that name. BadInput names the known ones."""

@@ -1,4 +1,4 @@
-"""What `predict` and `annotate` are asked for. Their fields are the commands' options."""
+"""What `predict`, `convert` and `annotate` are asked for. Their fields are the commands' options."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from wholebody.body.skeletons import RIGS
+from wholebody.body import RIGS
 from wholebody.errors import BadInput
 from wholebody.options import BatchSize, Device, comma_separated, positional
 from wholebody.output import FILM_KINDS, KINDS
@@ -128,6 +128,27 @@ class PredictConfig:
         """What to write of a film."""
         asked = tuple(kind for kind in self.save if kind in FILM_KINDS) if self.save else FILM_KINDS
         return asked if "json" in asked else (*asked, "json")
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """What `wholebody convert` is asked for."""
+
+    results: Annotated[tuple[str, ...], positional("RESULT")]
+    """person files (.npz) of photos or films, or folders of them"""
+    _: KW_ONLY
+    to: str
+    """open, smpl, smplh or smplx; or the body file itself (.npz or .pkl)"""
+    out: Path
+    """folder for the converted files; made if missing"""
+    body: str | None = None
+    """file or folder with the body that `--to` names, where it is a licensed one"""
+    source: str | None = None
+    """file or folder with the body that the results are of; needed unless it is the open body"""
+    gender: str = "neutral"
+    """of the body that is looked for in a folder"""
+    overwrite: bool = False
+    """write over files that are not ours, or that were changed since"""
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wholebody.errors import AssetMissing, BadInput
-from wholebody.options import positional
+from wholebody.pipeline.config import ConvertConfig
 
 if TYPE_CHECKING:
     from wholebody.body.convert import BodyParameters, Converter
@@ -26,27 +26,6 @@ if TYPE_CHECKING:
 FAMILIES = ("open", "smpl", "smplh", "smplx")
 _WIDTHS = {72: "smpl", 156: "smplh", 165: "smplx"}  # of a row of AMASS's poses
 _VERSION = 1  # of kept correspondences
-
-
-@dataclass(frozen=True)
-class ConvertConfig:
-    """What `wholebody convert` is asked for."""
-
-    results: Annotated[tuple[str, ...], positional("RESULT")]
-    """person files (.npz) of photos or films, or folders of them"""
-    _: KW_ONLY
-    to: str
-    """open, smpl, smplh or smplx; or the body file itself (.npz or .pkl)"""
-    out: Path
-    """folder for the converted files; made if missing"""
-    body: str | None = None
-    """file or folder with the body that `--to` names, where it is a licensed one"""
-    source: str | None = None
-    """file or folder with the body that the results are of; needed unless it is the open body"""
-    gender: str = "neutral"
-    """of the body that is looked for in a folder"""
-    overwrite: bool = False
-    """write over files that are not ours, or that were changed since"""
 
 
 @dataclass(frozen=True)
