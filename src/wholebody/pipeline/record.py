@@ -24,6 +24,7 @@ from wholebody import __version__
 from wholebody.errors import BadInput
 from wholebody.files.image import Source
 from wholebody.files.mesh import MESHES
+from wholebody.files.reading import open_file
 from wholebody.files.text import shown
 from wholebody.files.whole import cannot_write, write_bytes
 from wholebody.output.files import is_complete, result_path
@@ -319,7 +320,7 @@ def hash_of(path: Path) -> str:
         if path.is_dir():
             return _hash_of_folder(path)
         return _hash_of(os.fspath(path), about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-    except (OSError, ValueError):
+    except (BadInput, OSError, ValueError):
         return ""
 
 
@@ -327,7 +328,7 @@ def hash_of(path: Path) -> str:
 def _hash_of(path: str, *about: int) -> str:
     """Asked for several times in a row; the numbers are there to see a change in between."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         while part := file.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()
