@@ -49,8 +49,9 @@ class Network(nn.Module):
         dtype = next(self.encoder.parameters()).dtype
         if dtype not in HALVES:
             return self.encoder(images)
-        tokens, feature_map, finer = self.encoder(images.to(dtype))
-        return EncoderOutput(tokens.float(), feature_map.float(), tuple(level.float() for level in finer))
+        tokens, feature_map, finer, keypoints = self.encoder(images.to(dtype))
+        keypoints = None if keypoints is None else keypoints.float()
+        return EncoderOutput(tokens.float(), feature_map.float(), tuple(level.float() for level in finer), keypoints)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
         """`half()`, `bfloat16()`, `to(dtype)`: only the encoder, nearly all of the weights, goes below single.
