@@ -321,7 +321,7 @@ def test_options_stand_before_or_after_the_pictures(monkeypatch):
 def test_an_unexpected_error_is_one_line_with_its_own_status(monkeypatch, capsys):
     from wholebody.pipeline import info
 
-    def breaks(path):
+    def breaks(*_, **__):
         raise RuntimeError("a wheel\ncame off")
 
     monkeypatch.setattr(info, "describe", breaks)
@@ -352,7 +352,7 @@ def test_sigterm_ends_the_workers_too(tmp_path):
         "def wait(place):\n"
         "    open(f'{place}/{os.getpid()}', 'w').close()\n"
         "    time.sleep(60)\n"
-        "def describe(place):\n"
+        "def describe(place, *_, **__):\n"
         "    with multiprocessing.get_context('fork').Pool(2) as pool:\n"
         "        return pool.map(wait, [place, place])\n"
         "info.describe = describe\n"
