@@ -5,11 +5,13 @@ Thunder learnt from photos of real people and never learns here; the lifter lear
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from wholebody.body.layer import at_least_single
 from wholebody.geometry.camera import VirtualCamera
 from wholebody.geometry.rotation import matrix_to_rotation_6d
 from wholebody.model.embedded.hybrid import HybridEncoder, HybridEncoderConfig
@@ -40,7 +42,16 @@ class SightedEncoder(HybridEncoder):
         self.thunder = Thunder()
 
     def forward(self, images: Tensor) -> EncoderOutput:
-        return super().forward(images)._replace(keypoints=self.thunder(images))
+        whole = next(self.thunder.parameters()).dtype
+        return super().forward(images)._replace(keypoints=self.thunder(images.to(whole)))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SightedEncoder:
+        """Thunder stays in single precision at least: in bfloat16 its key points jump to other places."""
+        thunder = self._modules.pop("thunder")
+        super()._apply(fn, recurse)
+        self._modules["thunder"] = thunder
+        self.thunder._apply(at_least_single(fn))
+        return self
 
 
 class Seen(NamedTuple):
