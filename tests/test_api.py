@@ -85,7 +85,8 @@ def test_an_empty_batch_is_said_to_be_one(predictor, small_config):
 @pytest.mark.parametrize("way", ["load", "to"])
 def test_half_precision_is_of_the_encoder_and_hardly_moves_anybody(predictor, astronaut, dtype, way):
     model = wholebody.load_model("t", dtype=dtype if way == "load" else None).to(dtype if way == "to" else None)
-    assert {p.dtype for p in model.encoder.parameters()} == {dtype}
+    in_half = {p.dtype for name, p in model.encoder.named_parameters() if not name.startswith("thunder.")}
+    assert in_half == {dtype}  # but for Thunder: in bfloat16 its key points jump to other places
     assert {p.dtype for name, p in model.named_parameters() if not name.startswith("encoder.")} == {torch.float32}
     assert model.body.dtype == torch.float32
     ours = wholebody.Predictor(model)(astronaut, boxes=BOX)[0]
