@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from made_up import FOCAL, PRINCIPAL, WH, joint, placed, project, rig, sights_of, timeline, walk
@@ -145,6 +147,30 @@ def test_a_turning_camera_is_taken_out():
     assert np.linalg.norm(apart, axis=2).mean() < 0.1
     forced = scene(sights_of(pose, transl), turns=turns, camera="still")
     assert forced.camera.state == "still" and np.ptp(forced.camera_from_world, axis=0).max() == 0
+
+
+@pytest.mark.parametrize("camera", ["auto", "moving"])
+def test_feet_are_not_held_where_the_camera_travels(camera):
+    """Somebody stands still, and the camera goes past them; in its frames their feet come slowly the other way."""
+    standing_pose, _ = walk(TIMES[:1])
+    pose = np.repeat(standing_pose, 90, 0)
+    transl = np.stack([0.5 - 0.3 * TIMES, np.full(90, 0.1), np.full(90, 4.0)], 1)
+    travel = timeline(TIMES)
+    travel = dataclasses.replace(
+        travel, path=dataclasses.replace(travel.path, moved=np.full(90, 0.1), unexplained=np.full(90, 0.02))
+    )
+    sights = sights_of(pose, transl)
+    result = assemble(sights, travel, rig(), FOCAL, "--focal", WH, camera=camera)
+    (motion,) = result.people
+    assert result.camera.state == "moving" and result.floor == "upright camera"
+    assert motion.contacts is None
+    path = placed(motion, result)
+    assert np.ptp(path.joints[:, 0, 0]) == pytest.approx(0.3 * TIMES[-1], rel=0.05)  # the travel is in the path
+    bends = Rotation.from_rotvec(motion.body_pose[:, 3]).inv() * Rotation.from_rotvec(pose[:, 4])
+    assert bends.magnitude().max() < 0.02  # no leg reaches for where it stood
+    assert np.abs(path.soles[..., 1].min((1, 2))).max() < 0.06  # and the lowest soles are the floor
+    still = assemble(sights, travel, rig(), FOCAL, "--focal", WH, camera="still")
+    assert still.people[0].contacts is not None and still.people[0].contacts.any()
 
 
 def test_a_cut_makes_another_person_and_another_world():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -78,7 +78,7 @@ class _Person:
     transl: np.ndarray
     box: np.ndarray
     targets_px: np.ndarray
-    contacts: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), bool))
+    contacts: np.ndarray | None = None  # (T, 2) bool; None where the camera travels
 
 
 def assemble(
@@ -123,11 +123,12 @@ def assemble(
             shifts.append(_stand(person, rig, turns, focal_px, principal, hertz))
             done += 1
             each(done, len(people))
-        floor = _floor_of(stage, rig)
+        travels = state == "moving"  # then paths contain the travel, and a foot that stands does not stand in them
+        floor = _floor_of(stage, rig, find_standing=not travels)
         floors.append(floor)
         origin = stage[0].transl[0] + rig.pelvis(stage[0].betas) if stage else np.array([0.0, 0.0, 3.0])
         stage_from_world = floor.stage_from_world(origin)
-        for person in stage:
+        for person in stage if not travels else ():
             _stand_on(person, rig, stage_from_world, turns, focal_px, floor, hertz)
         if stage:  # the first person's first place is the origin, after feet were put right too
             first = stage[0].transl[0] + rig.pelvis(stage[0].betas) - stage_from_world[:3, 3]
@@ -301,8 +302,11 @@ def _smooth_pose(person: _Person, hertz: float) -> None:
     person.expression = fit_numbers(person.times, person.expression, weights, hertz, 0.5)
 
 
-def _floor_of(stage: Sequence[_Person], rig: Rig) -> Floor:
-    """From the soles that stand and the trunks that are upright, of all people and frames of a shot."""
+def _floor_of(stage: Sequence[_Person], rig: Rig, find_standing: bool = True) -> Floor:
+    """From the soles that stand and the trunks that are upright, of all people and frames of a shot.
+
+    find_standing: False where none can be found; then upright trunks and the lowest soles say it.
+    """
     points, weights, uprights, lowest = [], [], [], []
     level = np.array([0.0, -1.0, 0.0])
     for person in stage:
@@ -311,12 +315,15 @@ def _floor_of(stage: Sequence[_Person], rig: Rig) -> Floor:
         where = person.transl + rig.pelvis(person.betas)
         sight = where / np.linalg.norm(where, axis=1, keepdims=True)
         stands = standing(person.times, soles, sight, level, None)
+        if not find_standing:
+            stands = np.zeros_like(stands)
         points.append(soles[stands])
         weights.append(np.broadcast_to(person.weights[:, None, None], stands.shape)[stands])
         hips = posed.joints[:, _HIPS_NECK]
         trunk = hips[:, 2] - (hips[:, 0] + hips[:, 1]) / 2
         trunk /= np.linalg.norm(trunk, axis=1, keepdims=True)
-        uprights.append(trunk[stands.any((1, 2)) & (trunk @ level > np.cos(np.radians(35)))])
+        upright = trunk @ level > np.cos(np.radians(35))
+        uprights.append(trunk[upright & stands.any((1, 2)) if find_standing else upright])
         flat = soles.reshape(len(soles), 4, 3)
         lowest.append(flat[np.arange(len(flat)), (flat @ level).argmin(1)])
     if not stage:
