@@ -1,13 +1,21 @@
-"""The kinematic tree: from each joint's rotation in its parent's frame to rotations and places in the root's frame."""
+"""The kinematic tree: from each joint's rotation in its parent's frame to rotations and places in the root's frame.
+
+Networks, bodies and fits do it in torch (`KinematicTree.pose`); loaders and the drawing of people, which keep torch out
+of their processes, in numpy (`pose_arrays`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from wholebody.body.joints import PARENTS, ROTATIONS_53_FROM_55
+from wholebody.body.joints import PARENTS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class KinematicTree:
@@ -25,6 +33,8 @@ class KinematicTree:
 
     def pose(self, rotations: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
         """Local rotations (B, J, 3, 3) and joints at rest (B, J, 3) to each joint's rotation and place (B, J, 3)."""
+        import torch
+
         bones = rest - torch.cat([torch.zeros_like(rest[:, :1]), rest[:, self._parents]], 1)
         still = torch.eye(4, dtype=rest.dtype, device=rest.device)
         last_row = still[3:].expand(*rest.shape[:2], 1, 4)
@@ -39,8 +49,53 @@ class KinematicTree:
 BODY_TREE = KinematicTree()
 
 
+def pose_arrays(
+    rotations: np.ndarray, rest: np.ndarray, parents: Sequence[int] = PARENTS
+) -> tuple[np.ndarray, np.ndarray]:
+    """`KinematicTree.pose` in numpy: local rotations (..., J, 3, 3) and joints at rest (J, 3) or (..., J, 3) to each
+    joint's rotation (..., J, 3, 3) and place (..., J, 3), the root where it rests.
+
+    parents: of the J joints, each before its children; that of the root, the first, is not looked at.
+    """
+    turns = rotations.copy()
+    places = np.broadcast_to(rest, (*rotations.shape[:-3], *rest.shape[-2:])).copy()
+    for joints, above in _levels(tuple(parents[1:])):
+        turns[..., joints, :, :] = turns[..., above, :, :] @ rotations[..., joints, :, :]
+        bones = (rest[..., joints, :] - rest[..., above, :])[..., None]
+        places[..., joints, :] = places[..., above, :] + (turns[..., above, :, :] @ bones)[..., 0]
+    return turns, places
+
+
+@lru_cache
+def _levels(parents: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The joints at each depth of the tree below the root, and their parents."""
+    depth = [0]
+    for parent in parents:
+        depth.append(depth[parent] + 1)
+    levels = [np.flatnonzero(np.array(depth) == level) for level in range(1, max(depth) + 1)]
+    return [(joints, np.array(parents)[joints - 1]) for joints in levels]
+
+
+def chain(joint: int) -> list[int]:
+    """The joints of the body from the root down to `joint`; none for the parent of the root, -1."""
+    return [] if joint < 0 else [*chain(PARENTS[joint]), joint]
+
+
+def turn_of(rotations: Tensor, joint: int) -> Tensor:
+    """The rotation B×3×3 in the root's frame of one joint of the body, from local rotations B×J×3×3 of its first J:
+    along its own chain only."""
+    first, *others = chain(joint)
+    turn = rotations[:, first]
+    for other in others:
+        turn = turn @ rotations[:, other]
+    return turn
+
+
 def tree_rotations(rotations_53: Tensor) -> Tensor:
     """Rotations that networks predict (B×53×3×3, `ROTATIONS_53`) as those of the body's tree (B×55×3×3,
     `SMPLX_JOINTS`): the eyes, which networks do not predict, look ahead."""
-    tree = torch.eye(3, device=rotations_53.device, dtype=rotations_53.dtype).repeat(len(rotations_53), 55, 1, 1)
-    return tree.index_copy(1, torch.tensor(ROTATIONS_53_FROM_55, device=rotations_53.device), rotations_53)
+    import torch
+
+    body, hands, jaw = rotations_53.split((22, 30, 1), 1)
+    eyes = torch.eye(3, dtype=body.dtype, device=body.device).expand(len(body), 2, 3, 3)
+    return torch.cat((body, jaw, eyes, hands), 1)

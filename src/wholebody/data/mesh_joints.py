@@ -10,25 +10,14 @@ from typing import Any
 import numpy as np
 
 from wholebody.body.assets import SKIN_POINT_VERTICES, BodyArrays, SparsePoseDirs, find_body, read_body_file
-from wholebody.body.joints import FROM_144, PARENTS, SMPLX_JOINTS
+from wholebody.body.joints import FROM_144, SMPLX_JOINTS
+from wholebody.body.kinematics import pose_arrays
 from wholebody.data.sample import Sample, axis_angle_to_matrix
 
 _NECK = SMPLX_JOINTS.index("neck")
 _EYEBALLS = [SMPLX_JOINTS.index("left_eyeball"), SMPLX_JOINTS.index("right_eyeball")]
 _BODY, _HANDS = slice(0, 22), slice(25, 55)
 _MAX_TURN = 39
-_PARENTS = np.array(PARENTS[1:])
-
-
-def _levels() -> list[np.ndarray]:
-    """The joints at each depth of the tree below the root."""
-    depth = [0] * 55
-    for joint in range(1, 55):
-        depth[joint] = depth[PARENTS[joint]] + 1
-    return [np.flatnonzero(np.array(depth) == level) for level in range(1, max(depth) + 1)]
-
-
-_LEVELS = _levels()
 
 
 class JointPoser:
@@ -62,12 +51,7 @@ class JointPoser:
         (10,) and expression (10,)."""
         coefficients = np.concatenate([betas, expression])
         rest = self.rest_joints + self.joint_directions @ coefficients
-        turns, places = rotations.copy(), rest.copy()
-        bones = np.concatenate([rest[:1], rest[1:] - rest[_PARENTS]])
-        for joints in _LEVELS:
-            parents = _PARENTS[joints - 1]
-            turns[joints] = turns[parents] @ rotations[joints]
-            places[joints] = places[parents] + (turns[parents] @ bones[joints, :, None])[..., 0]
+        turns, places = pose_arrays(rotations, rest)
 
         contour_row = _contour_row(turns[_NECK])
         picks = np.concatenate([self._fixed, self._contour[contour_row].ravel()])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wholebody.body.kinematics import pose_arrays
 from wholebody.data.sample import Sample, axis_angle_to_matrix
 from wholebody.errors import AssetMissing, BadInput
 
@@ -64,16 +65,9 @@ class SmplBody:
         joints = a["J_regressor"] @ shaped
         turns = axis_angle_to_matrix(pose)
         posed = shaped + a["posedirs"] @ (turns[1:] - np.eye(3)).ravel()
-        transforms = np.zeros((24, 3, 4))
-        parents = a["kintree_table"][0].astype(np.int64)
-        for k in range(24):
-            bone = joints[k] - (joints[parents[k]] if k else 0)
-            local = np.column_stack([turns[k], bone])
-            above = transforms[parents[k]] if k else np.eye(3, 4)
-            transforms[k] = above[:, :3] @ local
-            transforms[k, :, 3] += above[:, 3]
-        transforms[:, :, 3] -= (transforms[:, :, :3] @ joints[..., None])[..., 0]
-        per_vertex = np.tensordot(a["weights"], transforms, (1, 0))
+        turned, places = pose_arrays(turns, joints, a["kintree_table"][0].astype(np.int64).tolist())
+        shifts = places - (turned @ joints[..., None])[..., 0]
+        per_vertex = np.tensordot(a["weights"], np.concatenate([turned, shifts[..., None]], -1), (1, 0))
         return (per_vertex[:, :, :3] @ posed[..., None])[..., 0] + per_vertex[:, :, 3] + transl
 
     def body_14(self, sample: Sample) -> np.ndarray:

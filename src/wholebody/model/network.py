@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wholebody.body.kinematics import tree_rotations
 from wholebody.body.layer import HALVES, BodyModel, at_least_single
 from wholebody.errors import BadInput
 from wholebody.geometry.rotation import axis_angle_to_matrix
@@ -91,5 +92,4 @@ def _body_rotations(prediction: Prediction, body: BodyModel) -> Tensor:
     if not body.flat_hand_mean:  # the mean is added to axis-angle vectors; elsewhere matrices spare a detour
         pose = torch.cat((prediction.left_hand_pose, prediction.right_hand_pose), 1)
         hands = axis_angle_to_matrix(pose + body.hand_mean)
-    eyes = torch.eye(3, dtype=rotations.dtype, device=rotations.device).expand(len(rotations), 2, 3, 3)
-    return torch.cat((rotations[:, :22], rotations[:, 52:], eyes, hands), 1)
+    return tree_rotations(torch.cat((rotations[:, :22], hands, rotations[:, 52:]), 1))

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wholebody.body.joints import PARENTS, SMPLX_JOINTS
+from wholebody.body.kinematics import turn_of
 from wholebody.geometry.camera import VirtualCamera
 from wholebody.geometry.rotation import matrix_to_rotation_6d, mirrored, rotation_6d_to_matrix
 from wholebody.model.embedded.conv import Conv2d
@@ -272,9 +273,9 @@ def turn_wrists(body: Tensor, palm: Tensor, trust: Tensor) -> Tensor:
     palm: B×2×3×3, left then right, in the camera frame. trust: B×2×1 from 0 (as the body says) to 1 (as the palm).
     """
     wrists = []
-    for side, chain in enumerate(_TO_ELBOW):
-        seen = _composed(body, chain).mT @ palm[:, side]
-        wrist = body[:, _WRISTS[side]]
+    for side, joint in enumerate(_WRISTS):
+        seen = turn_of(body, PARENTS[joint]).mT @ palm[:, side]
+        wrist = body[:, joint]
         mixed = wrist + trust[:, side, :, None] * (seen - wrist)
         wrists.append(rotation_6d_to_matrix(matrix_to_rotation_6d(mixed)))
     return torch.cat([body[:, : _WRISTS[0]], torch.stack(wrists, 1)], 1)
@@ -282,20 +283,7 @@ def turn_wrists(body: Tensor, palm: Tensor, trust: Tensor) -> Tensor:
 
 def wrist_turns(body: Tensor) -> Tensor:
     """Rotations B×2×3×3 of the left and right wrist in the camera frame, from body rotations B×(22 or more)×3×3."""
-    chains = zip(_TO_ELBOW, _WRISTS, strict=True)
-    return torch.stack([_composed(body, [*chain, wrist]) for chain, wrist in chains], 1)
-
-
-def _composed(rotations: Tensor, chain: list[int]) -> Tensor:
-    turn = rotations[:, chain[0]]
-    for joint in chain[1:]:
-        turn = turn @ rotations[:, joint]
-    return turn
-
-
-def _chain(joint: int) -> list[int]:
-    return [] if joint < 0 else [*_chain(PARENTS[joint]), joint]
+    return torch.stack([turn_of(body, wrist) for wrist in _WRISTS], 1)
 
 
 _WRISTS = (SMPLX_JOINTS.index("left_wrist"), SMPLX_JOINTS.index("right_wrist"))
-_TO_ELBOW = tuple(_chain(PARENTS[wrist]) for wrist in _WRISTS)

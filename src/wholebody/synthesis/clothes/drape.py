@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wholebody.body.joints import PARENTS, SMPLX_JOINTS
+from wholebody.body.joints import SMPLX_JOINTS
+from wholebody.body.kinematics import pose_arrays
 from wholebody.body.layer import BodyModel
 from wholebody.drawing.compiled import compiled
 from wholebody.synthesis.clothes import paint_kernels as p
@@ -32,12 +33,7 @@ def pose_joints(body: BodyModel, rotations: np.ndarray, betas: np.ndarray, expre
     """The transforms of local rotations (B,55,3,3) for these shapes."""
     coefficients = np.concatenate([betas, expression], 1).astype(np.float32)
     rest = body.rest_joints.numpy() + (coefficients @ body.joint_directions.numpy()).reshape(-1, 55, 3)
-    turns, places = [rotations[:, 0].astype(np.float32)], [rest[:, 0]]
-    for k in range(1, 55):
-        parent = PARENTS[k]
-        turns.append(turns[parent] @ rotations[:, k].astype(np.float32))
-        places.append(places[parent] + (turns[parent] @ (rest[:, k] - rest[:, parent])[..., None])[..., 0])
-    turn, place = np.stack(turns, 1), np.stack(places, 1)
+    turn, place = pose_arrays(rotations.astype(np.float32), rest)
     shift = place - (turn @ rest[..., None])[..., 0]
     return Poses(coefficients, np.ascontiguousarray(np.concatenate([turn, shift[..., None]], -1), np.float32))
 

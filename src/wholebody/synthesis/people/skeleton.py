@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wholebody.body.joints import PARENTS, SMPLX_JOINTS
+from wholebody.body.kinematics import pose_arrays
 from wholebody.data.sample import axis_angle_to_matrix, matrix_to_axis_angle
 
 # fmt: off
@@ -37,13 +38,7 @@ FLIP = np.array([1.0, -1.0, -1.0])
 
 def forward_kinematics(pose: np.ndarray) -> np.ndarray:
     """(B,22,3) rotations -> (B,22,3) joints of the mean skeleton, pelvis at the origin."""
-    local = axis_angle_to_matrix(pose)
-    world, points = [local[:, 0]], [np.zeros((len(pose), 3))]
-    for j in range(1, 22):
-        p = PARENTS[j]
-        points.append(points[p] + world[p] @ (REST_22[j] - REST_22[p]))
-        world.append(world[p] @ local[:, j])
-    return np.stack(points, 1)
+    return pose_arrays(axis_angle_to_matrix(pose), REST_22, PARENTS[:22])[1]
 
 
 def compose(first: np.ndarray, then: np.ndarray) -> np.ndarray:
