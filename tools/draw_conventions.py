@@ -16,7 +16,7 @@ from wholebody.body.joints import COCO_WHOLEBODY_FROM_137, FROM_144
 from wholebody.body.layer import BodyModel
 from wholebody.drawing.raster import draw_mesh
 from wholebody.geometry.camera import VirtualCamera, project
-from wholebody.people.predictor import fit_crop
+from wholebody.geometry.crop import fit_crop
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "conventions.png"
 UP = 2  # drawn larger, then averaged down
@@ -37,7 +37,7 @@ def main() -> None:
         jaw_pose=torch.zeros(1, 3),
     )  # fmt: skip
     box = np.array([125.0, 66, 340, 402])
-    crop_box = fit_crop(box, PHOTO_HW)
+    crop_box = fit_crop(box - np.array([0, 0, 1, 1]), PHOTO_HW, 1.25)
     camera = VirtualCamera().in_picture([*crop_box[:2], *(crop_box[2:] - crop_box[:2])])
     # Where the network would have put the body: its middle in the middle of the box, as high as the box.
     low, high = out.vertices[0].min(0).values.numpy(), out.vertices[0].max(0).values.numpy()

@@ -15,9 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from wholebody.body.joints import COCO_BODY_17, COCO_WHOLEBODY_FROM_137
+from wholebody.geometry.crop import fit_crop
 from wholebody.model.embedded.blazepose import POSE_33, BlazePose, region_of_body
 from wholebody.model.embedded.thunder import find_keypoints, load_thunder
-from wholebody.people.predictor import crop_person, fit_crop
+from wholebody.people.predictor import crop_person
 from wholebody.synthesis.light.backgrounds import BackgroundBank
 from wholebody.synthesis.sets.compose import blend, camera_effects
 from wholebody.synthesis.sets.layers import LayerSet
@@ -66,7 +67,7 @@ def main() -> None:
         picture, sample = photo(layers.get(number), bank, np.random.default_rng((7, number)))
         box = np.concatenate([np.maximum(sample.box_xyxy[:2], 0),
                               np.minimum(sample.box_xyxy[2:], picture.shape[1::-1])])  # fmt: skip
-        crop_box = fit_crop(box, picture.shape[:2])
+        crop_box = fit_crop(box - np.array([0, 0, 1, 1]), picture.shape[:2], 1.25)
         crop = crop_person(picture, crop_box, "area")[::2, ::2]
         size = crop_box[2:] - crop_box[:2]
         with torch.inference_mode():

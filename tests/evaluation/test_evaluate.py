@@ -1,7 +1,9 @@
 """Errors on held-out people and real photos are what they say, and a constant answer is measured as any other."""
 
 import json
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -147,6 +149,30 @@ def test_real_photos_are_measured_after_alignment(photos):
     errors = measure_real(FakeNetwork(), photos)
     assert errors["a.png"] == errors["mean"] < 0.1
     assert errors["constant_mean"] > 20
+
+
+def test_each_network_sees_crops_as_large_as_it_was_trained_on():
+    """Two networks share one pass over the pictures: 1.25 is OSX's, 1.2 that of its successors."""
+    from wholebody.data.sample import masked_sample
+    from wholebody.evaluation.inference import predict
+
+    wide, tight, tight_too = FakeNetwork(), FakeNetwork(), FakeNetwork("area")
+    for network in (tight, tight_too):
+        network.config = replace(network.config, family="smpler_x", box_enlarge=1.2)
+    picture = np.zeros((300, 300, 3), np.uint8)
+    picture[70:230, 90:210] = 255  # the person: 120 by 160
+    samples = [masked_sample(str(k), [90, 70, 210, 230], image=picture) for k in range(3)]
+    models = [wide, tight, tight_too]
+    batches = list(predict(models, samples, Path(), batch_size=2))
+    assert [len(batch[0].samples) for batch in batches] == [2, 1]
+    for model, answers, enlarge in zip(models, zip(*batches, strict=True), (1.25, 1.2, 1.2), strict=True):
+        half = enlarge * np.array([60, 80])
+        for answer in answers:
+            expected = np.tile([*([150, 150] - half), *([150, 150] + half)], (len(answer.samples), 1))
+            np.testing.assert_allclose(answer.crop_boxes, expected)
+        # and the white person fills as much of the crop as that box says
+        white = torch.cat(model.seen).mean((1, 2, 3))
+        np.testing.assert_allclose(white, enlarge**-2, atol=0.01)
 
 
 def test_a_folder_without_truth_is_named(tmp_path):

@@ -188,7 +188,7 @@ def test_submitted_joints_are_the_mesh_seen_in_the_full_picture(submission, forg
     names = ("betas", "expression", "global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose")
     params = {name: torch.as_tensor(content["params"][name]) for name in (*names, "transl")}
     joints = tiny.body(**params).joints[0].numpy()
-    box = crop_box_of(sample, sample.image_hw)
+    box = crop_box_of(sample, sample.image_hw, tiny.config.box_enlarge)
     camera = VirtualCamera().in_picture([*box[:2], *(box[2:] - box[:2])])
     full = apply_affine(camera.project(joints), full_from_picture(root, sample))
     np.testing.assert_allclose(content["joints"], full, atol=0.5)

@@ -69,7 +69,7 @@ def truth_of(testset, folder, shift=0.0):
         points = np.zeros((137, 2))
         points[K._FACE], points[K._LIMBS] = person.face, person.limbs
         points += [0.8 * shift * person.side, 0.6 * shift * person.side]
-        box = crop_box_of(masked_sample("x", person.box_xyxy), HW)
+        box = crop_box_of(masked_sample("x", person.box_xyxy), HW, 1.25)
         answers.append((points - box[:2]) / (box[2:] - box[:2]))
     return PixelNetwork(np.stack(answers))
 

@@ -71,6 +71,18 @@ def test_fitted_boxes_are_the_published_ones(oracle):
     assert usable.sum() >= 7
 
 
+def test_a_box_is_cut_to_the_picture_before_it_is_fitted_and_enlarged():
+    # Cut to 0..99 by 20..60: 99 wide, so 132 high for 3:4, about the middle at (49.5, 40).
+    for enlarge in (1.0, 1.2, 1.25):
+        half = enlarge * np.array([99, 132]) / 2
+        fitted = C.fit_crop([-30, 20, 150, 60], (80, 100), enlarge)
+        np.testing.assert_allclose(fitted, [*([49.5, 40] - half), *([49.5, 40] + half)], atol=1e-9)
+    with pytest.raises(BadInput, match=r"box \[99, 20, 150, 60\] has less than 2 pixels inside .* 100×80"):
+        C.fit_crop([99, 20, 150, 60], (80, 100), 1.25)
+    with pytest.raises(BadInput, match="finite corners"):
+        C.fit_crop([np.nan, 20, 50, 60], (80, 100), 1.25)
+
+
 def test_fitted_boxes_are_the_naive_ones():
     rng = np.random.default_rng(0)
     boxes = rng.uniform(-100, 500, (50, 4))

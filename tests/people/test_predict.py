@@ -14,8 +14,9 @@ from wholebody.body.joints import COCO_WHOLEBODY, SMPLX_JOINTS
 from wholebody.errors import BadInput
 from wholebody.files.image import read_image
 from wholebody.geometry.camera import project
+from wholebody.geometry.crop import fit_crop
 from wholebody.people.detections import Detections
-from wholebody.people.predictor import Predictor, crop_person, fit_crop
+from wholebody.people.predictor import Predictor, crop_person
 
 ASTRONAUT = Path(__file__).parents[2] / "demo" / "astronaut.jpg"
 BOXES = np.array([[50, 30, 250, 400], [300.5, 100.25, 420, 330], [-40, 20, 90, 600.0]])
@@ -101,7 +102,7 @@ def test_crop_boxes_are_the_published_ones(oracle):
     for box, expected in zip(arrays["in/boxes"], arrays["out/process"], strict=True):
         if (box[:2] < 0).any() or np.isnan(expected).any():
             continue
-        fitted = fit_crop(np.concatenate([box[:2], box[:2] + box[2:]]), image_hw)
+        fitted = fit_crop(np.concatenate([box[:2], box[:2] + box[2:] - 1]), image_hw, 1.25)
         np.testing.assert_allclose([*fitted[:2], *(fitted[2:] - fitted[:2])], expected, rtol=2e-5, atol=2e-4)
         checked += 1
     assert checked >= 5

@@ -19,7 +19,7 @@ from wholebody.errors import BadInput
 from wholebody.evaluation.testset import parameters_of
 from wholebody.files.image import decode_image
 from wholebody.geometry.camera import VirtualCamera
-from wholebody.geometry.crop import fit_box
+from wholebody.geometry.crop import fit_crop
 from wholebody.model.prediction import pictures_01
 from wholebody.people.predictor import crop_person
 
@@ -67,14 +67,15 @@ def predict(
 
     A picture that is missing or broken raises BadInput: errors over what is left would not be the set's.
     """
-    filters = [model.config.crop_filter for model in models]
+    ways = [(model.config.box_enlarge, model.config.crop_filter) for model in models]
     with ThreadPoolExecutor(workers) as pool:
 
-        def load(sample: Sample) -> tuple[np.ndarray, tuple[int, int], list[np.ndarray]]:
+        def load(sample: Sample) -> tuple[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]]:
+            """The picture's size, and for each network the box that is cropped and the crop."""
             image = picture_of(sample, root)
-            box = crop_box_of(sample, image.shape[:2])
-            crops = {name: crop_person(image, box, name) for name in dict.fromkeys(filters)}
-            return box, image.shape[:2], [crops[name] for name in filters]
+            boxes = {enlarge: crop_box_of(sample, image.shape[:2], enlarge) for enlarge, _ in ways}
+            crops = {way: crop_person(image, boxes[way[0]], way[1]) for way in dict.fromkeys(ways)}
+            return image.shape[:2], [(boxes[way[0]], crops[way]) for way in ways]
 
         waiting: deque[tuple[Sample, Future]] = deque()
         stream = iter(samples)
@@ -86,12 +87,12 @@ def predict(
                 return
             batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
             loaded = [future.result() for _, future in batch]
-            boxes, sizes = np.stack([box for box, _, _ in loaded]), np.array([hw for _, hw, _ in loaded])
-            chosen = [sample for sample, _ in batch]
-            yield [
-                Predicted(chosen, boxes, sizes, _run(model, np.stack([crops[k] for _, _, crops in loaded])))
-                for k, model in enumerate(models)
-            ]
+            chosen, sizes = [sample for sample, _ in batch], np.array([hw for hw, _ in loaded])
+            answers = []
+            for model, seen in zip(models, zip(*(views for _, views in loaded), strict=True), strict=True):
+                boxes, crops = (np.stack(part) for part in zip(*seen, strict=True))
+                answers.append(Predicted(chosen, boxes, sizes, _run(model, crops)))
+            yield answers
 
 
 def _run(model: Any, crops: np.ndarray) -> Any:
@@ -115,13 +116,9 @@ def picture_of(sample: Sample, root: Path) -> np.ndarray:
     return decode_image(path.read_bytes(), str(path), [], upright=False)
 
 
-def crop_box_of(sample: Sample, image_hw: tuple[int, int]) -> np.ndarray:
-    """The box (4,) xyxy that is cropped for a sample: the person's, made 3:4 and enlarged 1.25×, as published."""
-    box = np.asarray(sample.box_xyxy, np.float64)
-    low, high = np.maximum(box[:2], 0), np.minimum(box[2:], np.array(image_hw[::-1]) - 1)
-    if not (high > low).all():
-        raise BadInput(
-            f"{sample.dataset} {sample.id}: the box {box.round(1).tolist()} has nothing inside the picture, which is "
-            f"{image_hw[1]}×{image_hw[0]}"
-        )
-    return np.asarray(fit_box(np.concatenate([low, high])), np.float64)
+def crop_box_of(sample: Sample, image_hw: tuple[int, int], enlarge: float) -> np.ndarray:
+    """The box (4,) xyxy that is cropped for a sample, see `fit_crop`."""
+    try:
+        return fit_crop(sample.box_xyxy, image_hw, enlarge)
+    except BadInput as error:
+        raise BadInput(f"{sample.dataset} {sample.id}: {error}") from error

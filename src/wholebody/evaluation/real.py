@@ -97,8 +97,9 @@ class RealPhotos:
         def show(model: Any, frame: Frame) -> Shown:
             image = read_image(self.folder / frame.image)
             (person,) = Predictor(model)(image, boxes=[frame.box_xyxy.tolist()])
+            crop_box = fit_box(frame.box_xyxy, enlarge=model.config.box_enlarge)
             return Shown(
-                image, np.asarray(fit_box(frame.box_xyxy)), person.vertices_cam, model.body.faces.cpu().numpy(),
+                image, crop_box, person.vertices_cam, model.body.faces.cpu().numpy(),
                 person.focal_px, person.principal_px,
             )  # fmt: skip
 

@@ -30,6 +30,26 @@ def fit_box(box_xyxy: ArrayLike, aspect: float = 384 / 512, enlarge: float = 1.2
     return np.concatenate([centre - size / 2, centre + size / 2], -1)
 
 
+def fit_crop(box_xyxy: ArrayLike, image_hw: tuple[int, int], enlarge: float) -> Array:
+    """A person's box (4,) → the box (4,) that a network's crop shows: cut to the picture, made 3:4, enlarged.
+
+    Args:
+        box_xyxy: corners in the middle of the outermost pixels.
+        enlarge: as the network was trained, `NetworkConfig.box_enlarge`.
+
+    Raises BadInput if less than 2 pixels of the box, across or down, are inside the picture.
+    """
+    box = np.asarray(box_xyxy, np.float64)
+    # What lies outside the picture is cut off, not shifted in.
+    low, high = np.maximum(box[:2], 0), np.minimum(box[2:], np.array(image_hw[::-1]) - 1)
+    if (high <= low).any():
+        corners = ", ".join(f"{value:g}" for value in box)
+        raise BadInput(
+            f"box [{corners}] has less than 2 pixels inside the picture, which is {image_hw[1]}×{image_hw[0]}."
+        )
+    return fit_box(np.concatenate([low, high]), enlarge=enlarge)
+
+
 def box_around(points: ArrayLike, valid: ArrayLike | None = None, enlarge: float = 1.2) -> Array:
     """The box (4,) about the valid ones of some points (N, 2), enlarged about its centre.
 

@@ -14,7 +14,7 @@ from wholebody.people.detect import Detector, check_boxes, make_detector
 from wholebody.people.detections import Detections
 from wholebody.people.person import Person
 
-__all__ = ["Person", "Predictor", "check_image", "crop_person", "fit_crop"]
+__all__ = ["Person", "Predictor", "check_image", "crop_person"]
 
 
 class Predictor:
@@ -108,6 +108,7 @@ class Predictor:
         """The people of several pictures whose boxes are known, `batch_size` at a time across the pictures."""
         import torch
 
+        from wholebody.geometry.crop import fit_crop
         from wholebody.model.prediction import pictures_01
 
         owners, crops, placed = [], [], []
@@ -115,7 +116,8 @@ class Predictor:
         people: list[list[Person]] = [[] for _ in images]
         for number, (image, detections) in enumerate(zip(images, found, strict=True)):
             for box, score in zip(detections.boxes_xyxy, detections.scores, strict=True):
-                crop_box = fit_crop(box, image.shape[:2], self.box_scale)
+                # Published boxes count their last pixel.
+                crop_box = fit_crop(box - np.array([0, 0, 1, 1]), image.shape[:2], self.box_scale)
                 owners.append(number)
                 placed.append((box, float(score), crop_box))
                 crops.append((image, crop_box))
@@ -155,21 +157,6 @@ def check_image(image: Any) -> None:
         raise BadInput(f"The picture must be an H×W×3 uint8 RGB array, got {what}. `wholebody.read_image` gives one.")
     if image.size == 0:
         raise BadInput(f"The picture has no pixels: its array has the shape {image.shape}.")
-
-
-def fit_crop(box_xyxy: np.ndarray, image_hw: tuple[int, int], enlarge: float = 1.25) -> np.ndarray:
-    """A person's box → the box (4,) xyxy that is cropped: cut to the picture, made 3:4, enlarged as a network wants."""
-    from wholebody.geometry.crop import fit_box
-
-    # Published boxes count their last pixel; those that begin outside the picture are cut here, not shifted.
-    low = np.maximum(box_xyxy[:2], 0)
-    high = np.minimum(box_xyxy[2:] - 1, np.array(image_hw[::-1]) - 1)
-    if (high <= low).any():
-        raise BadInput(
-            f"box [{', '.join(f'{value:g}' for value in box_xyxy)}] has less than 2 pixels inside the picture, "
-            f"which is {image_hw[1]}×{image_hw[0]}."
-        )
-    return np.asarray(fit_box(np.concatenate([low, high]), enlarge=enlarge), np.float64)
 
 
 def crop_person(
