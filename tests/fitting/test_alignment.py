@@ -96,3 +96,30 @@ def test_a_limb_that_nobody_is_sure_of_stays_as_it_was_lifted(aligner, person):
         after = aligner._laid_on(lifted, [person], moved)
     chain = [SMPLX_JOINTS.index(f"left_{name}") for name in ("collar", "shoulder", "elbow", "wrist")]
     torch.testing.assert_close(after.rotations[:, chain], lifted.rotations[:, chain])
+
+
+def evidence_of(person, shift: float) -> Evidence:
+    """The person's own keypoints, moved and stretched, as if they had been seen there."""
+    evidence = Evidence.nothing(1)
+    middle = person.keypoints_px.mean(0)
+    evidence.keypoints_px[0, :, :2] = middle + (person.keypoints_px - middle) * (1 + 0.002 * shift) + shift
+    evidence.keypoints_px[0, :, 2] = 0.9
+    return evidence
+
+
+def test_people_of_several_pictures_are_aligned_together_as_alone(aligner, person):
+    evidence = [evidence_of(person, 4.0), evidence_of(person, -9.0), Evidence.nothing(1)]
+    together = aligner([person] * 3, Evidence.concatenate(evidence))
+    for seen, one in zip(evidence, together, strict=True):
+        (alone,) = aligner([person], seen)
+        for name in ("global_orient", "body_pose", "betas", "cam_trans", "vertices_cam"):
+            np.testing.assert_allclose(getattr(one, name), getattr(alone, name), atol=2e-3, err_msg=name)
+    assert np.abs(together[0].keypoints_px - together[1].keypoints_px).mean() > 5  # each by their own evidence
+
+
+def test_without_meshes_all_else_is_the_same(aligner, person):
+    evidence = evidence_of(person, 4.0)
+    (whole,), (light,) = aligner([person], evidence), aligner.without_meshes()([person], evidence)
+    assert light.vertices_cam.shape == (1, 3) and len(whole.vertices_cam) > 1000
+    for name in ("body_pose", "betas", "cam_trans", "joints_cam", "keypoints_px"):
+        np.testing.assert_allclose(getattr(light, name), getattr(whole, name), atol=1e-4, err_msg=name)

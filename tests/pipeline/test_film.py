@@ -133,8 +133,10 @@ def test_a_stopped_run_goes_on_where_it_was(film, tmp_path, predictor, monkeypat
     again = job.watch_film(config(tmp_path / "out", film, resume=True), film, "crossing", predictor)
     assert again.frames == 0
     equal(again.scene, whole)
-    with pytest.raises(BadInput, match="other options"):
-        job.watch_film(config(tmp_path / "out", film, resume=True, fps=5.0), film, "crossing", predictor)
+    others: list[dict] = [{"fps": 5.0}, {"parts": ("body",)}, {"parts": ("none",)}, {"gender": "male"}, {"height": 1.7}]
+    for other in others:
+        with pytest.raises(BadInput, match="other options"):
+            job.watch_film(config(tmp_path / "out", film, resume=True, **other), film, "crossing", predictor)
     part = next((tmp_path / "out" / ".crossing_parts").glob("*.npz"))
     part.write_bytes(b"PK broken")
     with pytest.raises(BadInput, match="without --resume"):

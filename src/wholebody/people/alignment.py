@@ -7,6 +7,7 @@ limb whose keypoints are unsure stays as it was lifted, and keypoints that a `Pe
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -45,7 +46,7 @@ _LIMBS_SEEN = 10
 
 
 class Aligner:
-    """`model` is one with sight and a body. Reads the prior once; people of one picture are aligned together."""
+    """`model` is one with sight and a body. Reads the prior once; people are aligned together, each by themselves."""
 
     def __init__(
         self, model: Any, config: FitConfig = ALIGN, gender: str | None = None, height: float | None = None
@@ -58,8 +59,15 @@ class Aligner:
         self.lift = SightLift(model)
         self.refiner = Refiner(model.body, config, dtype=torch.float32)
 
+    def without_meshes(self) -> Aligner:
+        """The same, whose people have one vertex, as films need no more: it shares the rest with this one."""
+        light = copy.copy(self)
+        light.refiner = copy.copy(self.refiner)
+        light.refiner.body = self.refiner.body.subset([0])
+        return light
+
     def __call__(self, people: Sequence[Person], evidence: Evidence) -> list[Person]:
-        """people: of one picture, as the network says; evidence: of the same, in that order."""
+        """people: of one or more pictures, as the network says; evidence: of the same, in that order."""
         if not people:
             return []
         bodies = self.refiner.bodies(people)

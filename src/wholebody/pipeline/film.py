@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from wholebody.people.scene import Scene
 from wholebody.pipeline.config import PredictConfig
 
 if TYPE_CHECKING:
+    from wholebody.people.alignment import Aligner
     from wholebody.people.predictor import Predictor
 
 Progress = Callable[[int, "int | None"], None]
@@ -151,17 +153,26 @@ def _without_skin(predictor: Predictor) -> Predictor:
     light.model = copy.copy(predictor.model)
     light.model._modules = dict(predictor.model._modules)
     light.model.body = predictor.model.body.subset([0])
-    # What is fitted to landmarks needs the skin that they lie on.
-    light.__dict__["_aligner"] = lambda people, evidence: predictor._aligner(people, evidence)
+
+    @cache
+    def aligner() -> Aligner:  # what is fitted to landmarks needs the skin that they lie on
+        whole: Aligner = predictor._aligner
+        return whole.without_meshes()
+
+    light.__dict__["_aligner"] = lambda people, evidence: aligner()(people, evidence)
     return light
 
 
 def _made_with(config: PredictConfig, film: Film) -> str:
     """All that what was seen depends on, as a text that two runs share."""
     about = film.info.path.stat()
-    options = [config.model, config.body, config.boxes, config.detector, config.start, config.end, config.fps,
-               config.focal, config.fov, about.st_size if film.info.path.is_file() else film.info.frames]  # fmt: skip
+    size = about.st_size if film.info.path.is_file() else film.info.frames
+    options: list[object] = [config.model, config.body, config.boxes, config.detector, config.start, config.end,
+                             config.fps, config.focal, config.fov, size]  # fmt: skip
     options += [value for value in (config.family, config.box_scale) if value is not None]
+    if set(config.looked_at) != {"body", "hands", "face"}:
+        options.append(sorted(config.looked_at))
+    options += [(name, getattr(config, name)) for name in ("gender", "height") if getattr(config, name) is not None]
     return repr(options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -70,6 +71,18 @@ class Evidence:
             masks=[None] * count,
             sources=tuple({} for _ in range(count)),
         )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Evidence]) -> Evidence:
+        """Of the people of several pictures, one after the other."""
+        values: dict[str, Any] = {}
+        for entry in fields(cls):
+            all_of = [getattr(part, entry.name) for part in parts]
+            if isinstance(all_of[0], np.ndarray):
+                values[entry.name] = np.concatenate(all_of)
+            else:
+                values[entry.name] = type(all_of[0])(value for part in all_of for value in part)
+        return cls(**values)
 
     def take(self, rows: list[int]) -> Evidence:
         """Of these people only."""
