@@ -21,7 +21,7 @@ from wholebody.errors import AssetMissing, BadInput
 from wholebody.evaluation import evaluate, testset
 from wholebody.evaluation.evaluate import EvaluateConfig
 from wholebody.evaluation.metrics import MeshParts, mesh_errors_mm
-from wholebody.evaluation.real import measure_real
+from wholebody.evaluation.real import RealPhotos
 from wholebody.evaluation.synthetic import MEASURES, PLAIN, constant_errors, measure_layers
 from wholebody.model.config import OSXConfig
 from wholebody.synthesis.sets.crops import CropDataConfig, TrainingCrops
@@ -146,9 +146,10 @@ def photos(tmp_path):
 
 
 def test_real_photos_are_measured_after_alignment(photos):
-    errors = measure_real(FakeNetwork(), photos)
-    assert errors["a.png"] == errors["mean"] < 0.1
-    assert errors["constant_mean"] > 20
+    real = RealPhotos(photos)
+    (((row,),),) = [[[found.row for found in of_all] for of_all in real.found([FakeNetwork()], real.people(), 8)]]
+    assert row.image == "a.png" and row.values["pa_mpjpe_limbs"] < 0.1
+    assert row.values["constant_pose"] > 20
 
 
 def test_each_network_sees_crops_as_large_as_it_was_trained_on():
@@ -177,10 +178,10 @@ def test_each_network_sees_crops_as_large_as_it_was_trained_on():
 
 def test_a_folder_without_truth_is_named(tmp_path):
     with pytest.raises(AssetMissing, match="real3d.json"):
-        measure_real(FakeNetwork(), tmp_path)
+        list(RealPhotos(tmp_path).people())
     (tmp_path / "real3d.json").write_text("{}")
     with pytest.raises(BadInput, match="real3d.json"):
-        measure_real(FakeNetwork(), tmp_path)
+        list(RealPhotos(tmp_path).people())
 
 
 def test_an_unknown_test_set_is_named():

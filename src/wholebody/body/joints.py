@@ -227,8 +227,3 @@ COCO_BODY_17: tuple[str, ...] = COCO_WHOLEBODY[:17]
 
 LIMBS_12: tuple[str, ...] = _COCO_BODY[5:17]
 """Shoulders, elbows, wrists, hips, knees and ankles: the joints that nearly every 3D test set has."""
-
-
-def rows_of_common_names(names: Iterable[str]) -> np.ndarray:
-    """Rows in the 137 of joints that another set calls `left_hip`, `right_wrist`, ... (int64)."""
-    return np.array([index(name, _NAMES_137_IN_144) for name in names], np.int64)

@@ -232,17 +232,6 @@ def joint_errors_mm(vertices: Any, truth: Any, parts: MeshParts, joint_valid: An
     return {name: give_back(value) for name, value in sorted(errors.items())}
 
 
-def ehf_errors_mm(vertices: Any, truth: Any, parts: MeshParts, camera_from_world: Any) -> dict[str, Any]:
-    """The EHF measures of meshes (B, V, 3): those of `mesh_errors_mm` and `joint_errors_mm`, each (B,).
-
-    EHF's scans stand in the world: `camera_from_world` (3, 3) turns them into the camera's frame first.
-    """
-    (vertices, truth), give_back = _tensors(vertices, truth, keep_types=True)
-    truth = truth @ torch.as_tensor(camera_from_world).to(truth).mT
-    errors = mesh_errors_mm(vertices, truth, parts) | joint_errors_mm(vertices, truth, parts)
-    return {name: give_back(value) for name, value in sorted(errors.items())}
-
-
 def body_joint_errors_mm(joints: Any, truth: Any) -> dict[str, Any]:
     """3DPW's measures of 14 joints (B, 14, 3) in the order of `BODY_14`: `mpjpe_body`, the middle of the hips moved
     onto each other, and `pa_mpjpe_body`; each (B,)."""

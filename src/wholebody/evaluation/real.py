@@ -22,7 +22,6 @@ from wholebody.evaluation.result import Network, Result, Row
 from wholebody.evaluation.testset import Figure, Found, parameters_of, thinned
 from wholebody.files.image import read_image
 from wholebody.geometry.crop import fit_box
-from wholebody.model import network
 from wholebody.people.predictor import Predictor
 
 MEASURES = ("pa_mpjpe_limbs", "constant_pose")
@@ -104,15 +103,6 @@ class RealPhotos:
             )  # fmt: skip
 
         return draw(models, result, self.people(), show, each)
-
-
-def measure_real(model: network.Network, folder: str | Path) -> dict[str, float]:
-    """PA-MPJPE in mm of each frame, by picture name; their `mean`; `constant_mean`: of one standing pose for all."""
-    photos = RealPhotos(folder)
-    rows = [found.row for (found,) in photos.found([model], photos.people(), 8)]
-    errors = {row.image: row.values["pa_mpjpe_limbs"] for row in rows}
-    constant = [row.values["constant_pose"] for row in rows]
-    return {**errors, "mean": float(np.mean(list(errors.values()))), "constant_mean": float(np.mean(constant))}
 
 
 def _standing_joints() -> np.ndarray:

@@ -25,7 +25,6 @@ _JAW = SMPLX_JOINTS.index("jaw")
 _ROOT, _BODY, _JAW_TURN = 0, slice(1, 22), TURNING.index(_JAW)  # among the 53 that turn
 _LEFT, _RIGHT = slice(23, 38), slice(38, 53)
 _POSE, _SHAPE, _EXPRESSION, _PLACE = slice(0, 159), slice(159, 169), slice(169, 179), slice(179, 182)
-UNKNOWNS = 182
 _MIRROR = (1.0, -1.0, -1.0)
 
 

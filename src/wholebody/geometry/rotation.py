@@ -88,21 +88,7 @@ def rotation_6d_to_axis_angle(rotation_6d: Tensor) -> Tensor:
     return matrix_to_axis_angle(rotation_6d_to_matrix(rotation_6d))
 
 
-def rotation_about_z(angle: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) about the camera's viewing axis by `angle` (...) radians.
-
-    A positive angle turns x (right) towards y (down): clockwise as seen in the picture.
-    """
-    cos, sin, zero, one = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle), torch.ones_like(angle)
-    return torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
-
-
 def mirrored(rotations: Tensor) -> Tensor:
     """Rotation matrices (..., 3, 3) as seen in a mirror across the plane x = 0."""
     sign = rotations.new_tensor((-1.0, 1.0, 1.0))
     return rotations * sign[:, None] * sign
-
-
-def mirror_axis_angle(axis_angle: Tensor) -> Tensor:
-    """Axis-angle vectors (..., 3) of the rotations as seen in a mirror across the plane x = 0: (x, -y, -z)."""
-    return axis_angle * axis_angle.new_tensor([1.0, -1.0, -1.0])

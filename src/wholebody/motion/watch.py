@@ -134,10 +134,6 @@ class Watcher:
         if first or len(self._waiting) >= self._every:
             self.finish()
 
-    @property
-    def between_looks(self) -> bool:
-        return bool(self._waiting)
-
     def finish(self) -> None:
         """Look at the last frame that waits, and let the network see all of them."""
         if not self._waiting:

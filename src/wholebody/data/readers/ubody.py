@@ -23,7 +23,6 @@ from wholebody.errors import BadInput
 from wholebody.files.npz import read_npy
 
 SPLITS: tuple[str, ...] = ("train", "test", "inter_train", "inter_test")
-PUBLISHED_EVERY = {"train": 10, "test": 100}
 
 _HAND_SHRINK = 0.65
 """The set draws its hand boxes wide; this brings them to 1.2 times the hand, as other sets have them."""

@@ -14,15 +14,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from wholebody.body.joints import COCO_BODY_17
 from wholebody.geometry.camera import VirtualCamera
 from wholebody.geometry.rotation import rotation_6d_to_matrix
 from wholebody.model.embedded.skeleton import TREE, Skeleton
 from wholebody.model.heads import BETAS
 
 POINTS: tuple[str, ...] = (
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
-    "right_ankle", "left_big_toe", "right_big_toe", "left_heel", "right_heel", "left_index1", "right_index1",
+    *COCO_BODY_17, "left_big_toe", "right_big_toe", "left_heel", "right_heel", "left_index1", "right_index1",
     "left_pinky1", "right_pinky1",
 )  # fmt: skip
 """What the lifting is told: COCO's 17, then toes, heels and knuckles, by their names among the 144."""

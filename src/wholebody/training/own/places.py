@@ -24,7 +24,6 @@ from wholebody.training.own.poses import LiftingBatches
 _COUNT, _COCO = len(POINTS), 17
 _ROW = {name: row for row, name in enumerate(POINTS)}
 _SWAP = torch.from_numpy(flip_permutation(POINTS))
-_MIRROR_JOINTS = torch.from_numpy(flip_permutation(JOINTS))
 
 
 def _rows(*parts: str) -> Tensor:

@@ -19,7 +19,7 @@ from wholebody.body.joints import (
     ROTATIONS_53_FROM_55,
     flip_permutation,
 )
-from wholebody.geometry.rotation import axis_angle_to_matrix
+from wholebody.geometry.rotation import axis_angle_to_matrix, mirrored
 from wholebody.synthesis.sets.poses import read_people
 
 
@@ -45,8 +45,8 @@ class LiftingBatches:
         rotations, joints = axis_angle_to_matrix(self.poses[pick]), self.joints[pick]
         mirror = torch.tensor([-1.0, 1.0, 1.0])
         flip = torch.from_numpy(rng.random(size) < 0.5)
-        mirrored = rotations[:, flip_permutation(ROTATIONS_53)] * mirror[:, None] * mirror
-        rotations = torch.where(flip[:, None, None, None], mirrored, rotations)
+        other = mirrored(rotations[:, flip_permutation(ROTATIONS_53)])
+        rotations = torch.where(flip[:, None, None, None], other, rotations)
         joints = torch.where(flip[:, None, None], joints[:, flip_permutation(JOINTS_137)] * mirror, joints)
         view = _views(rng, size)
         joints = joints @ view.mT
@@ -119,9 +119,9 @@ class LiftingBatches:
         """Positions (size, 2, 20, 3) of both hands as right hands, as fractions of their boxes, roughly found."""
         size = len(joints)
         hands = []
-        for part, wrist, mirrored in (("left_hand", "L_Wrist", True), ("right_hand", "R_Wrist", False)):
+        for part, wrist, left in (("left_hand", "L_Wrist", True), ("right_hand", "R_Wrist", False)):
             relative = joints[:, PARTS_137[part]] - joints[:, None, JOINTS_137.index(wrist)]
-            if mirrored:
+            if left:
                 relative = relative * torch.tensor([-1.0, 1.0, 1.0])
             plane = torch.cat([relative[..., :2], torch.zeros(size, 1, 2)], 1)
             low, high = plane.amin(1), plane.amax(1)
