@@ -110,6 +110,46 @@ def test_the_next_frame_begins_where_the_last_one_ended(astronaut: np.ndarray, e
     assert lost.sources[0]["body"] == "thunder, blazepose" and lost.pose_regions[0, 2] > 500
 
 
+class OneHand:
+    """Sees a hand of `size` pixels that begins at `wrist`, wherever it looks near by; keeps where it looked."""
+
+    def __init__(self, wrist: tuple[float, float], size: float = 80.0, score: float = 0.9) -> None:
+        self.wrist, self.size, self.score = np.array(wrist), size, score
+        self.regions: list[np.ndarray] = []
+
+    def __call__(self, image: np.ndarray, region: np.ndarray) -> HandLook:
+        self.regions.append(np.asarray(region))
+        points = self.wrist + np.stack([np.zeros(21), -np.linspace(0, self.size, 21)], 1)
+        near = np.linalg.norm(region[:2] - points[10]) < region[2]
+        next_region = np.array([*points[10], 2 * self.size, 0.0])
+        score = self.score if near else 0.1
+        return HandLook(points, np.zeros(21), np.zeros((21, 3)), score, 1.0, region, next_region)
+
+
+def followed(hand: OneHand, before: np.ndarray | None) -> list[int]:
+    points = np.zeros((17, 3))
+    points[8], points[10] = [300, 420, 0.9], [300, 300, 0.9]  # right elbow and wrist
+    marks = Landmarkers(("hands",))
+    marks.__dict__["_hand"] = hand
+    picture = np.zeros((600, 600, 3), np.uint8)
+    return [side for side, _ in marks._hands(picture, points, None, np.array([200.0, 100, 400, 500]), before)]
+
+
+def test_a_hand_that_is_where_it_was_costs_one_look():
+    there = np.array([[np.nan] * 4, [0.0, -40, 160, 0]])  # about the wrist
+    hand = OneHand((300, 300))
+    assert followed(hand, there) == [1] and len(hand.regions) == 1
+    np.testing.assert_array_equal(hand.regions[0], [300, 260, 160, 0])
+    first = OneHand((300, 300))
+    assert followed(first, None) == [1] and len(first.regions) == 2
+    # What is unsure, ends elsewhere, or is not there any more is looked for from the arm.
+    for lost, region in ((OneHand((300, 300), score=0.6), there), (OneHand((345, 300)), there),
+                         (OneHand((300, 300)), there + [400, 0, 0, 0])):  # fmt: skip
+        assert followed(lost, region) == [1] and len(lost.regions) == 3
+    small = OneHand((300, 300), size=20)
+    assert followed(small, None) == [] and len(small.regions) == 1
+
+
 def test_two_people_keep_their_own(astronaut: np.ndarray):
     small = cv2.resize(astronaut, (320, 320), interpolation=cv2.INTER_AREA)
     picture = np.concatenate([small[:, :240], small[:, :240, :][:, ::-1]], 1)

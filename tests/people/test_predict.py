@@ -15,6 +15,7 @@ from wholebody.errors import BadInput
 from wholebody.files.image import read_image
 from wholebody.geometry.camera import project
 from wholebody.geometry.crop import fit_crop
+from wholebody.model.embedded.evidence import Evidence
 from wholebody.people.detections import Detections
 from wholebody.people.predictor import Predictor, crop_person
 
@@ -75,6 +76,42 @@ def test_keypoints_are_taken_by_name(image):
     assert np.abs(face.mean(0) - at["nose"]).max() < 0.1 * np.ptp(person.keypoints_px[:, 1])
     assert np.abs(left_hand - at["left_wrist"]).max() < np.abs(left_hand - at["right_wrist"]).max()
     assert np.abs(right_hand - at["right_wrist"]).max() < np.abs(right_hand - at["left_wrist"]).max()
+
+
+class Finding(FakeNetwork):
+    def forward(self, images):
+        out = super().forward(images)
+        out.found_keypoints = torch.full((len(images), 17, 3), 0.5)
+        return out
+
+
+def test_hands_are_followed_from_frame_to_frame_by_whose_they_are(image):
+    """And the people of all frames are aligned together, each by what was seen of them."""
+    asked, aligned = [], []
+
+    def landmarkers(picture, boxes, points, hand_regions=None):
+        asked.append(hand_regions)
+        evidence = Evidence.nothing(len(boxes))
+        evidence.hand_regions[:] = boxes[:, None]  # so that it can be told whose they are
+        return evidence
+
+    def aligner(people, evidence):
+        aligned.append(len(people))
+        for person, regions in zip(people, evidence.hand_regions, strict=True):
+            np.testing.assert_allclose(regions[0], person.box_xyxy)
+        return list(people)
+
+    predictor = Predictor(Finding())
+    predictor.__dict__.update(_landmarkers=landmarkers, _aligner=aligner)
+    found = [Detections(boxes, np.ones(len(boxes))) for boxes in (BOXES[:2], BOXES[[1, 0, 2]], BOXES[:0], BOXES[:1])]
+    frames = predictor.predict_many([image] * 4, found, [[7, 8], [8, 7, 9], [], [7]])
+    assert [len(people) for people in frames] == [2, 3, 0, 1] and aligned == [6]
+    assert np.isnan(asked[0]).all() and np.isnan(asked[1][2]).all()
+    np.testing.assert_allclose(asked[1][:2, 0], BOXES[[1, 0]])
+    predictor.predict_many([image] * 2, found[:2])  # pictures that have nothing to do with each other
+    assert asked[3] is None and asked[4] is None and aligned == [6, 5]
+    many = [Detections(np.tile(BOXES[:1], (9, 1)), np.ones(9))] * 4
+    assert [len(people) for people in predictor.predict_many([image] * 4, many)] == [9] * 4 and aligned[2:] == [18, 18]
 
 
 def test_batches_do_not_mix_people_or_pictures(image):

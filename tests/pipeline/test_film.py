@@ -255,7 +255,7 @@ def test_memory_stays_while_a_film_goes_on():
     class Nobody:
         model = None
 
-        def predict_many(self, images, found):
+        def predict_many(self, images, found, who=None):
             return [[] for _ in images]
 
     def nobody(image):

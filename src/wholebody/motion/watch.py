@@ -204,7 +204,8 @@ class Watcher:
         for row in places:
             boxes, sure = [one.box_xyxy for one in row.values()], [one.sure for one in row.values()]
             found.append(Detections(np.array(boxes).reshape(-1, 4), np.array(sure)))
-        results = self._predictor.predict_many([frame.image for frame, _ in waiting], found)
+        who = [list(row) for row in places]
+        results = self._predictor.predict_many([frame.image for frame, _ in waiting], found, who)
         for k, ((frame, cut), row, people) in enumerate(zip(waiting, places, results, strict=True)):
             if cut:
                 self._camera.cut()

@@ -27,6 +27,7 @@ _JOINT = {name: row for row, name in enumerate(COCO_BODY_17)}
 _MARK = {name: row for row, name in enumerate(POSE_33)}
 # BlazePose's points in the order of COCO-WholeBody's feet; it has no small toes.
 _FEET = ("left_foot_index", None, "left_heel", "right_foot_index", None, "right_heel")
+_FOLLOWED = 0.8  # a hand's score from which it is where it was in the frame before
 _CONTOUR_TRUST, _FACE_TRUST, _HAND_TRUST = 0.3, 0.9, 0.8  # the contour is the mesh's, not what is seen as the edge
 
 
@@ -65,8 +66,9 @@ class Landmarkers:
         return FaceLandmarks(self._threads)
 
     def __call__(
-        self, image: np.ndarray, boxes_xyxy: np.ndarray, body17_px: np.ndarray, pose_regions: np.ndarray | None = None
-    ) -> Evidence:
+        self, image: np.ndarray, boxes_xyxy: np.ndarray, body17_px: np.ndarray, pose_regions: np.ndarray | None = None,
+        hand_regions: np.ndarray | None = None,
+    ) -> Evidence:  # fmt: skip
         """What is seen of B people.
 
         Args:
@@ -75,6 +77,8 @@ class Landmarkers:
             body17_px: (B, 17, 3) `COCO_BODY_17` as Thunder found them: x, y in pixels, score.
             pose_regions: (B, 4) `Evidence.pose_regions` of the frame before, in a film; rows that are not finite, and
                 None, are found from the key points.
+            hand_regions: (B, 2, 4) `Evidence.hand_regions` likewise: a hand that is where it was costs one look, not
+                three.
         """
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
         body = np.array(body17_px, np.float64).reshape(-1, 17, 3)
@@ -93,7 +97,10 @@ class Landmarkers:
         hands: list[tuple[int, int, HandLook]] = []
         for row in range(len(boxes)):
             if "hands" in self.parts:
-                hands += [(row, side, look) for side, look in self._hands(image, points[row], looks[row], boxes[row])]
+                before = None if hand_regions is None else np.asarray(hand_regions[row], np.float64)
+                hands += [
+                    (row, side, look) for side, look in self._hands(image, points[row], looks[row], boxes[row], before)
+                ]
             if "face" in self.parts:
                 self._head(image, evidence, row, points[row], boxes[row])
         self._put_hands(evidence, _each_hand_once(hands))
@@ -111,30 +118,41 @@ class Landmarkers:
         return None
 
     def _hands(
-        self, image: np.ndarray, points: np.ndarray, look: PoseLook | None, box: np.ndarray
-    ) -> list[tuple[int, HandLook]]:
+        self, image: np.ndarray, points: np.ndarray, look: PoseLook | None, box: np.ndarray,
+        before: np.ndarray | None = None,
+    ) -> list[tuple[int, HandLook]]:  # fmt: skip
         """The hands (side 0 left, 1 right) that are seen and are this person's."""
         found = []
         for side, name in enumerate(("left", "right")):
             wrist, sure = points[_JOINT[f"{name}_wrist"], :2], points[_JOINT[f"{name}_wrist"], 2]
             if sure < 0.15:
                 continue
-            region = self._hand_region(image, points, look, name, box)
-            if region is None:
-                continue
-            hand = self._hand(image, region)
-            if hand.score < 0.5:
-                continue
-            again = self._hand(image, hand.next_region)
-            hand = again if again.score >= 0.5 else hand
-            if hand.size_px < LEAST_HAND_PX:
+            hand = None
+            if before is not None and np.isfinite(before[side]).all():
+                hand = self._hand(image, before[side] + [*wrist, 0, 0])
+                if hand.score < _FOLLOWED or not _ends_at(hand, wrist, 0.5 * hand.size_px):
+                    hand = None
+            if hand is None:
+                hand = self._new_hand(image, points, look, name, box)
+            if hand is None or hand.size_px < LEAST_HAND_PX:
                 continue
             # Its wrist is the arm's: a hand of somebody else, or the person's other one, ends elsewhere.
-            off = np.linalg.norm(hand.points_px[0] - wrist)
-            if off > max(0.9 * hand.size_px, 0.05 * max(box[2:] - box[:2])):
-                continue
-            found.append((side, hand))
+            if _ends_at(hand, wrist, max(0.9 * hand.size_px, 0.05 * max(box[2:] - box[:2]))):
+                found.append((side, hand))
         return found
+
+    def _new_hand(
+        self, image: np.ndarray, points: np.ndarray, look: PoseLook | None, name: str, box: np.ndarray
+    ) -> HandLook | None:
+        """From the arm to the hand, and a second look from there."""
+        region = self._hand_region(image, points, look, name, box)
+        if region is None:
+            return None
+        hand = self._hand(image, region)
+        if hand.score < 0.5 or hand.size_px < 0.7 * LEAST_HAND_PX:  # a second look does not make it so much larger
+            return None
+        again = self._hand(image, hand.next_region)
+        return again if again.score >= 0.5 else hand
 
     def _hand_region(
         self, image: np.ndarray, points: np.ndarray, look: PoseLook | None, name: str, box: np.ndarray
@@ -222,6 +240,8 @@ class Landmarkers:
             evidence.hand_rotations[row, side], evidence.wrist_rotations[row, side] = joints, palm
             evidence.hand_confidence[row, side] = trust if handed >= 0.5 else 0.3 * trust
             evidence.wrist_confidence[row, side] = trust * float(np.clip(2 * handed - 0.8, 0, 1))
+            wrist = evidence.keypoints_px[row, _JOINT[f"{('left', 'right')[side]}_wrist"], :2]
+            evidence.hand_regions[row, side] = look.next_region - [*wrist, 0, 0]
             evidence.sources[row][("left_hand", "right_hand")[side]] = "hand landmarker"
 
 
@@ -250,6 +270,10 @@ def is_this_person(points_px: np.ndarray, row: int, boxes: np.ndarray, body: np.
     margin = 0.15 * size
     inside = ((points_px > box[:2] - margin) & (points_px < box[2:] + margin)).all(1)
     return bool(inside[: _JOINT["left_knee"]].mean() >= 0.7)
+
+
+def _ends_at(hand: HandLook, wrist: np.ndarray, within_px: float) -> bool:
+    return bool(np.linalg.norm(hand.points_px[0] - wrist) <= within_px)
 
 
 def _merged(body: np.ndarray, look: PoseLook | None, box: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from wholebody.people.person import Person
 
 __all__ = ["Person", "Predictor", "check_image", "crop_person"]
 
+_NOWHERE = np.full((2, 4), np.nan)
 _ALIGNED = 16  # people who are laid onto their pictures together
 
 
@@ -106,8 +107,14 @@ class Predictor:
     def detect(self, image: np.ndarray) -> Detections:
         return self._detector(image)
 
-    def predict_many(self, images: Sequence[np.ndarray], found: Sequence[Detections]) -> list[list[Person]]:
-        """The people of several pictures whose boxes are known, `batch_size` at a time across the pictures."""
+    def predict_many(
+        self, images: Sequence[np.ndarray], found: Sequence[Detections], who: Sequence[Sequence[int]] | None = None
+    ) -> list[list[Person]]:
+        """The people of several pictures whose boxes are known, `batch_size` at a time across the pictures.
+
+        who: where the pictures are frames of a film, one after the other: whose each box is, as any number that stays
+        theirs. Hands are then looked for where they were in the frame before.
+        """
         import torch
 
         from wholebody.geometry.crop import fit_crop
@@ -137,11 +144,15 @@ class Predictor:
                 found17 = prediction.found_keypoints.float().cpu().numpy()
                 for owner, (_, _, crop_box), points in zip(owners[part], placed[part], found17, strict=True):
                     keypoints[owner].append(_in_picture(points, crop_box))
+        hands: dict[int, np.ndarray] = {}  # where each person's were in the frame before
         seen = []  # (picture, what the landmarkers see of its people)
         for number, points17 in enumerate(keypoints):
             if points17:
                 boxes = np.stack([person.box_xyxy for person in people[number]])
-                seen.append((number, self._landmarkers(images[number], boxes, np.stack(points17))))
+                before = np.stack([hands.get(one, _NOWHERE) for one in who[number]]) if who is not None else None
+                evidence = self._landmarkers(images[number], boxes, np.stack(points17), hand_regions=before)
+                hands = {} if who is None else dict(zip(who[number], evidence.hand_regions, strict=True))
+                seen.append((number, evidence))
         self._align(people, seen)
         return people
 

@@ -45,6 +45,7 @@ class Evidence:
     head_rotation: np.ndarray  # (B, 3, 3) from the T-pose
     face_confidence: np.ndarray  # (B,) 0..1
     pose_regions: np.ndarray  # (B, 4) what to look at in the next frame, see `regions`; not finite where unknown
+    hand_regions: np.ndarray  # (B, 2, 4) likewise for left and right hand, their middles relative to the wrists
     masks: list[tuple[np.ndarray, np.ndarray] | None]  # B × (box (4,) int xyxy, (h, w) uint8 coverage inside it)
     sources: tuple[dict[str, str], ...]  # B × part -> where it came from, parts without evidence left out
 
@@ -68,6 +69,7 @@ class Evidence:
             head_rotation=np.tile(still, (count, 1, 1)),
             face_confidence=np.zeros(count, np.float32),
             pose_regions=np.full((count, 4), np.nan, np.float32),
+            hand_regions=np.full((count, 2, 4), np.nan, np.float32),
             masks=[None] * count,
             sources=tuple({} for _ in range(count)),
         )
