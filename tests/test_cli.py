@@ -268,7 +268,8 @@ HELP = {  # every command and option of the first version
     "train": "CONFIG KEY=VALUE --out --devices --nodes",
     "slurm train": "JOB NUM_GPU CONFIG KEY=VALUE --out --partition --account --time --gpus-per-node --gres",
     "slurm test": "JOB NUM_GPU TRAIN_OUTPUT_DIR CKPT_ID --testset --root --body --partition --account --time --gres",
-    "evaluate": "MODEL --testset --root --out --body --device --batch-size --limit --every --gallery",
+    "evaluate": "MODEL --testset --root --out --body --any-gender --family --box-scale --device --batch-size --limit "
+    "--every --gallery",
     "reproduce": "--root --checkpoints --body --out --only --device --batch-size --limit --every",
 }
 

@@ -28,7 +28,7 @@ def test_a_sample_depends_on_its_number_alone(layers, crops):
 def test_every_layer_is_seen_once_an_epoch(crops):
     count = len(crops.layers)
     for epoch in range(2):
-        seen = [crops._layer_number(epoch * count + n) for n in range(count)]
+        seen = [crops.layer_number(epoch * count + n) for n in range(count)]
         assert sorted(seen) == list(range(count))
 
 

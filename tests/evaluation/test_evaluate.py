@@ -176,6 +176,31 @@ def test_each_network_sees_crops_as_large_as_it_was_trained_on():
         np.testing.assert_allclose(white, enlarge**-2, atol=0.01)
 
 
+def test_networks_are_loaded_as_asked_for_and_their_boxes_enlarged_so(photos, monkeypatch, tmp_path):
+    asked = []
+
+    def load(name, body, *, any_gender, family):
+        asked.append((name, any_gender, family))
+        return FakeNetwork()
+
+    monkeypatch.setattr("wholebody.model.load.load_model", load)
+    config = EvaluateConfig(
+        ("a.pth.tar", "b.pth.tar"), "real", photos, tmp_path / "out", any_gender=True, family="smpler_x", box_scale=1.5,
+        device="cpu", gallery=0,
+    )  # fmt: skip
+    result = evaluate.evaluate(config, lambda text: None)
+    assert asked == [("a.pth.tar", True, "smpler_x"), ("b.pth.tar", True, "smpler_x")]
+    assert result is not None and result.protocol.endswith("Boxes enlarged 1.5 times, as asked for.")
+    with np.load(tmp_path / "out" / "parameters_a.npz") as wide:
+        assert len(wide["id"]) == 1
+    (as_asked, _), (as_trained, _) = (evaluate.load_networks(replace(config, box_scale=scale)) for scale in (1.5, None))
+    assert (as_asked.config.box_enlarge, as_trained.config.box_enlarge) == (1.5, 1.25)
+    with pytest.raises(BadInput, match="box scale is 0"):
+        evaluate.load_networks(replace(config, box_scale=0.0))
+    with pytest.raises(BadInput, match="--box-scale has no meaning for synthetic"):
+        EvaluateConfig(("t",), "synthetic", box_scale=1.5)
+
+
 def test_a_folder_without_truth_is_named(tmp_path):
     with pytest.raises(AssetMissing, match="real3d.json"):
         list(RealPhotos(tmp_path).people())

@@ -102,6 +102,27 @@ def test_predict_refine(photos, tmp_path, raised, capsys):
     assert main(["predict", *common, "--out", str(tmp_path / "no"), *missing]) == 2
 
 
+def test_annotate_hands_on_how_people_are_looked_at_and_keeps_it_the_same(photos, tmp_path, network, monkeypatch):
+    asked, scales = {}, []
+    monkeypatch.setattr("wholebody.model.load.load_model", lambda *a, **more: asked.update(more) or network)
+    made = Predictor.__init__
+
+    def watched(self, *given, **more):
+        made(self, *given, **more)
+        scales.append(self.box_scale)
+
+    monkeypatch.setattr(Predictor, "__init__", watched)
+    plain = AnnotateConfig(photos.parent, keypoints=str(tmp_path / "keypoints.json"), device="cpu")
+    annotate(plain, lambda line: None)
+    record = json.loads((photos.parent / "annotations" / "train_pictures" / "run.json").read_text())
+    assert not {"family", "box_scale"} & set(record) and scales == [1.25]
+    tighter = dataclasses.replace(plain, family="smpler_x", any_gender=True, box_scale=1.2)
+    with pytest.raises(BadInput, match="box_scale"):
+        annotate(tighter, lambda line: None)
+    annotate(dataclasses.replace(tighter, split="val"), lambda line: None)
+    assert scales == [1.25, 1.2] and asked["family"] == "smpler_x" and asked["any_gender"] is True
+
+
 def test_annotate_writes_what_training_reads(photos, tmp_path, raised, network):
     root = photos.parent
     config = AnnotateConfig(root, keypoints=str(tmp_path / "keypoints.json"), device="cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +43,13 @@ class EvaluateConfig:
     """folder for the report; output/evaluate/TESTSET if not given"""
     body: str | None = None
     """folder with the SMPL-X files, see docs/evaluation.md"""
+    any_gender: bool = False
+    """take a body of another gender than the weights were trained for"""
+    family: str | None = None
+    """of published checkpoints: osx, smpler_x or smplest_x; if not given, their tensors tell, else their names"""
+    box_scale: float | None = None
+    """how much people's boxes are enlarged before they are cropped; if not given, as each network was trained (OSX
+    1.25, SMPLer-X and SMPLest-X 1.2)"""
     device: Device = "auto"
     devices: int = 1
     """processes on this machine, one for each GPU, each of which measures its share of the people"""
@@ -65,6 +72,8 @@ class EvaluateConfig:
             raise BadInput(f"--gallery is {self.gallery}; it must be 0 (none) or more")
         if not self.models:
             raise BadInput("name at least one checkpoint")
+        if self.box_scale is not None and self.testset == "synthetic":
+            raise BadInput("--box-scale has no meaning for synthetic, whose people are drawn as crops. Leave it out")
         if self.testset == SUBMISSION:
             for name in ("limit", "every", "gallery"):
                 if getattr(self, name) is not None:
@@ -108,6 +117,8 @@ def evaluate(config: EvaluateConfig, say: Callable[[str], object] = print) -> Re
             found = in_processes(partial(_share, config), config.devices, bar.update)
     names = names_of(config)
     result = testset.result(names, found)
+    if config.box_scale is not None:
+        result = replace(result, protocol=f"{result.protocol} Boxes enlarged {config.box_scale:g} times, as asked for.")
     written = result.write(config.folder)
     written += write_parameters(config.folder, names, found, [model.body for model in models])
     figures = testset.figures(models, result, 3 if config.gallery is None else config.gallery)
@@ -233,21 +244,25 @@ def _share_of_submission(
 def load_networks(config: EvaluateConfig, rank: int = 0) -> list[Any]:
     """The networks with their bodies, on the device of process `rank`."""
     from wholebody.evaluation.testset import device_of
+    from wholebody.model.config import box_enlargement
     from wholebody.model.load import load_model, pick_device
 
     device = pick_device(device_of(config.device, rank, config.devices))
     if device == "mps":
         device = "cpu"  # errors are summed in float64, which that device lacks
+    load = partial(load_model, any_gender=config.any_gender, family=config.family)
     models: list[Any] = []
     for name in config.models:
         # Networks of one body share it: a licensed one takes 130 MB.
         shared = next((model.body for model in models), None)
         try:
-            model = load_model(name, shared if shared is not None else config.body)
+            model = load(name, shared if shared is not None else config.body)
         except BadInput:
             if shared is None:
                 raise
-            model = load_model(name, config.body)
+            model = load(name, config.body)
+        if config.box_scale is not None:
+            model.config = replace(model.config, box_enlarge=box_enlargement(model.config, config.box_scale))
         models.append(model.to(device))
     return models
 

@@ -37,6 +37,14 @@ class NetworkConfig:
         return "normal"
 
 
+def box_enlargement(config: NetworkConfig, wanted: float | None) -> float:
+    """How much people's boxes are enlarged for a network: as its user wants, else as it was trained."""
+    enlargement = config.box_enlarge if wanted is None else wanted
+    if not 0.1 <= enlargement <= 10:
+        raise BadInput(f"The box scale is {enlargement}; it must lie between 0.1 and 10 (1.25: a quarter more).")
+    return enlargement
+
+
 @dataclass(frozen=True)
 class PartConfig:
     """Hands or face: where their features come from, how they are cropped, and the decoder if there is one."""

@@ -46,6 +46,8 @@ class Predictor:
         person; () leaves what the network alone says. gender ("female" or "male") and height (metres): of everybody in
         the pictures, where the user knows.
         """
+        from wholebody.model.config import box_enlargement
+
         if batch_size < 1:
             raise BadInput(f"The batch size is {batch_size}; it must be at least 1.")
         if isinstance(model, str | Path):
@@ -60,9 +62,7 @@ class Predictor:
             )
         self.model = model
         self.batch_size = batch_size
-        self.box_scale = model.config.box_enlarge if box_scale is None else box_scale
-        if not 0.1 <= self.box_scale <= 10:
-            raise BadInput(f"The box scale is {self.box_scale}; it must lie between 0.1 and 10 (1.25: a quarter more).")
+        self.box_scale = box_enlargement(model.config, box_scale)
         detector = "movenet" if detector is None else detector
         self._detector = make_detector(detector) if isinstance(detector, str) else detector
         self.parts = tuple(parts)

@@ -102,9 +102,9 @@ class _Labeller:
         from wholebody.model.load import load_model, pick_device
         from wholebody.people.predictor import Predictor
 
-        model: Any = load_model(config.model, body=config.body, any_gender=config.any_gender)
+        model: Any = load_model(config.model, body=config.body, any_gender=config.any_gender, family=config.family)
         model = model.to(pick_device(config.device))
-        self.predictor, self.source = Predictor(model), source
+        self.predictor, self.source = Predictor(model, box_scale=config.box_scale), source
         self.refine = Refiner(model.body, lift=lift_of(model))
         self.detector = None if isinstance(source, KeypointFile) else make_detector(config.detector)
         body = model.body
@@ -196,7 +196,10 @@ def _targets(config: AnnotateConfig) -> tuple[Path, Path]:
 
 def _options(config: AnnotateConfig) -> dict[str, Any]:
     """What the labels of a split have in common."""
-    return {name: str(getattr(config, name)) for name in ("keypoints", "split", "detector", "model", "body")}
+    options = {name: str(getattr(config, name)) for name in ("keypoints", "split", "detector", "model", "body")}
+    # Runs of earlier versions, which had no such options, go on where none is given.
+    newer = {name: getattr(config, name) for name in ("family", "box_scale")}
+    return options | {name: str(value) for name, value in newer.items() if value is not None}
 
 
 def _check_same_run(config: AnnotateConfig, notes: Path) -> None:

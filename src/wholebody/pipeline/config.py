@@ -171,6 +171,10 @@ class AnnotateConfig:
     """as for predict"""
     any_gender: bool = False
     """as for predict"""
+    family: str | None = None
+    """as for predict"""
+    box_scale: float | None = None
+    """as for predict"""
     device: Device = "auto"
     min_quality: float = MIN_QUALITY
     """parameters of people from this quality on"""
