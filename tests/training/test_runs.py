@@ -229,7 +229,7 @@ def test_snapshots_in_the_published_form_hold_the_same_weights(made_up, recipe, 
     from wholebody.model import checkpoint
     from wholebody.model.published_names import to_published
 
-    monkeypatch.setattr(checkpoint, "describe", lambda path: None)  # which knows the published sizes alone
+    monkeypatch.setattr(checkpoint, "describe", lambda path, family: None)  # which knows the published sizes alone
     loop.train(recipe, ["published_form=true", "epochs=2"], tmp_path)
     names = sorted(path.name for path in (tmp_path / "model_dump").glob("*.pth.tar"))
     assert names == ["snapshot_0.pth.tar", "snapshot_1.pth.tar"]
