@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import wholebody
+from wholebody.cli import main
 from wholebody.errors import BadInput
 from wholebody.geometry.camera import VirtualCamera
 from wholebody.geometry.crop import fit_crop
@@ -158,6 +159,30 @@ def test_a_network_without_boxes_predicts_people(small_file, tmp_path):
     assert len(draw_overlay(picture, [person], person.faces)) == len(picture)
     keypoints = np.concatenate([person.keypoints_px + 2, np.ones((133, 1))], 1)[None]
     assert wholebody.refine([person], keypoints, model)[0].error_before > 0
+
+
+@pytest.mark.parametrize("share", [0.0002, 0.02, 0.5, 0.99, 0.99999])
+def test_a_file_cut_short_is_called_that(small_file, tmp_path, share, capsys):
+    """Of both forms, as a download that broke off leaves it: with its optimiser, as SMPLest-X-H is published."""
+    network, _ = checkpoint.load(small_file)
+    tensors = {f"module.{name}": value for name, value in to_published(network.state_dict(), "normal").items()}
+    whole = tmp_path / "smplest_x_h.pth.tar"
+    moments = {number: {"exp_avg": value} for number, value in enumerate(tensors.values())}
+    torch.save({"epoch": 10, "network": tensors, "optimizer": {"state": moments, "param_groups": []}}, whole)
+    for source in (whole, small_file):
+        content = source.read_bytes()
+        cut = tmp_path / f"cut_{source.name}"
+        cut.write_bytes(content[: int(len(content) * share)])
+        if source == small_file and share < 0.01:  # not even the header that says how long it is
+            says = "is damaged or no checkpoint"
+        else:
+            says = "is cut short"
+        for read in (checkpoint.load, checkpoint.describe):
+            with pytest.raises(BadInput, match=f"{cut.name} {says}.*download or copy it again"):
+                read(cut)
+        assert main(["info", str(cut)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert says in line
 
 
 def test_every_weight_of_smplest_x_learns(images):

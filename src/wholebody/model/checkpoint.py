@@ -7,6 +7,7 @@ memory, not read: only what is used costs memory, so a published file's optimise
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import mmap
@@ -310,11 +311,27 @@ class _open_ours:
             self.file.__enter__()
             metadata = self.file.metadata() or {}
         except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:
-            raise BadInput(f"{self.path} is damaged or no checkpoint ({error}); download or copy it again") from error
+            raise BadInput(damaged_ours(self.path, error)) from error
         return self.file, read_metadata(self.path, metadata)
 
     def __exit__(self, *problem: object) -> None:
         self.file.__exit__(*problem)
+
+
+def damaged_ours(path: Path, error: BaseException) -> str:
+    """What is wrong with a safetensors file that could not be opened; cut short, where its header tells."""
+    size = path.stat().st_size
+    with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        with open_file(path) as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= min(size, _LONGEST_HEADER) else {}
+        whole = 8 + length + max(row["data_offsets"][1] for name, row in header.items() if name != "__metadata__")
+        if size < whole:
+            return f"{path} is cut short: {size:,} of its {whole:,} bytes are there; download or copy it again"
+    return f"{path} is damaged or no checkpoint ({error}); download or copy it again"
+
+
+_LONGEST_HEADER = 100_000_000  # bytes, of safetensors
 
 
 def read_metadata(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
@@ -423,6 +440,13 @@ _LEGACY_PICKLES = 5  # magic number, version, machine, contents, names of the te
 
 def unpickle(path: Path) -> Any:
     zipped = zipfile.is_zipfile(path)
+    with open_file(path) as file:
+        begins_zipped = file.read(4) == b"PK\x03\x04"
+    if begins_zipped and not zipped:
+        raise BadInput(
+            f"{path} is cut short: it ends after {path.stat().st_size:,} bytes, before the table of contents that "
+            "closes such a file; download or copy it again"
+        )
     try:
         _check_pickles(path, zipped)
     except (pickle.UnpicklingError, *DAMAGED) as error:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wholebody.errors import BadInput
 from wholebody.model.checkpoint import (
+    damaged_ours,
     is_published,
     read_metadata,
     unpickle,
@@ -161,7 +162,7 @@ def _ours(path: Path) -> tuple[dict[str, Tensor], Any]:
             info = read_metadata(path, file.metadata() or {})
             return {name: file.get_tensor(name) for name in file.keys()}, info
     except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path} is damaged or no checkpoint ({error}); download or copy it again") from error
+        raise BadInput(damaged_ours(path, error)) from error
 
 
 def _some(names: Any) -> str:
