@@ -307,7 +307,7 @@ def damaged_files(folder, good):
     network = {"module.encoder.task_tokens": torch.zeros(1, 31, 768)}
     yield "empty", b"", "is empty"
     yield "text", b"<html>404 not found</html>" * 9, "damaged or no checkpoint"
-    yield "truncated", good.read_bytes()[: good.stat().st_size // 2], "damaged or no checkpoint"
+    yield "truncated", good.read_bytes()[: good.stat().st_size // 2], "is cut short: it ends after"
     yield "safetensors-truncated", (999).to_bytes(8, "little") + b'{"a": 1', "damaged or no checkpoint"
     yield "code", {"epoch": 1, "network": network, "optimizer": Code()}, "holds code or objects"
     yield "plain-pickle", pickle.dumps({"network": Code()}), "holds code or objects|damaged or no checkpoint"
