@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from wholebody.body.joints import PARENTS, ROTATIONS_53, ROTATIONS_53_FROM_55, SMPLX_JOINTS
-from wholebody.body.kinematics import BODY_TREE, KinematicTree, chain, pose_arrays, tree_rotations, turn_of
+from wholebody.body.kinematics import (
+    BODY_TREE,
+    KinematicTree,
+    chain,
+    moved_places,
+    pose_arrays,
+    tree_rotations,
+    turn_of,
+)
 from wholebody.data.sample import axis_angle_to_matrix
 
 SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
@@ -35,6 +43,16 @@ def test_both_forms_pose_the_tree_as_a_walk_over_its_joints_does(parents):
     np.testing.assert_allclose(one[0], expected[0][2], atol=1e-12)
     np.testing.assert_allclose(one[1], expected[1][2], atol=1e-12)
     np.testing.assert_allclose(many[1][2], expected[1][2], atol=1e-12)
+
+
+def test_places_follow_the_shape_linearly():
+    rng = np.random.default_rng(6)
+    rotations = torch.from_numpy(axis_angle_to_matrix(rng.normal(0, 1, (2, 55, 3))))
+    rest = torch.from_numpy(rng.normal(0, 0.5, (55, 3, 4)))
+    turns, _ = BODY_TREE.pose(rotations, rest[..., 0].expand(2, 55, 3))
+    places = moved_places(turns, rest)
+    for one in range(4):
+        torch.testing.assert_close(places[..., one], BODY_TREE.pose(rotations, rest[..., one].expand(2, 55, 3))[1])
 
 
 def test_posing_arrays_leaves_what_it_is_given_and_its_precision_alone():

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from wholebody.body.fit_surface import SurfaceFitter
+from wholebody.body.kinematics import moved_places
 from wholebody.body.skinned import SkinnedBody
 from wholebody.errors import BadInput
 
@@ -110,10 +111,7 @@ def _joint_jacobian(body: SkinnedBody, posed, joints: list[int]) -> torch.Tensor
         if joint:
             above[joint] = above[parent] | {parent}
     result = torch.zeros(len(joints), 3, 3 * body.num_joints + count + 3, dtype=torch.float64)
-    shape = body.rest.joint_directions[..., :count]
-    moved = [shape[0]]
-    for joint, parent in enumerate(body.parents[1:], 1):
-        moved.append(moved[parent] + posed.turns[0, parent] @ (shape[joint] - shape[parent]))
+    moved = moved_places(posed.turns[:1], body.rest.joint_directions[..., :count], body.parents)[0]
     for row, joint in enumerate(joints):
         for k in above[joint]:
             x, y, z = (posed.joints[0, joint] - posed.joints[0, k]).tolist()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wholebody.body.kinematics import moved_places
 from wholebody.body.skinned import Posed, SkinnedBody
 from wholebody.geometry.rotation import axis_angle_to_matrix
 
@@ -147,10 +148,7 @@ class SurfaceFitter:
         rest, count = self.body.rest, self.body.shape_dirs.shape[-1]
         directions, joints = rest.directions[self.rows][..., :count], rest.joint_directions[..., :count]
         # A bone's shift moves with its joint's place less its turned resting place.
-        places = [joints[0].expand(len(posed.turns), 3, count)]
-        for joint, parent in enumerate(self.body.parents[1:], 1):
-            places.append(places[parent] + posed.turns[:, parent] @ (joints[joint] - joints[parent]))
-        shifts = torch.stack(places, 1) - posed.turns @ joints  # (B, J, 3, S)
+        shifts = moved_places(posed.turns, joints, self.body.parents) - posed.turns @ joints  # (B, J, 3, S)
         turned = (self.weights @ posed.turns.flatten(2)).unflatten(-1, (3, 3)) @ directions
         return turned + (self.weights @ shifts.flatten(2)).unflatten(-1, (3, count))
 

@@ -76,6 +76,17 @@ def _levels(parents: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(joints, np.array(parents)[joints - 1]) for joints in levels]
 
 
+def moved_places(turns: Tensor, rest: Tensor, parents: Sequence[int] = PARENTS) -> Tensor:
+    """Where S sets of joints at rest (J, 3, S) come to lie, (B, J, 3, S), under rotations (B, J, 3, 3) in the root's
+    frame. It is linear: of how S coefficients of the shape move the joints at rest, how they move the turned ones."""
+    import torch
+
+    places = [rest[0].expand(len(turns), *rest.shape[1:])]
+    for joint, parent in enumerate(parents[1:], 1):
+        places.append(places[parent] + turns[:, parent] @ (rest[joint] - rest[parent]))
+    return torch.stack(places, 1)
+
+
 def chain(joint: int) -> list[int]:
     """The joints of the body from the root down to `joint`; none for the parent of the root, -1."""
     return [] if joint < 0 else [*chain(PARENTS[joint]), joint]
