@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -178,6 +180,44 @@ def test_a_full_disk_keeps_what_was_seen(film, tmp_path, predictor, finder, monk
     asked = config(tmp_path / "out", film, save=("mot",), resume=True)
     result, written = predict(asked, film, predictor)
     assert finder.looks == looks and result.frames == 0 and all(path.exists() for path in written)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 1 MB; only root can make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("kind", ["overlay", "glb", "html"])
+def test_a_disk_that_fills_up_while_a_film_is_written(tmp_path, predictor, finder, small_disk, kind):
+    """What was written before stays and can be read, of the rest nothing; with room again a resumed run ends well."""
+    noisy = [image // 2 + np.random.default_rng(k).integers(0, 99, image.shape).astype(np.uint8)
+             for k, image in enumerate(crossing(12))]  # fmt: skip
+    path = write(tmp_path / "noisy.mp4", noisy)
+    out = small_disk / "out"
+    _, before = predict(config(out, path, save=("npz", "mot")), path, predictor)
+    kept = {file: file.read_bytes() for file in before}
+    ballast = small_disk / "ballast"
+    with open(ballast, "wb") as file, contextlib.suppress(OSError):
+        file.write(bytes(1024 * (1024 - 120) - sum(map(len, kept.values()))))
+    with pytest.raises(OutputError, match="disk is full"):
+        predict(config(out, path, save=(kind,)), path, predictor)
+    assert {file: file.read_bytes() for file in out.iterdir() if file.is_file()} == kept
+    with np.load(out / "noisy_person0.npz") as numbers:
+        assert len(numbers["poses"]) == 12
+    ballast.unlink()
+    subprocess.run(["mount", "-o", "remount,size=60m", str(small_disk)], check=True)
+    looks = finder.looks
+    _, written = predict(config(out, path, save=(kind,), resume=True), path, predictor)
+    assert finder.looks == looks and all(file.stat().st_size > 0 for file in written)
 
 
 def test_nobody_in_it(tmp_path, predictor, finder):
