@@ -27,6 +27,7 @@ def main(parts: list[str]) -> None:
     known = {"start": start, "small": small, "published": published, "memory": memory, "synthesis": synthesis}
     known["evaluation"] = evaluation
     known["loader"] = loader
+    known["film"] = film
     for name in parts or known:
         if name not in known:
             raise SystemExit(f"no part {name!r}; parts: {', '.join(known)}")
@@ -212,6 +213,13 @@ def synthesis() -> None:
         row("dressed people, pictures, 256x192, two processes", dressed, "a second", "target >= 50")
     else:
         print("  dressed people: WHOLEBODY_MATERIAL names no MakeHuman assets, so not timed")
+
+
+def film() -> None:
+    """A drawn film of 2 s, 720p, one person, with the embedded network; targets are for two idle cores."""
+    from tools.bench.film import measure
+
+    measure(row, CACHE)
 
 
 def _standin() -> Path:
