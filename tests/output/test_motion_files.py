@@ -193,3 +193,13 @@ def test_joints_can_have_the_names_of_other_rigs(tmp_path, scene, body, rig):
     assert {gltf["nodes"][joint]["name"] for joint in gltf["skins"][0]["joints"]} == names
     with pytest.raises(BadInput, match="known: smplx, mixamo, unity"):
         write_bvh(tmp_path / "b.bvh", scene.people[0], scene, body, rig="maya")
+
+
+def test_whoever_poses_people_goes_on_learning(scene, body):
+    """Two people posed in turn, and given up half way: gradients are still recorded afterwards."""
+    first, second = (posed_in_camera(motion, body, chunk=2) for motion in scene.people[:2])
+    next(first), next(second)
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    first.close()
+    second.close()
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()

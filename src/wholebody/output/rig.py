@@ -128,8 +128,9 @@ def posed_in_camera(
     pose = full_pose_of(motion, body)
     for first in range(0, len(motion.frames), chunk):
         rows = slice(first, min(first + chunk, len(motion.frames)))
-        with torch.inference_mode():
-            yield rows, *_mesh(body, pose[rows], motion.betas, motion.expression[rows], motion.transl[rows])
+        with torch.inference_mode():  # left before the caller goes on: the mode would be theirs too
+            mesh = _mesh(body, pose[rows], motion.betas, motion.expression[rows], motion.transl[rows])
+        yield rows, *mesh
 
 
 def _mesh(body: BodyModel, pose, betas, expression, transl) -> tuple[np.ndarray, np.ndarray]:
