@@ -40,7 +40,7 @@ def network(request, published_file, standin_dir, images):
     with torch.inference_mode():
         model = load_model(published_file(request.param), body=standin_dir)
         single = model(images)
-    yield request.param, model.double(), single
+        yield request.param, model.double(), single
 
 
 @pytest.fixture(scope="module")
