@@ -170,20 +170,6 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == b"old" and everything_in(tmp_path) == {"a.json"}
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of 1 MB; only root can make one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_really_full_disk(small_disk, image, people, faces):
     write(small_disk, image, people, faces, name="fits", save=("npz", "json"))
     before = everything_in(small_disk)

@@ -182,20 +182,6 @@ def test_a_full_disk_keeps_what_was_seen(film, tmp_path, predictor, finder, monk
     assert finder.looks == looks and result.frames == 0 and all(path.exists() for path in written)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of 1 MB; only root can make one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("kind", ["overlay", "glb", "html"])
 def test_a_disk_that_fills_up_while_a_film_is_written(tmp_path, predictor, finder, small_disk, kind):
     """What was written before stays and can be read, of the rest nothing; with room again a resumed run ends well."""

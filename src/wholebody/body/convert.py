@@ -19,7 +19,7 @@ from torch import Tensor
 
 from wholebody.body.correspondence import Correspondence
 from wholebody.body.fit_surface import SurfaceFitter
-from wholebody.body.joints import LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS
+from wholebody.body.joints import LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS, SMPLX_JOINTS
 from wholebody.body.skinned import SkinnedBody
 from wholebody.errors import BadInput
 from wholebody.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
@@ -88,8 +88,6 @@ def from_rotations(
 
 
 def _table(p: BodyParameters) -> dict[str, np.ndarray]:
-    from wholebody.body.joints import SMPLX_JOINTS
-
     whole = np.concatenate([
         p.global_orient[:, None], p.body_pose, p.jaw_pose[:, None], p.leye_pose[:, None], p.reye_pose[:, None],
         p.left_hand_pose, p.right_hand_pose,
