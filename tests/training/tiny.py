@@ -20,12 +20,14 @@ from wholebody.model.checkpoint import Conventions, save
 from wholebody.model.config import FACE, HANDS, HANDS_WITHOUT_DECODER, OSXConfig
 from wholebody.model.decoder import DecoderConfig
 from wholebody.model.encoder import ViTConfig
-from wholebody.model.osx import build_osx
+from wholebody.model.families import build_network
+from wholebody.model.smplest_x import TASK_TOKENS, SMPLestXConfig, TokenDecoderConfig
 from wholebody.training import loop
 
 FILL = Path(__file__).parents[1] / "oracle" / "fill.py"
 RECIPE = """
 name = "tiny"
+family = "{family}"
 network = "small"
 objective = "published"
 start_from = "{start}"
@@ -52,28 +54,46 @@ sets = [{{ name = "MSCOCO" }}]
 """
 
 
-def write_recipe(folder: Path, drop_path: float = 0.3, variant: str = "normal", name: str = "small") -> Path:
-    """A recipe that starts from a tiny network of a variant."""
-    (folder / "tiny.toml").write_text(RECIPE.format(start=write_start(folder, drop_path, variant, name)))
+def write_recipe(
+    folder: Path, drop_path: float = 0.3, variant: str = "normal", name: str = "small", family: str = "osx"
+) -> Path:
+    """A recipe that starts from a tiny network of a variant or family."""
+    start = write_start(folder, drop_path, variant, name, family=family)
+    (folder / "tiny.toml").write_text(RECIPE.format(start=start, family=family))
     return folder / "tiny.toml"
 
 
 def write_start(
-    folder: Path, drop_path: float = 0.3, variant: str = "normal", name: str = "small", body: str = "open"
-) -> Path:
+    folder: Path, drop_path: float = 0.3, variant: str = "normal", name: str = "small", body: str = "open",
+    family: str = "osx",
+) -> Path:  # fmt: skip
     """A checkpoint of a tiny network."""
+    torch.manual_seed(0)
+    network = build_network(tiny_config(drop_path, variant, name, family))
+    save(network, folder / "start.safetensors", Conventions(body=body, flat_hand_mean=False))
+    return folder / "start.safetensors"
+
+
+def tiny_config(
+    drop_path: float = 0.3, variant: str = "normal", name: str = "small", family: str = "osx"
+) -> OSXConfig | SMPLestXConfig:
+    """What a tiny network is made of."""
+    encoder = ViTConfig(width=32, depth=2, heads=2, drop_path=drop_path)
+    if family == "smplest_x":
+        tokens = TokenDecoderConfig(layers=2, heads=2, head_width=8, hidden=32, out=16)
+        return SMPLestXConfig(name=name, encoder=dataclasses.replace(encoder, tokens=TASK_TOKENS), decoder=tokens)
+    if family == "smpler_x":
+        variant = "wo_decoder"
     decoder = DecoderConfig(width=32, layers=1, heads=4, points=2, ffn=48, norm_groups=8, dropout=drop_path / 3)
-    config = OSXConfig(
+    return OSXConfig(
         name=name,
-        encoder=ViTConfig(width=32, depth=2, heads=2, drop_path=drop_path),
+        family=family,
+        encoder=encoder,
         hands=HANDS_WITHOUT_DECODER if variant == "wo_decoder" else dataclasses.replace(HANDS, decoder=decoder),
         face=dataclasses.replace(FACE, decoder=decoder) if variant == "normal" else None,
         hidden=16,
         box_channels=(8, 8, 8),
     )
-    torch.manual_seed(0)
-    save(build_osx(config), folder / "start.safetensors", Conventions(body=body, flat_hand_mean=False))
-    return folder / "start.safetensors"
 
 
 class MadeUp(Dataset):

@@ -39,7 +39,6 @@ from wholebody.model.network import Network
 
 FORMAT = "wholebody"
 VERSION = 1
-PUBLISHED_LICENCE = "the terms of the published OSX weights that these were converted from"
 
 
 @dataclass(frozen=True)

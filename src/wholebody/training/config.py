@@ -30,12 +30,35 @@ class HeldoutConfig:
 
 @dataclass(frozen=True)
 class PublishedConfig:
-    """What differs between the published settings beyond data and length."""
+    """What differs between the published settings beyond data and length: how much each loss counts."""
 
     shape_weight: float = 1.0
-    """Of the loss of shape; in the variant `wo_decoder` of pose, expression and joints too. Published: 2 on AGORA."""
+    """Of shape; in OSX's variant `wo_decoder` of pose, expression and joints too. Published: 2 on AGORA."""
     detach_projection: bool = False
-    """The projected joints then move only the camera. Published: on AGORA."""
+    """The projected joints then move only the camera. Published: OSX on AGORA."""
+    pose_weight: float = 1.0
+    """Of all rotations. SMPLer-X, SMPLest-X: 10."""
+    orient_weight: float = 1.0
+    """Of the root's rotation, beside `pose_weight`. SMPLest-X alone."""
+    joints_weight: float = 1.0
+    """Of joints in space. SMPLer-X, SMPLest-X: 100."""
+    projection_weight: float = 1.0
+    """Of the mesh's joints, projected."""
+    positions_weight: float = 1.0
+    """Of the positions that are read off heat maps. OSX and SMPLer-X."""
+    hand_root_weight: float = 1.0
+    """Of how the wrists are turned before the camera. SMPLest-X alone."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of each loss by its published name, but for shape."""
+        return {
+            "smplx_pose": self.pose_weight, "smplx_orient": self.orient_weight, "joint_cam": self.joints_weight,
+            "smplx_joint_cam": self.joints_weight, "joint_proj": self.projection_weight,
+            "joint_img": self.positions_weight, "smplx_joint_img": self.positions_weight,
+            "joint_img_face": self.positions_weight, "hand_root": self.hand_root_weight,
+            "hand_root_chain": self.hand_root_weight,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,10 +80,15 @@ class TrainConfig:
     heldout: HeldoutConfig | None = None
     """Held-out layers to measure on as training goes on; none: `wholebody evaluate` measures what a run leaves."""
     name: str = "t"
+    family: str = "osx"
+    """Of a published size: `osx`, `smpler_x` or `smplest_x`."""
     network: str = "t"
-    """Size: `t`, or the published `b` and `l`."""
+    """Size: `t`, or a published one: `b`, `l` of OSX, `s`, `b`, `l`, `h` of SMPLer-X, `h` of SMPLest-X."""
     variant: str = "normal"
-    """Of a published size: `normal`, `wo_face_decoder` or `wo_decoder`."""
+    """Of OSX: `normal`, `wo_face_decoder` or `wo_decoder`. SMPLer-X is without decoders."""
+    fine_tune: str = ""
+    """What learns: `backbone` (the encoder), `neck_and_head` (all but it), or `head`; all else stays as it starts, its
+    batch statistics included. Empty: everything learns."""
     body: str = "open"
     """"open", or a file or folder with SMPL-X: whose parameters the network learns to predict."""
     objective: str = "own"
@@ -70,8 +98,8 @@ class TrainConfig:
     start_from: str | None = None
     """A checkpoint, ours or a published one, or an embedded name ("t"), whose weights the run starts from."""
     encoder_from: str | None = None
-    """A pre-trained encoder (`osx_vit_l.pth`, `osx_vit_b.pth`) for a published size that starts from no checkpoint;
-    `{network}` in it stands for the size."""
+    """A pre-trained encoder (`osx_vit_l.pth`, `vitpose_huge.pth`) for a published size that starts from no checkpoint;
+    `{network}` in it stands for the size, `{vitpose}` for what ViTPose calls it (small, base, large, huge)."""
     seed: int = 0
     epochs: int = 0
     """How often everything is seen; 0: `steps` decides."""
@@ -144,7 +172,14 @@ PUBLISHED_NAMES = {
     "pretrained_model_path": "start_from",
     "encoder_pretrained_model_path": "encoder_from",
     "human_model_path": "body",
+    "min_lr": "final_learning_rate",
     "smplx_loss_weight": "published.shape_weight",
+    "smplx_shape_weight": "published.shape_weight",
+    "smplx_pose_weight": "published.pose_weight",
+    "smplx_orient_weight": "published.orient_weight",
+    "smplx_kps_3d_weight": "published.joints_weight",
+    "smplx_kps_2d_weight": "published.projection_weight",
+    "net_kps_2d_weight": "published.positions_weight",
     "print_iters": "log_every",
     "save_epoch": "snapshot_every",
     "trainset_3d": "people.sets",
@@ -155,7 +190,7 @@ PUBLISHED_NAMES = {
     "input_img_shape": "people.picture_hw",
     "syncbn": "sync_norms",
 }
-"""Settings here by what the published codes (OSX, SMPLer-X) call them."""
+"""Settings here by what the published codes (OSX, SMPLer-X, SMPLest-X) call them."""
 
 
 def read_config(recipe: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -196,11 +231,14 @@ def config_from_table(table: dict[str, Any], source: str) -> TrainConfig:
 
 
 TARGETS = ("crop", "published", "both")
+SIZES = {"osx": ("t", "b", "l"), "smpler_x": ("s", "b", "l", "h"), "smplest_x": ("h",)}
+"""Of each family."""
 CHOICES = {
-    "network": ("t", "b", "l"),
+    "family": tuple(SIZES),
     "variant": ("normal", "wo_face_decoder", "wo_decoder"),
     "objective": ("own", "published"),
     "precision": ("bf16", "fp32"),
+    "fine_tune": ("", "backbone", "neck_and_head", "head"),
 }
 
 
@@ -208,8 +246,12 @@ def _check(config: TrainConfig, source: str) -> None:
     """Settings that are each of the right type and cannot be used together, or at all."""
     for key, known in CHOICES.items():
         value = getattr(config, key)
-        if value not in known and not (key == "network" and config.start_from):
-            raise BadInput(f"{source}: {key} is {value!r}; known are {', '.join(known)}")
+        if value not in known:
+            raise BadInput(f"{source}: {key} is {value!r}; known are {', '.join(filter(None, known))}")
+    sizes = SIZES[config.family]
+    if config.network not in sizes and not config.start_from:  # what it starts from may be of a size of its own
+        family = "" if config.family == "osx" else f" of family {config.family}"
+        raise BadInput(f"{source}: network is {config.network!r}; known{family} are {', '.join(sizes)}")
     if config.people and config.people.targets not in TARGETS:
         raise BadInput(f"{source}: people.targets is {config.people.targets!r}; known are {', '.join(TARGETS)}")
     for key in ("batch_size", "lifting_batch_size", "epochs", "steps", "workers", "threads", "allowed_skips"):
@@ -227,6 +269,12 @@ def _check(config: TrainConfig, source: str) -> None:
         "lifting key points needs layers: give `data`": config.lifting_batch_size and not config.data,
         "published_form: size 't' has no published form": config.published_form and config.network == "t",
         "epochs are counted in pictures: batch_size is 0": config.epochs and not config.batch_size,
+        "family smpler_x is without decoders: leave variant out": (
+            config.family == "smpler_x" and config.variant == "wo_face_decoder"
+        ),
+        "SMPLer-X and SMPLest-X are trained with objective 'published'": (
+            config.family != "osx" and config.objective != "published"
+        ),
         "the published objective takes the targets of `people`, not layers": (
             config.objective == "published" and config.data
         ),

@@ -26,16 +26,17 @@ from wholebody.data.dataset import PeopleDataset
 from wholebody.data.framing import Targets, both
 from wholebody.data.mesh_joints import MeshJoints
 from wholebody.model.checkpoint import write_torch
-from wholebody.model.config import published_config
 from wholebody.model.embedded.build import build_sighted
 from wholebody.model.embedded.movenet import load_movenet
 from wholebody.model.embedded.thunder import load_thunder_trunk
+from wholebody.model.families import build_network
 from wholebody.model.load import EMBEDDED, find_weights
-from wholebody.model.osx import OSX, PartBoxes, Prediction, build_osx
+from wholebody.model.network import Network
+from wholebody.model.prediction import PartBoxes, Prediction
 from wholebody.synthesis.sets.crops import CROP_HW, TrainingCrops
 from wholebody.training.config import PeopleConfig, TrainConfig, new_folder, read_config
 from wholebody.training.log import Log
-from wholebody.training.network import check_start, load_encoder, prepare_encoder
+from wholebody.training.network import VITPOSE, check_start, freeze, load_encoder, network_config, prepare_encoder
 from wholebody.training.norms import share_statistics
 from wholebody.training.own.batch import lifter_of, lifting_losses, picture_losses
 from wholebody.training.own.places import PlaceBatches, SightBatches
@@ -100,10 +101,11 @@ def start(
         assert config.data is not None
         poses, seed = config.lifting_layers or config.data.layers, config.seed + group.place.rank
         lifting = LiftingBatches(poses, seed, CROP_HW)
-        if lifter_of(model) is not None:
+        if lifter_of(model) is not None:  # type: ignore[arg-type]
             lifting = SightBatches(lifting, PlaceBatches(poses, seed))
 
     prepare_encoder(model, config)
+    frozen = freeze(model, config.fine_tune)
     if config.sync_norms and group.place.world > 1:
         share_statistics(model)
     spread = np.linspace(0, body.num_vertices - 1, config.vertices).astype(int)
@@ -115,8 +117,9 @@ def start(
 
     log = Log(folder, steps, samples + config.lifting_batch_size * group.place.world, config, group)
     run = Run(
-        config, folder, group, data, epoch_length, steps, model, learner, optimizer, average, log, signals, lifting
-    )
+        config, folder, group, data, epoch_length, steps, model, learner, optimizer, average, log, signals, lifting,
+        frozen,
+    )  # fmt: skip
     random = run.take_up(recipe)
     if group.place.world > 1:
         run.parallel = share_gradients(learner, group, some_unused=config.body_only >= config.batch_size)
@@ -175,6 +178,8 @@ class Run(KeptRun):
         """One step: forward, losses, backward for each batch; clipped AdamW; averaged weights."""
         config = self.config
         self.model.train()
+        for part in self.frozen:
+            part.eval()
         self.statistics.keep()
         rate = learning_rate(self.step, self.steps, config)
         for group in self.optimizer.param_groups:
@@ -234,7 +239,7 @@ class Run(KeptRun):
 class Learner(nn.Module):
     """From a batch to its losses: what is run in each process, and averaged over them."""
 
-    def __init__(self, model: OSX, body: BodyModel, config: TrainConfig):
+    def __init__(self, model: Network, body: BodyModel, config: TrainConfig):
         super().__init__()
         self.model, self.config = model, config
         self._body = (body,)  # kept out of the parts: it has nothing to learn
@@ -251,9 +256,9 @@ class Learner(nn.Module):
             prediction = predict(self.model, batch["image"], None, config.precision)
             terms |= published_terms(self.model, body, prediction, batch, config.published)
         elif batch:
-            terms |= picture_losses(self.model, body, batch, config)
+            terms |= picture_losses(self.model, body, batch, config)  # type: ignore[arg-type]
         if poses:
-            terms |= lifting_losses(self.model, body, poses, config.losses)
+            terms |= lifting_losses(self.model, body, poses, config.losses)  # type: ignore[arg-type]
         return terms
 
     @torch.no_grad()
@@ -270,27 +275,29 @@ def open_data(config: TrainConfig) -> tuple[Dataset | None, int]:
     if not config.batch_size:
         return None, 0
     if config.people is not None:
-        people = PeopleDataset(config.people, config.seed, targets=targets_of(config.people, config.body))
+        targets = targets_of(config.people, config.body, config.family)
+        people = PeopleDataset(config.people, config.seed, targets=targets)
         return people, people.epoch_length
     assert config.data is not None
     layers = TrainingCrops(config.data, config.seed, 0, crop_targets)
     return layers, len(layers.layers)
 
 
-def targets_of(people: PeopleConfig, body: str | None) -> Targets:
-    """What a network is trained towards on data sets, as their recipe says; body: whose mesh has joints, None: none."""
+def targets_of(people: PeopleConfig, body: str | None, family: str = "osx") -> Targets:
+    """What a network of a family is trained towards on data sets, as their recipe says; body: whose mesh has joints,
+    None: none."""
     if people.targets == "crop":
         return crop_targets
-    published = PublishedTargetsOf(MeshJoints(body) if body else None)
+    published = PublishedTargetsOf(MeshJoints(body) if body else None, "parts" if family == "osx" else "pelvis")
     return both(crop_targets, published) if people.targets == "both" else published
 
 
-def new_network(config: TrainConfig) -> OSX:
+def new_network(config: TrainConfig) -> Network:
     """The network of a recipe, without a body, with the weights that it starts from."""
     from wholebody.model.checkpoint import load
 
     if config.start_from:
-        start = config.start_from.format(network=config.network)
+        start = _filled(config.start_from, config)
         model, info = load(find_weights(start) if start in EMBEDDED else start)
         check_start(config, info)
     elif config.network == "t":
@@ -299,15 +306,21 @@ def new_network(config: TrainConfig) -> OSX:
         load_thunder_trunk(model.encoder.thunder.trunk)  # type: ignore[arg-type, union-attr]
         model.body_positions.lifter.skeleton.measure(BodyModel.load(config.body))  # type: ignore[union-attr, operator]
     else:
-        model = build_osx(published_config(config.network, config.variant))
+        model = build_network(network_config(config))
         if config.encoder_from:
-            load_encoder(model, config.encoder_from.format(network=config.network))
+            load_encoder(model, _filled(config.encoder_from, config))
     return model.to(memory_format=torch.channels_last) if config.network == "t" else model  # type: ignore
 
 
-def predict(model: OSX, images: Tensor, boxes: PartBoxes | None, precision: str) -> Prediction:
+def _filled(path: str, config: TrainConfig) -> str:
+    """A path of a recipe with the size in its place; other braces stay."""
+    size = config.network
+    return path.replace("{network}", size).replace("{vitpose}", VITPOSE.get(size, size))
+
+
+def predict(model: Network, images: Tensor, boxes: PartBoxes | None, precision: str) -> Prediction:
     """Network outputs for pictures B×H×W×3, uint8 or in [0, 1]."""
-    pictures = images.permute(0, 3, 1, 2).to(model.box_scales.dtype)
+    pictures = images.permute(0, 3, 1, 2).to(next(model.parameters()).dtype)
     if images.dtype == torch.uint8:
         pictures = pictures.div(255)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):

@@ -6,6 +6,7 @@ How it learns: `loop`.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.utils.data import Dataset
 
 from wholebody.files.whole import write_whole
 from wholebody.model.checkpoint import write_torch
-from wholebody.model.osx import OSX
+from wholebody.model.network import Network
 from wholebody.training.config import TrainConfig, config_to_table
 from wholebody.training.log import Log, write_code
 from wholebody.training.network import trained_for
@@ -49,7 +50,7 @@ class KeptRun:
     epoch_length: int
     """Samples in an epoch."""
     steps: int
-    model: OSX
+    model: Network
     learner: Any
     """The `Learner`: from a batch and poses to losses."""
     optimizer: torch.optim.Optimizer
@@ -57,6 +58,8 @@ class KeptRun:
     log: Log
     signals: Signals | None = None
     lifting: LiftingBatches | SightBatches | None = None
+    frozen: Sequence[nn.Module] = ()
+    """Parts that stay as they are."""
     step: int = 0
     skipped: int = 0
     """Steps that were left out because something was not finite."""

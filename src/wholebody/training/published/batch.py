@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from wholebody.body.layer import BodyModel
-from wholebody.model.osx import OSX, Prediction
+from wholebody.model.network import Network
+from wholebody.model.prediction import Prediction
 from wholebody.training.config import PublishedConfig
 from wholebody.training.published.losses import (
     CELL_PX,
@@ -15,7 +16,9 @@ from wholebody.training.published.losses import (
     detached_body_projection,
     published_losses,
     smpler_x_losses,
+    weighed,
 )
+from wholebody.training.published.smplest_x_losses import smplest_x_losses
 
 PARTS = ("lhand", "rhand", "face")
 _SAME = tuple(name for name in PublishedTargets.__dataclass_fields__ if not name.startswith("box_") and name != "is_3d")
@@ -33,21 +36,43 @@ def targets_of(batch: dict[str, Tensor]) -> PublishedTargets:
 
 
 def published_terms(
-    model: OSX, body: BodyModel, prediction: Prediction, batch: dict[str, Tensor], config: PublishedConfig
+    model: Network, body: BodyModel, prediction: Prediction, batch: dict[str, Tensor], config: PublishedConfig
 ) -> dict[str, Tensor]:
-    """The mean of each published loss by its published name; what is minimised is their sum."""
+    """The mean of each loss of the network's family by its published name; what is minimised is their sum."""
     prediction = model.with_mesh(prediction, body)
     if config.detach_projection:
         prediction = detached_body_projection(prediction, model.project)
-    if model.config.family == "smpler_x":
-        losses = smpler_x_losses(prediction, targets_of(batch))
-    else:
-        weigh_parameters = model.config.variant == "wo_decoder"
-        losses = published_losses(prediction, targets_of(batch), config.shape_weight, weigh_parameters)
+    losses = _OF_FAMILY[model.config.family](model, prediction, targets_of(batch), config)
     return {name: loss.mean() for name, loss in losses.items()}
 
 
-def draw_batch(model: OSX, body: BodyModel, prediction: Prediction, batch: dict[str, Tensor]) -> np.ndarray:
+def _osx(
+    model: Network, prediction: Prediction, targets: PublishedTargets, config: PublishedConfig
+) -> dict[str, Tensor]:
+    weigh_parameters = model.config.variant == "wo_decoder"
+    return weighed(published_losses(prediction, targets, config.shape_weight, weigh_parameters), config.weights)
+
+
+def _smpler_x(
+    model: Network, prediction: Prediction, targets: PublishedTargets, config: PublishedConfig
+) -> dict[str, Tensor]:
+    losses = smpler_x_losses(prediction, targets, config.weights | {"smplx_shape": config.shape_weight})
+    # A box that nobody in this process's batch has: as zero it changes nothing, and every process says the same losses.
+    assert prediction.box_centers_cells is not None and prediction.box_sizes_cells is not None
+    nothing = 0 * (prediction.box_centers_cells.sum() + prediction.box_sizes_cells.sum())
+    return {f"{part}_bbox": nothing for part in PARTS} | losses
+
+
+def _smplest_x(
+    model: Network, prediction: Prediction, targets: PublishedTargets, config: PublishedConfig
+) -> dict[str, Tensor]:
+    return smplest_x_losses(prediction, targets, config.weights | {"smplx_shape": config.shape_weight})
+
+
+_OF_FAMILY = {"osx": _osx, "smpler_x": _smpler_x, "smplest_x": _smplest_x}
+
+
+def draw_batch(model: Network, body: BodyModel, prediction: Prediction, batch: dict[str, Tensor]) -> np.ndarray:
     """Up to eight crops in a row: the truth's joints in green, the predicted mesh's in red. H×W×3 uint8 RGB."""
     import cv2
 

@@ -7,14 +7,14 @@ entries, masked zeros included (`total`). "Cells" are those of the crop: x in 12
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from wholebody.body.joints import JOINTS_137, PARTS_137, index
-from wholebody.model.osx import Prediction
+from wholebody.model.prediction import Prediction
 
 CELL_PX = 32  # pixels of the 384×512 crop
 HAND_CELLS = 16  # across a hand's box
@@ -30,9 +30,9 @@ class PublishedTargets:
     """
 
     joint_img: Tensor  # B×137×3, cells
-    joint_cam: Tensor  # B×137×3, metres: body relative to the pelvis, hands to their wrists, face to the neck
+    joint_cam: Tensor  # B×137×3, metres: about the pelvis; of OSX hands about their wrists and the face about the neck
     smplx_joint_img: Tensor  # B×137×3
-    smplx_joint_cam: Tensor  # B×137×3
+    smplx_joint_cam: Tensor  # B×137×3, metres: body about the pelvis, hands about their wrists, face about the neck
     smplx_pose: Tensor  # B×159 axis-angle: pelvis, 21 body, 15 left hand, 15 right hand, jaw
     smplx_shape: Tensor  # B×10
     smplx_expr: Tensor  # B×10
@@ -63,7 +63,7 @@ def published_losses(
     flat_pose = torch.cat(
         (p.global_orient[:, None], p.body_pose, p.left_hand_pose, p.right_hand_pose, p.jaw_pose[:, None]), 1
     ).flatten(1)
-    joints_cam = part_relative(_joints_137(p))
+    joints_cam = part_relative(joints_137(p))
     assert p.body_cells is not None and p.left_hand_box_cells is not None and p.right_hand_box_cells is not None
     assert p.box_centers_cells is not None and p.box_sizes_cells is not None
     positions = torch.cat((p.body_cells, p.left_hand_box_cells, p.right_hand_box_cells), 1)
@@ -95,22 +95,27 @@ SMPLER_X_WEIGHTS = {"smplx_pose": 10.0, "joint_cam": 100.0, "smplx_joint_cam": 1
 """What SMPLer-X's published configs weigh the losses by; the others count once."""
 
 
-def smpler_x_losses(prediction: Prediction, targets: PublishedTargets) -> dict[str, Tensor]:
-    """The unreduced losses of SMPLer-X: those of OSX, weighted (`SMPLER_X_WEIGHTS`).
+def smpler_x_losses(
+    prediction: Prediction, targets: PublishedTargets, weights: Mapping[str, float] = SMPLER_X_WEIGHTS
+) -> dict[str, Tensor]:
+    """The unreduced losses of SMPLer-X: those of OSX, each times its weight (1 where `weights` has none).
 
-    Its `joint_cam` compares joints relative to the pelvis alone, hands and face too, and a part's box that nobody in
-    the batch has is left out.
+    Its `joint_cam` compares joints relative to the pelvis alone, hands and face too (so has to be the target's), and a
+    part's box that nobody in the batch has is left out.
     """
     losses = published_losses(prediction, targets)
-    joints = _joints_137(prediction)
-    relative = joints - joints[:, index("Pelvis", JOINTS_137), None]
     mask = targets.joint_valid * targets.is_3d[:, None, None]
-    losses["joint_cam"] = masked_l1(relative, targets.joint_cam, mask)
-    losses = {name: loss * SMPLER_X_WEIGHTS.get(name, 1.0) for name, loss in losses.items()}
+    losses["joint_cam"] = masked_l1(pelvis_relative(joints_137(prediction)), targets.joint_cam, mask)
+    losses = weighed(losses, weights)
     for part, name in enumerate(("lhand_bbox", "rhand_bbox", "face_bbox")):
         if not targets.box_valid[:, part].any():
             del losses[name]
     return losses
+
+
+def weighed(losses: dict[str, Tensor], weights: Mapping[str, float]) -> dict[str, Tensor]:
+    """Each loss times the weight that `weights` has for its name, if any."""
+    return {name: loss * weights.get(name, 1.0) for name, loss in losses.items()}
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:
@@ -131,6 +136,11 @@ def position_loss(predicted: Tensor, target: Tensor, mask: Tensor, is_3d: Tensor
     return torch.cat((loss[..., :2], loss[..., 2:] * is_3d[:, None, None]), -1)
 
 
+def pelvis_relative(joints_cam: Tensor) -> Tensor:
+    """Joints B×137×3 relative to the pelvis."""
+    return joints_cam - joints_cam[:, index("Pelvis", JOINTS_137), None]
+
+
 def part_relative(joints_cam: Tensor) -> Tensor:
     """Joints B×137×3 relative to the pelvis; those of hands and face to wrists and neck."""
     roots = joints_cam[:, index("Pelvis", JOINTS_137), None].expand_as(joints_cam).clone()
@@ -143,11 +153,12 @@ def detached_body_projection(prediction: Prediction, project: Callable[[Tensor],
     """The prediction with its joints projected so that the loss moves only the camera (published for AGORA)."""
     assert prediction.joints_144_cam is not None
     shift = prediction.cam_trans[:, None]
-    joints = (_joints_137(prediction) - shift).detach() + shift
+    joints = (joints_137(prediction) - shift).detach() + shift
     return dataclasses.replace(prediction, joints_proj_cells=project(joints))
 
 
-def _joints_137(prediction: Prediction) -> Tensor:
+def joints_137(prediction: Prediction) -> Tensor:
+    """The mesh's joints B×137×3, camera frame, metres."""
     from wholebody.body.joints import FROM_144
 
     assert prediction.joints_144_cam is not None

@@ -57,6 +57,7 @@ def published_targets(
     crop_from_image: np.ndarray,
     mesh_joints_cam: np.ndarray | None = None,
     hand_mean: np.ndarray | None = None,
+    about: str = "parts",
 ) -> dict[str, np.ndarray]:
     """The targets of one person for one crop of 512×384 pixels, float32.
 
@@ -69,9 +70,11 @@ def published_targets(
         hand_mean: (30, 3) axis-angle, the relaxed hands of the body file, left then right. Needed where the sample's
             hands are measured from the flat hand: the network's are measured from the relaxed one. Without it such
             hands are masked.
+        about: what `joint_cam` is measured from: "parts", the root of a joint's part (OSX), or "pelvis" (SMPLer-X and
+            SMPLest-X).
 
     Returns:
-        `joint_img` (137, 3) cells, `joint_cam` (137, 3) metres about the part's root, of the set's own joints, and
+        `joint_img` (137, 3) cells, `joint_cam` (137, 3) metres about that root, of the set's own joints, and
         `joint_valid`, `joint_trunc` (137, 1): known (in space where `is_3D`), known and inside the crop; the same of
         the mesh with `smplx_` before the name; `smplx_pose` (159,) axis-angle, `smplx_shape` (10,), `smplx_expr` (10,)
         with `smplx_pose_valid` (159,), `smplx_shape_valid` (), `smplx_expr_valid` (); `lhand_`, `rhand_` and
@@ -81,7 +84,7 @@ def published_targets(
     return {
         name: np.asarray(value, np.float32)
         for name, value in {
-            **_own_joints(sample, turn),
+            **_own_joints(sample, turn, about),
             **_mesh(sample, turn, mesh_joints_cam),
             **_parameters(sample, turn, hand_mean),
             **_boxes(sample, turn),
@@ -95,12 +98,13 @@ class PublishedTargetsOf:
     parameters. mesh_joints: None masks what needs a body file."""
 
     mesh_joints: MeshJoints | None = None
+    about: str = "parts"
 
     def __call__(self, sample: Sample, crop_from_image: np.ndarray) -> dict[str, np.ndarray]:
         if self.mesh_joints is None:
-            return published_targets(sample, crop_from_image)
+            return published_targets(sample, crop_from_image, about=self.about)
         mean = self.mesh_joints.hand_mean(sample.gender) if sample.flat_hand else None
-        return published_targets(sample, crop_from_image, self.mesh_joints(sample), mean)
+        return published_targets(sample, crop_from_image, self.mesh_joints(sample), mean, self.about)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,21 +156,26 @@ def depth_cells(relative: np.ndarray) -> np.ndarray:
     return (relative[:, 2] / (_DEPTH_OF / 2) + 1) / 2 * CELLS[0]
 
 
-def _own_joints(sample: Sample, turn: _Turn) -> dict[str, Any]:
+def _own_joints(sample: Sample, turn: _Turn, about: str) -> dict[str, Any]:
     """The joints as the set annotates them: in the picture, or in space too."""
     seen, known = np.asarray(sample.joint_valid, bool), sample.joint_cam_known
+    counts = known & known[_PELVIS]
     known = known & known[_ROOT_OF]  # a place counts about its root
     is_3d = bool(known[_PELVIS])
     relative = np.where(known[:, None], part_relative(sample.joints_cam), 0.0) if is_3d else np.zeros((137, 3))
     depth = depth_cells(relative) if is_3d else np.zeros(137)
     placed, inside_valid = (known, seen & known) if is_3d else (seen, seen)
+    if about == "pelvis" and is_3d:
+        relative = np.where(counts[:, None], sample.joints_cam - sample.joints_cam[_PELVIS], 0.0)
+    else:
+        counts = placed
     cells, cam, inside = _move(turn, sample.joints_px, depth, relative)
     if turn.mirrored:
-        placed, inside_valid = placed[_FLIP_JOINTS], inside_valid[_FLIP_JOINTS]
+        placed, inside_valid, counts = (rows[_FLIP_JOINTS] for rows in (placed, inside_valid, counts))
     return {
         "joint_img": cells * (inside_valid | placed)[:, None],
         "joint_cam": cam,
-        "joint_valid": placed[:, None],
+        "joint_valid": counts[:, None],
         "joint_trunc": (inside_valid & inside)[:, None],
         "is_3D": is_3d,
     }
