@@ -23,7 +23,7 @@ from wholebody.pipeline.record import RECORD, Record
 def network(monkeypatch):
     """A network that knows the answer, in the place of the embedded one."""
     fake = FakeNetwork()
-    monkeypatch.setattr(predict, "load_predictor", lambda config: Predictor(fake, batch_size=4))
+    monkeypatch.setattr(predict, "load_predictor", lambda config, say: Predictor(fake, batch_size=4))
 
 
 def photo(path: Path, grey: int = 128) -> Path:

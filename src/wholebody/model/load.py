@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from wholebody.errors import AssetMissing, BadInput
 from wholebody.files.looks import meant
 from wholebody.model import checkpoint
 from wholebody.model.network import Network
+from wholebody.model.precision import choose_dtype, compile_encoder
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 EMBEDDED = {"t": "osx_t.safetensors", "osx_t": "osx_t.safetensors"}
@@ -23,6 +26,10 @@ def load_model(
     dtype: torch.dtype | None = None,
     any_gender: bool = False,
     family: str | None = None,
+    *,
+    precision: str | None = None,
+    compile: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Network:
     """The network and its body, in eval mode, strictly loaded; `model.checkpoint` says what it is.
 
@@ -34,11 +41,20 @@ def load_model(
     any_gender: take a body of another gender than the weights were trained for, whose shapes do not mean the same.
     family: "osx", "smpler_x" or "smplest_x", where a published file is said to be of one; by default its tensors tell,
     and where they do not, its name.
+
+    precision: "fp32", "bf16" (as `dtype=torch.bfloat16`), or "auto": bf16 where the device computes in it. compile: let
+    PyTorch compile the encoder, which takes up to a minute the first time and seconds in later processes; where it
+    cannot, the network works without. say: gets what is to be told of these two (default: the standard error).
     """
+    say = _to_stderr if say is None else say
+    if precision is not None and dtype is not None:
+        raise BadInput("precision and dtype both say in what the network computes: give one of them")
     if isinstance(device, str):
         device = pick_device(device)
     if dtype is not None and not dtype.is_floating_point:
         raise BadInput(f"a network cannot compute in {dtype}; take torch.float32, bfloat16, float16 or float64")
+    if precision is not None:
+        dtype = choose_dtype(precision, device, say)
     path = find_weights(path_or_name)
     if not isinstance(body, BodyModel):
         # Before the weights: where a body file is missing, that is said at once.
@@ -49,7 +65,15 @@ def load_model(
     if dtype is not None or device is not None:
         model.to(device=device, dtype=dtype)
     model.checkpoint = info
+    if compile:
+        height, width = model.config.input_hw
+        like = next(model.encoder.parameters())
+        compile_encoder(model.encoder, like.new_zeros(1, 3, height, width), say)
     return model
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def find_weights(path_or_name: str | Path) -> Path:

@@ -12,6 +12,7 @@ from wholebody.options import BatchSize, Device, comma_separated, positional
 from wholebody.output import FILM_KINDS, KINDS
 from wholebody.people import MIN_QUALITY
 
+PRECISIONS = ("auto", "fp32", "bf16")
 SPLITS = ("train", "val", "test")
 
 
@@ -43,6 +44,10 @@ class PredictConfig:
     """metres: of everybody in the pictures, where you know (model t)"""
     device: Device = "auto"
     batch_size: BatchSize = None
+    precision: str = "fp32"
+    """of the network's encoder: fp32 (exact), bf16 (faster where the device computes in it), or auto: bf16 there"""
+    compile: bool = False
+    """compile the network's encoder: up to a minute the first time, seconds at later starts; for many pictures"""
     save: Annotated[tuple[str, ...], comma_separated()] = ()
     """what to write: of pictures overlay,npz,obj,ply,glb,scene (everybody, rigged),json; of films
     glb,bvh,npz,json,mot,overlay,html; all if not given, and the .json always"""
@@ -92,6 +97,7 @@ class PredictConfig:
             ("smooth", ("none", "light", "strong")),
             ("look", ("clothed", "mannequin")),
             ("rig", RIGS),
+            ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in choices:
                 raise BadInput(f"--{name} is {getattr(self, name)!r}; known: {', '.join(choices)}.")

@@ -86,7 +86,7 @@ def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> 
         return summary
 
     with summary.timed("load"):
-        predictor = load_predictor(config)
+        predictor = load_predictor(config, say)
     _films(config, [job for job in jobs if job.source in films], predictor, record, summary, say)
     jobs = [job for job in jobs if job.source not in films]
     talk = say if len(jobs) <= _TALKATIVE else None
@@ -334,15 +334,16 @@ def conventions(model: Any, image_hw: tuple[int, int] | None) -> dict[str, Any]:
     }
 
 
-def load_predictor(config: PredictConfig) -> Predictor:
-    """The network, its body and its detector, on the device that `config` names."""
+def load_predictor(config: PredictConfig, say: Callable[[str], None] | None = None) -> Predictor:
+    """The network, its body and its detector, on the device that `config` names; `say` is told of its precision."""
     from wholebody.model.load import load_model, pick_device
     from wholebody.people.predictor import Predictor
 
     device = pick_device(config.device)
     model = load_model(
-        config.model, body=config.body, device=device, any_gender=config.any_gender, family=config.family
-    )
+        config.model, body=config.body, device=device, any_gender=config.any_gender, family=config.family,
+        precision=config.precision, compile=config.compile, say=say,
+    )  # fmt: skip
     return Predictor(
         model,
         batch_size=config.batch_size or (4 if device == "cpu" else 32),
@@ -387,6 +388,8 @@ def _options(config: PredictConfig) -> dict[str, Any]:
     newer = {name: getattr(config, name) for name in ("family", "box_scale", "gender", "height")}
     if set(config.looked_at) != {"body", "hands", "face"}:
         newer["parts"] = list(config.looked_at)
+    if config.precision != "fp32":
+        newer["precision"] = config.precision
     return options | {name: value for name, value in newer.items() if value is not None}
 
 

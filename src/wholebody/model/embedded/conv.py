@@ -27,12 +27,12 @@ class Conv2d(nn.Conv2d):
 
 def can_be_fast(conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether no gradient is wanted, and x and the weights are of single precision (or half of it) on a CPU."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.backends.mkldnn.is_available():
+        return False
     weight = conv.weight
     if x.device.type != "cpu" or weight.device.type != "cpu" or weight.dtype != torch.float32 or weight.is_inference():
         return False
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.backends.mkldnn.is_available():
         return False
     return x.dtype in (torch.float32, torch.bfloat16)
 
