@@ -23,16 +23,16 @@ def said() -> list[str]:
 @pytest.mark.parametrize(("able", "auto"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_auto_is_bf16_where_there_is_such_arithmetic_and_says_which(monkeypatch, said, able, auto):
     monkeypatch.setattr(precision, "has_bf16_arithmetic", lambda device: able)
-    assert choose_dtype("auto", None, said.append) == auto
+    assert choose_dtype("auto", nn.Identity(), None, said.append) == auto
     assert len(said) == 1 and ("no bf16 arithmetic" in said[0]) != able
-    assert choose_dtype("fp32", "cpu", said.append) == torch.float32 and len(said) == 1
-    assert choose_dtype("bf16", "cpu", said.append) == torch.bfloat16
+    assert choose_dtype("fp32", nn.Identity(), "cpu", said.append) == torch.float32 and len(said) == 1
+    assert choose_dtype("bf16", nn.Identity(), "cpu", said.append) == torch.bfloat16
     assert len(said) == (1 if able else 2)  # asked for where it is slow: done, and said
 
 
 def test_an_unknown_precision_is_refused(said):
     with pytest.raises(BadInput, match="'half'.*fp32, bf16, auto"):
-        choose_dtype("half", None, said.append)
+        choose_dtype("half", nn.Identity(), None, said.append)
     with pytest.raises(BadInput, match="give one of them"):
         wholebody.load_model("t", dtype=torch.float32, precision="fp32")
 
@@ -40,7 +40,7 @@ def test_an_unknown_precision_is_refused(said):
 def test_all_but_the_encoder_stays_in_single_precision():
     """The embedded network in bf16: close to itself, and its camera's depth not among the 8 bits of bf16."""
     exact = wholebody.load_model("t")
-    half = wholebody.load_model("t", precision="bf16", say=lambda line: None)
+    half = wholebody.load_model("t", dtype=torch.bfloat16)
     assert {p.dtype for p in half.encoder.blocks.parameters()} == {torch.bfloat16}
     outside = {p.dtype for name, p in half.named_parameters() if not name.startswith("encoder.")}
     assert outside == {torch.float32} and {b.dtype for b in half.body.buffers() if b.is_floating_point()} <= outside
@@ -50,7 +50,7 @@ def test_all_but_the_encoder_stays_in_single_precision():
     assert other.vertices_cam.dtype == other.cam_trans.dtype == torch.float32
     assert not torch.equal(other.cam_trans, other.cam_trans.bfloat16().float())
     apart = (one.vertices_cam - one.cam_trans[:, None]) - (other.vertices_cam - other.cam_trans[:, None])
-    assert apart.norm(dim=-1).mean() < 0.02  # noise shows nobody; on photos it is below a millimetre (docs/speed.md)
+    assert apart.norm(dim=-1).mean() < 0.02  # noise shows nobody; on photos see docs/speed.md
 
 
 class Eager:
@@ -110,9 +110,11 @@ def test_a_fault_of_the_input_stays_one(monkeypatch, said):
 
 def test_an_encoder_that_gains_nothing_is_left_alone(said):
     class Own(nn.Module):
-        gains_by_compiling = False
+        made_for_fp32 = True
 
     encoder = Own()
+    for precision_ in ("bf16", "auto"):
+        assert choose_dtype(precision_, encoder, "cpu", said.append) == torch.float32 and "fp32" in said.pop()
     assert not compile_encoder(encoder, torch.zeros(1, 3, 4, 4), said.append)
     assert "forward" not in vars(encoder) and "not compiled" in said[0]
 

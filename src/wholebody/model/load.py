@@ -13,7 +13,7 @@ from wholebody.errors import AssetMissing, BadInput
 from wholebody.files.looks import meant
 from wholebody.model import checkpoint
 from wholebody.model.network import Network
-from wholebody.model.precision import choose_dtype, compile_encoder
+from wholebody.model.precision import check_precision, choose_dtype, compile_encoder
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 EMBEDDED = {"t": "osx_t.safetensors", "osx_t": "osx_t.safetensors"}
@@ -42,9 +42,10 @@ def load_model(
     family: "osx", "smpler_x" or "smplest_x", where a published file is said to be of one; by default its tensors tell,
     and where they do not, its name.
 
-    precision: "fp32", "bf16" (as `dtype=torch.bfloat16`), or "auto": bf16 where the device computes in it. compile: let
-    PyTorch compile the encoder, which takes up to a minute the first time and seconds in later processes; where it
-    cannot, the network works without. say: gets what is to be told of these two (default: the standard error).
+    precision: "fp32", "bf16" (as `dtype=torch.bfloat16`; `t` stays as it is on a CPU), or "auto": bf16 where the device
+    computes in it. compile: let PyTorch compile the encoder, which takes up to a minute the first time and seconds in
+    later processes; where it cannot, the network works without. say: gets what is to be told of these two (default: the
+    standard error).
     """
     say = _to_stderr if say is None else say
     if precision is not None and dtype is not None:
@@ -54,7 +55,7 @@ def load_model(
     if dtype is not None and not dtype.is_floating_point:
         raise BadInput(f"a network cannot compute in {dtype}; take torch.float32, bfloat16, float16 or float64")
     if precision is not None:
-        dtype = choose_dtype(precision, device, say)
+        check_precision(precision)
     path = find_weights(path_or_name)
     if not isinstance(body, BodyModel):
         # Before the weights: where a body file is missing, that is said at once.
@@ -62,6 +63,8 @@ def load_model(
     model, info = checkpoint.load(path, family)
     _check_body(info.conventions, body, any_gender)
     model.body = body.eval()
+    if precision is not None:
+        dtype = choose_dtype(precision, model.encoder, device, say)
     if dtype is not None or device is not None:
         model.to(device=device, dtype=dtype)
     model.checkpoint = info

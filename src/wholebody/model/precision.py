@@ -22,14 +22,22 @@ PRECISIONS = ("fp32", "bf16", "auto")
 Say = Callable[[str], None]
 
 
-def choose_dtype(precision: str, device: str | torch.device | None, say: Say) -> torch.dtype:
-    """The type of the encoder's weights. `auto`: bfloat16 where the device computes in it, else float32; which of the
-    two, and why, is said. Raises BadInput for a name that is not in `PRECISIONS`."""
+def check_precision(precision: str) -> None:
+    """Raises BadInput for a name that is not in `PRECISIONS`."""
     if precision not in PRECISIONS:
         raise BadInput(f"the precision {precision!r} is unknown; known: {', '.join(PRECISIONS)}")
+
+
+def choose_dtype(precision: str, encoder: nn.Module, device: str | torch.device | None, say: Say) -> torch.dtype:
+    """The type of the encoder's weights. `auto`: bfloat16 where the device computes in it, else float32; which of the
+    two, and why, is said. An encoder whose `made_for_fp32` is true stays in float32 on a CPU."""
+    check_precision(precision)
     if precision == "fp32":
         return torch.float32
     device = torch.device("cpu" if device is None else device)
+    if device.type == "cpu" and getattr(encoder, "made_for_fp32", False):
+        say("precision: fp32, as this network has kernels of its own on a CPU, and is faster and more exact with these")
+        return torch.float32
     able = has_bf16_arithmetic(device)
     name = {"cpu": "this processor", "cuda": "this GPU"}.get(device.type, f"the device {device}")
     if precision == "auto":
@@ -62,8 +70,8 @@ def compile_encoder(encoder: nn.Module, example: Tensor, say: Say) -> bool:
     say), one line says so, and the encoder goes on as it was; so it does if that happens later, for a batch of another
     size. A tensor's name does not change, nor does what is saved.
     """
-    if example.device.type == "cpu" and not getattr(encoder, "gains_by_compiling", True):
-        say("not compiled: this encoder is as fast as it can be without")
+    if example.device.type == "cpu" and getattr(encoder, "made_for_fp32", False):
+        say("not compiled: this network has kernels of its own on a CPU, and is faster with these")
         return False
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ and (folder := cache_folder()) is not None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")

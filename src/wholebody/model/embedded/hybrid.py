@@ -40,8 +40,9 @@ class HybridEncoder(nn.Module):
     Pictures of twice `input_hw` are averaged down by 2×2 first, so that the network is called like the published ones.
     """
 
-    gains_by_compiling = False
-    """Its convolutions go to oneDNN by themselves, laid out for it: compiled, it is a quarter slower (measured)."""
+    made_for_fp32 = True
+    """On a CPU its convolutions go to oneDNN by themselves, laid out for single precision. Compiled it is a quarter
+    slower (measured), and in bf16, which those kernels are not for, bodies on photos are 1.4 mm off."""
 
     def __init__(self, config: HybridEncoderConfig, trunk: MobileNetTrunk | None = None):
         super().__init__()
