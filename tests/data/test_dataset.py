@@ -80,6 +80,56 @@ def test_sets_are_mixed_as_configured(root):
     ]  # 12 and 5 + 12 people
 
 
+def test_the_familys_mixes(root):
+    people = PeopleDataset(config(root, mix="balance", epoch_length=40), seed=2)
+    places = [people.place(n) for n in range(120)]
+    assert np.bincount([which for which, _ in places[:40]]).tolist() == [20, 20]
+    assert set(places[:40]) == set(places[40:80]) == {(0, n) for n in range(12)} | {(1, n) for n in range(5)}
+    again = PeopleDataset(config(root, mix="balance", epoch_length=40), seed=2)
+    assert [again.place(n) for n in range(67, 120)] == places[67:], "goes on anywhere"
+    people = PeopleDataset(config(root, mix="concat"))
+    assert sorted(people.place(n) for n in range(17)) == [(0, n) for n in range(12)] + [(1, n) for n in range(5)]
+
+
+def test_every_so_many_th_person(root, tmp_path):
+    """By their places in the index; by their rows in the file where the index tells; and never twice."""
+    people = PeopleDataset(config(root, sets=(SetConfig("Own", every=5), SetConfig("MSCOCO")), mix="all"))
+    assert {people.place(n) for n in range(people.epoch_length)} == {
+        *((0, n) for n in (0, 5, 10)),
+        *((1, n) for n in range(5)),
+    }
+    rows = [replace(sample, id=f"p1_train/{row}") for row, sample in zip((0, 1, 4, 5, 10), make_people(5), strict=True)]
+    path = write_index(rows, tmp_path / "x.arrow", counts="row")
+    one = SetConfig("ARCTIC", index=str(path), every=5)
+    people = PeopleDataset(config(root, sets=(one,), mix="all"))
+    assert [people.person(n).id for n in sorted(range(3), key=people.place)] == [
+        "p1_train/0",
+        "p1_train/5",
+        "p1_train/10",
+    ]
+    write_index(rows, path, counts="row", every=5)
+    assert len(PeopleDataset(config(root, sets=(one,), mix="all"))) == 5
+    with pytest.raises(BadInput, match="holds every 5th person, and every 3th"):
+        PeopleDataset(config(root, sets=(replace(one, every=3),)))
+    with pytest.raises(BadInput, match="every is 0 for ARCTIC"):
+        PeopleDataset(config(root, sets=(replace(one, every=0),)))
+
+
+def test_all_missing_sets_are_named_at_once(root, tmp_path, people):
+    from data.forge.family_sets import forge_set
+
+    forge_set(tmp_path, "BEDLAM", people[:2])
+    write_index(make_people(4), index_path(tmp_path, "Own", "train"))
+    (tmp_path / "index" / "RICH-train.arrow").write_bytes(b"half")
+    sets = tuple(SetConfig(name) for name in ("Own", "BEDLAM", "ARCTIC", "RICH", "MSCOCO"))
+    with pytest.raises(BadInput, match="4 of the 5 sets") as told:
+        PeopleDataset(config(tmp_path, sets=sets))
+    text = str(told.value)
+    assert "BEDLAM (train): its files are there" in text and f"wholebody data index {tmp_path} BEDLAM:train" in text
+    assert "ARCTIC (train): there is no index" in text and "https://arctic.is.tue.mpg.de" in text
+    assert "RICH (train): " in text and "truncated, or not an index" in text and "cocodataset.org" in text
+
+
 @pytest.mark.parametrize("flip", [0, 1])
 def test_pixels_boxes_and_joints_move_together(tmp_path, flip):
     """Dots drawn at joints are found where the targets say, rotated, scaled and mirrored."""
@@ -271,7 +321,15 @@ def test_a_missing_set_ends_soon(tmp_path):
         PeopleDataset(config(tmp_path, sets=(SetConfig("Own"),), broken_limit=5))[0]
 
 
-@pytest.mark.parametrize("changes, what", [({"mix": "half"}, "mix"), ({"sets": ()}, "sets")])
+@pytest.mark.parametrize(
+    "changes, what",
+    [
+        ({"mix": "half"}, "mix"),
+        ({"sets": ()}, "sets"),
+        ({"family": "smpl"}, "people.family: 'smpl' is none of osx, smpler_x, smplest_x"),
+        ({"faults": ("swapped_eyeballs", "all")}, "people.faults: 'all' is none of talkshow_right_hand"),
+    ],
+)
 def test_impossible_configurations_are_named(root, changes, what):
     with pytest.raises(BadInput, match=what):
         PeopleDataset(config(root, **changes))

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from wholebody.data.mixing import by_weight, equal_length, one_after_another, shuffled
+from wholebody.data.mixing import balance, by_weight, equal_length, one_after_another, shuffled
 from wholebody.errors import BadInput
 
 
@@ -100,6 +100,56 @@ def test_weights_give_shares_whatever_the_lengths():
     assert by_weight([1000, 10, 40], [1, 1, 0]).epoch_length == 1010
     order = np.array([which for which, _ in seen])
     assert 60 < (order[:200] == 0).sum() < 140  # in random order, not one set after the other
+
+
+def published_balance(lengths, total, index):
+    """The published `MultipleDatasets(make_same_len=True, total_len=total)`: which set, and the place in its shuffled
+    list, or None where it is chance."""
+    share = total // len(lengths)
+    which, place = divmod(index, share)
+    if which >= len(lengths):
+        return None, None
+    if lengths[which] < share and place >= lengths[which] * (share // lengths[which]):
+        return which, None
+    return which, place % lengths[which]
+
+
+def test_balance_is_as_published():
+    """The same share for every set, whatever its length: repeated where it is short, the same people of a long one."""
+    lengths, total = [23, 7, 100, 25], 100
+    mixture = balance([[n] for n in lengths], total, seed=5)
+    assert mixture.epoch_length == total
+    published = Counter(published_balance(lengths, total, n) for n in range(total))
+    epochs = [Counter(mixture[n] for n in range(k * total, (k + 1) * total)) for k in range(3)]
+    for seen in epochs:
+        assert Counter(which for which, _ in seen.elements()) == {0: 25, 1: 25, 2: 25, 3: 25}
+        for which, length in enumerate(lengths):
+            ours = sorted(count for key, count in seen.items() if key[0] == which)
+            least = sorted(count for key, count in published.items() if key[0] == which and key[1] is not None)
+            assert len(ours) == len(least) == min(length, 25)
+            # What the published code fills up by chance goes to somebody one time more.
+            assert all(ours_count - count in (0, 1) for ours_count, count in zip(ours, least, strict=True))
+        assert set(seen) == set(epochs[0]), "shuffled once"
+    order = [[mixture[n] for n in range(k * total, (k + 1) * total)] for k in range(2)]
+    assert order[0] != order[1], "in another order"
+
+
+def test_balance_without_a_length_shows_as_many_as_there_are():
+    mixture = balance([[10], [3, 4]], seed=1)
+    assert mixture.epoch_length == 17 and mixture.quotas == (9, 8)
+    seen = Counter(mixture[n] for n in range(17))
+    assert {key for key in seen if key[0] > 0} == {(1, i) for i in range(3)} | {(2, i) for i in range(4)}
+    with pytest.raises(BadInput, match="group 1 of the mixture has 0 people"):
+        balance([[10], [0]], 20)
+    with pytest.raises(BadInput, match="no sets"):
+        balance([], 20)
+
+
+def test_published_balance_of_millions_starts_anywhere():
+    mixture = balance([[n] for n in (951_000, 60, 7_000_000, 12_345)], 4_500_000, seed=2)
+    assert [mixture[n] for n in range(4_499_990, 4_500_010)][10:] == [mixture[n] for n in range(4_500_000, 4_500_010)]
+    seen = Counter(mixture[n][0] for n in range(0, 4_500_000, 1500))
+    assert all(650 < seen[which] < 850 for which in range(4))
 
 
 @pytest.mark.parametrize("weights", [[1], [1, -1], [0, 0], [1, np.nan]])

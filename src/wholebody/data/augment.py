@@ -67,6 +67,7 @@ def random_crop(
     rng: Generator,
     config: AugmentConfig,
     joint_valid: np.ndarray | None = None,
+    enlarge: float = 1.25,
 ) -> np.ndarray:
     """A random 2×3 map from picture pixels to the crop of `CROP_HW`: framing, rotation, mirror.
 
@@ -76,12 +77,13 @@ def random_crop(
         box_xyxy: (4,) of the person.
         joints_px: (137, 2), where a part of the person is framed.
         joint_valid: (137,) bool; None: all.
+        enlarge: by how much the box, made 3:4, is enlarged before it is moved and scaled.
     """
     if rng.random() < config.closeup_probability:
         box_xyxy = _closeup_box(box_xyxy, joints_px, joint_valid, rng)
     if config.truncate_probability and rng.random() < config.truncate_probability:
         box_xyxy = _truncated_box(box_xyxy, rng)
-    box = fit_box(np.asarray(box_xyxy, np.float64))
+    box = fit_box(np.asarray(box_xyxy, np.float64), enlarge=enlarge)
     centre, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
     centre = centre + size * rng.uniform(-config.shift, config.shift, 2)
     factor = rng.normal() if config.scale_normal else rng.uniform(-1, 1)

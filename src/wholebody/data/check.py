@@ -11,7 +11,6 @@ import numpy as np
 
 from wholebody.data.mesh_joints import MeshJoints
 from wholebody.data.readers import READERS, ReaderInfo, reader
-from wholebody.data.readers.coco_format import found
 from wholebody.data.sample import Sample
 from wholebody.data.sheet import tile, write_sheet
 from wholebody.errors import BadInput, WholebodyError
@@ -82,10 +81,10 @@ def check(
     if not root.is_dir():
         raise BadInput(f"there is no folder {root}: give the one that holds MSCOCO, MPII, ...")
     infos = [reader(name) for name in names] or list(READERS.values())
-    folders = {info.name: root / info.name for info in infos}
-    if len(names) == 1 and not folders[names[0]].is_dir():
+    folders = {info.name: info.home(root) for info in infos}
+    if len(names) == 1 and folders[names[0]] is None:
         folders[names[0]] = root
-    elif not any(folder.is_dir() for folder in folders.values()):
+    elif not any(folders.values()):
         raise BadInput(
             f"{root} holds none of {', '.join(folders)}. Give the folder above them, or a single set's own folder with "
             "its name (--set)"
@@ -93,12 +92,12 @@ def check(
     joints = MeshJoints(body) if body else None
     reports, rows = [], []
     for info in infos:
-        folder = folders[info.name] if folders[info.name].is_dir() else None
+        folder = folders[info.name]
         report = SetReport(info, folder)
         for split in info.splits if folder else ():
             if splits and split not in splits:
                 continue
-            missing = [pattern for pattern in info.files[split] if folder and not found(folder, pattern)]
+            missing = info.missing(folder, split) if folder else []
             one = SplitReport(split, missing)
             report.splits.append(one)
             if folder and not missing and not quick:

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from wholebody.data.readers import READERS, ReaderInfo, reader
+from wholebody.data.readers import READERS, reader
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
 from wholebody.files.reading import inside, open_file
@@ -163,8 +163,11 @@ def build_index(dataset: str, root: str | Path, split: str, out: str | Path | No
     """
     root = Path(root)
     path = index_path(root.parent, dataset, split) if out is None else Path(out)
-    people = _inside(reader(dataset).read(root, split, **options), root)
-    return write_index(people, path, dataset=dataset, split=split)
+    info = reader(dataset)
+    people = _inside(info.read(root, split, **options), root)
+    counts = info.counts(root)
+    about = {"counts": counts, "every": options.get("every", 1)} if counts else {}
+    return write_index(people, path, dataset=dataset, split=split, **about)
 
 
 def _inside(samples: Iterable[Sample], root: Path) -> Iterator[Sample]:
@@ -240,6 +243,36 @@ class Index:
             self.forget()
         return sample
 
+    def thinned(self, every: int) -> np.ndarray | None:
+        """The numbers of every so many-th person, None for everybody.
+
+        Counted as the published code counts: HumanData's people by their row in their file (rows 0, every, 2 every),
+        of whom those that the reader left out count too; all others by their place here. An index that was thinned when
+        it was made (`wholebody data index --every`) is not thinned again.
+
+        Raises BadInput if it was thinned to another number.
+        """
+        made = int(self.about.get("every", 1))
+        if every == 1 or made == every:
+            return None
+        if made != 1:
+            raise BadInput(
+                f"{self.path} holds every {made}th person, and every {every}th is asked for: make it again with "
+                f"--every {every} or --every 1"
+            )
+        places = np.arange(len(self))
+        if self.about.get("counts") == "row":
+            places = self._file_rows()
+        return np.nonzero(places % every == 0)[0]
+
+    def _file_rows(self) -> np.ndarray:
+        """Of everybody the row in the HumanData file, which ends the id."""
+        rows = []
+        for start in range(0, len(self), ROWS):
+            texts, _ = self._batch(start // ROWS)
+            rows += [int(name.rpartition("/")[2]) for name in texts[TEXTS.index("id")].to_pylist()]
+        return np.array(rows, np.int64)
+
     def image_path(self, number: int) -> str | None:
         texts, _, row = self._place(number)
         return texts[TEXTS.index("image_path")][row].as_py()
@@ -298,23 +331,29 @@ class Index:
 def run_index(root: Path, sets: Sequence[str] = (), out: Path | None = None, every: int | None = None) -> Iterator[str]:
     """The command: index the named sets, or all whose folder is in `root`; one line for each split.
 
-    A set is `NAME` or `NAME:SPLIT`. `every`: of UBody only every Nth annotation (published: every 10th to train on).
+    A set is `NAME` or `NAME:SPLIT`. `every`: of UBody and of the sets in HumanData files only every Nth annotation
+    (recipes thin whole indices themselves, so this saves room only; UBody's published 10 is counted exactly only so).
     Raises BadInput if a named set cannot be read, or if nothing is there.
     """
-    if every is not None and (every < 1 or [name.partition(":")[0] for name in sets] != ["UBody"]):
-        raise BadInput(f"--every {every} is for UBody alone, at least 1: data index ROOT UBody:train --every 10")
-    options = {} if every is None else {"every": every}
     named = [name.partition(":") for name in sets]
+    if every is not None:
+        others = [name for name, _, _ in named if not reader(name).counts(reader(name).home(root) or root / name)]
+        if every < 1 or not named or others:
+            raise BadInput(
+                f"--every {every} is for UBody alone, and for sets in HumanData files; it is at least 1 and they are "
+                f"named: data index ROOT UBody:train --every 10{'; not for ' + ', '.join(others) if others else ''}"
+            )
+    options = {} if every is None else {"every": every}
     chosen = [(reader(name), split) for name, _, split in named] if named else [(i, "") for i in READERS.values()]
     found = False
     for info, only in chosen:
-        folder = root / info.name
-        if not folder.is_dir():
+        folder = info.home(root)
+        if folder is None:
             if named:
-                raise BadInput(f"{folder}: no such folder. {info.name} comes from: {info.source}")
+                raise BadInput(f"{root / info.name}: no such folder. {info.name} comes from: {info.source}")
             continue
         for split in [only] if only else info.splits:
-            if not only and not _is_there(info, folder, split):
+            if not only and not info.is_there(root, split):
                 yield f"{info.name} {split}: left out, files are missing: `wholebody data check {root}` names them"
                 continue
             begin = time.perf_counter()
@@ -329,9 +368,3 @@ def run_index(root: Path, sets: Sequence[str] = (), out: Path | None = None, eve
             f"{root}: nothing to index. Sets lie there in folders of their own: {', '.join(READERS)}. "
             f"`wholebody data check {root}` says what is missing and where each comes from."
         )
-
-
-def _is_there(info: ReaderInfo, folder: Path, split: str) -> bool:
-    """The annotation files of a split are there; pictures may come later."""
-    needed = [pattern.split("|") for pattern in info.files.get(split, ()) if Path(pattern).suffix in (".json", ".npz")]
-    return all(any(any(folder.glob(name)) for name in names) for names in needed)

@@ -78,7 +78,11 @@ class Mixture:
         while place >= self.quotas[group]:
             place -= self.quotas[group]
             group += 1
-        return self.person(group, epoch * self.quotas[group] + place)
+        return self.person(group, self._visit(group, epoch, place))
+
+    def _visit(self, group: int, epoch: int, place: int) -> int:
+        """The number of a group's visit among all: it goes on where the epoch before ended."""
+        return epoch * self.quotas[group] + place
 
     def person(self, group: int, visit: int) -> tuple[int, int]:
         """Who is seen on the group's visit number `visit`."""
@@ -91,6 +95,21 @@ class Mixture:
                 return first + number, place
             place -= length
         raise AssertionError("unreachable: place is within the group")
+
+
+@dataclass(frozen=True)
+class Balanced(Mixture):
+    """As the published "balance": a group is shuffled once, and every epoch begins it anew.
+
+    A group with fewer people than its quota is repeated until the quota is full; of one with more, the same people are
+    seen in every epoch and the others never (`by_weight` with equal weights shows everybody in turn).
+    """
+
+    def _visit(self, group: int, epoch: int, place: int) -> int:
+        return place
+
+    def person(self, group: int, visit: int) -> tuple[int, int]:
+        return super().person(group, visit % sum(self.groups[group]))
 
 
 def one_after_another(lengths: Sequence[int], seed: int = 0) -> Mixture:
@@ -122,3 +141,19 @@ def by_weight(lengths: Sequence[int], weights: Sequence[float], epoch_length: in
     for number in np.argsort(quotas - exact, kind="stable")[: total - quotas.sum()]:  # largest remainders
         quotas[number] += 1
     return Mixture(tuple((length,) for length in lengths), tuple(map(int, quotas)), seed)
+
+
+def balance(groups: Sequence[Sequence[int]], epoch_length: int = 0, seed: int = 0) -> Balanced:
+    """Each group the same share of an epoch, whatever its length; see `Balanced`. epoch_length 0: as many samples as
+    there are people.
+
+    As the published `MultipleDatasets(make_same_len=True, total_len=...)`. Where that fills up with random picks (the
+    rest of a group's last repetition, and of the epoch), the order of the group goes on, and the first groups have one
+    sample more.
+    """
+    if not groups:
+        raise BadInput("a mixture of no sets")
+    total = epoch_length or sum(map(sum, groups))
+    share, more = divmod(total, len(groups))
+    quotas = tuple(share + (number < more) for number in range(len(groups)))
+    return Balanced(tuple(map(tuple, groups)), quotas, seed)

@@ -91,8 +91,8 @@ def start(
         torch.set_num_threads(config.threads)
         cv2.setNumThreads(config.threads)  # without loader processes, pictures are made in this one
     torch.manual_seed(config.seed)
+    data, epoch_length = open_data(config)  # first of all: a recipe names many sets, and all that are missing are named
     body = BodyModel.load(config.body, flat_hand_mean=config.objective == "own")
-    data, epoch_length = open_data(config)
     samples = samples_per_step(config, group.place.world)
     steps = max(1, config.epochs * epoch_length // samples) if config.epochs else config.steps
     model = new_network(config).to(group.device)

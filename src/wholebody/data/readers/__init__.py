@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wholebody.data.family import FAMILY_SETS, FILES_SOURCE, FamilySet, file_of, home_of
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
 
@@ -50,6 +51,76 @@ class ReaderInfo:
     def load(self) -> Any:
         """The reader's module."""
         return importlib.import_module(f"wholebody.data.readers.{self.module}")
+
+    def home(self, root: Path) -> Path | None:
+        """The set's own folder in the one with all sets; None if there is none."""
+        return root / self.name if (root / self.name).is_dir() else None
+
+    def missing(self, folder: Path, split: str) -> list[str]:
+        """Of the set's own folder: which of `files` are not there, for one split."""
+        return [pattern for pattern in self.files.get(split, ()) if not found(folder, pattern)]
+
+    def is_there(self, root: Path, split: str) -> bool:
+        """The annotation files of a split are there, in the folder with all sets; pictures may come later."""
+        folder = self.home(root)
+        return folder is not None and not any(
+            all(Path(name).suffix in (".json", ".npz") for name in pattern.split("|"))
+            for pattern in self.missing(folder, split)
+        )
+
+    def counts(self, folder: Path) -> str:
+        """What the reader's option `every` counts: "row" of a file, "annotation" of a scene, "" where it has none."""
+        return {"ubody": "annotation", "humandata": "row"}.get(self.module, "")
+
+
+@dataclass(frozen=True)
+class FamilyReaderInfo(ReaderInfo):
+    """A set of SMPLer-X and SMPLest-X in HumanData files; what it needs stands in `family.FAMILY_SETS`."""
+
+    def load(self) -> Any:
+        """What reads this set: `SPLITS` and `read` as a reader's module has them."""
+        humandata = importlib.import_module("wholebody.data.readers.humandata")
+        return humandata.SetReader(FAMILY_SETS[self.name])
+
+    def home(self, root: Path) -> Path | None:
+        return home_of(root, FAMILY_SETS[self.name])
+
+    def missing(self, folder: Path, split: str) -> list[str]:
+        return [name for name in FAMILY_SETS[self.name].files[split] if file_of(folder, name) is None]
+
+
+@dataclass(frozen=True)
+class EitherFormInfo(FamilyReaderInfo):
+    """A set that OSX's users have in COCO form, SMPLer-X's in HumanData files: these are read where there are any."""
+
+    def read(self, root: str | Path, split: str, **options: Any) -> Iterator[Sample]:
+        if split in self.splits and self._humandata(Path(root), split):
+            return super().load().read(Path(root), split, **options)
+        return super().read(root, split, **options)
+
+    def load(self) -> Any:
+        return ReaderInfo.load(self)
+
+    def home(self, root: Path) -> Path | None:
+        return ReaderInfo.home(self, root) or super().home(root)
+
+    def missing(self, folder: Path, split: str) -> list[str]:
+        return (
+            super().missing(folder, split)
+            if self._humandata(folder, split)
+            else ReaderInfo.missing(self, folder, split)
+        )
+
+    def counts(self, folder: Path) -> str:
+        return "row" if any(self._humandata(folder, split) for split in self.splits) else super().counts(folder)
+
+    def _humandata(self, folder: Path, split: str) -> bool:
+        return len(super().missing(folder, split)) < len(FAMILY_SETS[self.name].files[split])
+
+
+def found(root: Path, pattern: str) -> list[Path]:
+    """What there is in a folder of a pattern of `ReaderInfo.files`."""
+    return sorted(path for either in pattern.split("|") for path in root.glob(either))
 
 
 _RESEARCH = "for non-commercial research only; read the set's own terms"
@@ -116,7 +187,7 @@ _ALL = (
         },
         licence=_RESEARCH,
     ),
-    ReaderInfo(
+    EitherFormInfo(
         name="MPI_INF_3DHP",
         title="MPI-INF-3DHP",
         module="mpi_inf_3dhp",
@@ -205,7 +276,24 @@ _ALL = (
     ),
 )
 
-READERS: dict[str, ReaderInfo] = {info.name: info for info in _ALL}
+
+def _in_humandata(one: FamilySet) -> ReaderInfo:
+    return FamilyReaderInfo(
+        name=one.name,
+        title=one.title,
+        module="humandata",
+        splits=tuple(one.files),
+        source=f"{one.source} for the pictures, into {one.home}; {FILES_SOURCE}, into preprocessed_datasets beside it",
+        files=one.files,
+        licence=_RESEARCH,
+    )
+
+
+_NAMES = {info.name for info in _ALL}
+_FAMILY = tuple(
+    _in_humandata(one) for one in FAMILY_SETS.values() if one.form == "humandata" and one.name not in _NAMES
+)
+READERS: dict[str, ReaderInfo] = {info.name: info for info in (*_ALL, *_FAMILY)}
 """Every set by name."""
 
 

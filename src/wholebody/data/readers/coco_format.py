@@ -34,18 +34,13 @@ _LEFT_HAND, _RIGHT_HAND, _JAW = slice(25, 40), slice(40, 55), SMPLX_JOINTS.index
 def require(name: str, root: Path, split: str) -> None:
     """Raise BadInput, with where to get them, unless all files of a split are in the set's folder."""
     info = READERS[name]
-    missing = [pattern for pattern in info.files[split] if not found(root, pattern)]
+    missing = info.missing(root, split)
     if missing:
         todo = f", then: {info.pictures}" if info.pictures else ""
         raise BadInput(
             f"{info.title} ({split}) is not complete in {root}: {', '.join(missing)} missing. Get it: {info.source}"
             f"{todo}; `wholebody data check` shows what else is missing"
         )
-
-
-def found(root: Path, pattern: str) -> list[Path]:
-    """What there is in a folder of a pattern of `ReaderInfo.files`."""
-    return sorted(path for either in pattern.split("|") for path in root.glob(either))
 
 
 def annotated_people(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

@@ -11,7 +11,7 @@ pickles: they are read without running anything they name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from wholebody.body.joints import FROM_144, JOINTS_137, JOINTS_144
+from wholebody.data.family import FILE_FOLDERS, FILES_SOURCE, FamilySet, file_of
 from wholebody.data.readers import coco_format as coco
 from wholebody.data.readers.pw3d import GENDERS
 from wholebody.data.sample import Sample, masked_sample
@@ -34,6 +35,8 @@ HELD_OUT = ("test", "val", "valid", "validation")
 ROWS = 1024
 """Keypoints of so many people are held at a time; those of a million would take 8 GB."""
 
+BODIES = ("smplx", "smpl", "smplh")
+"""Whose parameters are taken where a file has several kinds."""
 KEYPOINTS_2D = ("keypoints2d", "keypoints2d_smplx", "keypoints2d_smpl", "keypoints2d_original")
 KEYPOINTS_3D = ("keypoints3d_cam", "keypoints3d", "keypoints3d_smplx", "keypoints3d_smpl", "keypoints3d_original")
 """Which keypoints are taken where a file has several kinds: SMPLer-X's order."""
@@ -98,6 +101,7 @@ def read(
     approximate: bool = False,
     flat_hand: bool | None = None,
     damaged: str = "error",
+    every: int = 1,
 ) -> Iterator[Sample]:
     """The people of a folder's files, those with an empty box left out.
 
@@ -108,18 +112,163 @@ def read(
         flat_hand: where hand poses are measured from, against what the file says (`misc`; without a word from the
             relaxed hand, in files of BEDLAM from the flat one).
         damaged: what to do about parameters that are not numbers, see `coco_format.DAMAGED`.
+        every: only rows 0, every, 2 every, ... of each file.
     """
+    for path in _files(root, split, file):
+        yield from read_file(path, None, None, every, images, approximate, flat_hand, damaged)
+
+
+@dataclass(frozen=True)
+class SetReader:
+    """The reader of one set of SMPLer-X or SMPLest-X, as other sets have a module."""
+
+    one: FamilySet
+    __file__ = __file__
+
+    @property
+    def SPLITS(self) -> tuple[str, ...]:
+        return tuple(self.one.files)
+
+    def read(self, root: Path, split: str, **options: Any) -> Iterator[Sample]:
+        """See `read_set`."""
+        return read_set(self.one, root, split, **options)
+
+
+def read_set(
+    one: FamilySet,
+    root: Path,
+    split: str,
+    every: int = 1,
+    images: str | None = None,
+    approximate: bool = False,
+    flat_hand: bool | None = None,
+    damaged: str = "error",
+) -> Iterator[Sample]:
+    """The people of a set of SMPLer-X or SMPLest-X, file after file by their published names; those with an empty box
+    are left out.
+
+    Args:
+        root: the set's own folder, which pictures' paths start in; its files lie in or beside it, see `family.file_of`.
+        every: only rows 0, every, 2 every, ... of each file, as published. Default: all.
+        images: the folder in the set's that a file's `image_path` starts from; None: where the published tools look,
+            or wherever in the set's folder the file's first pictures are.
+        approximate, flat_hand, damaged: as of `read`; a file that does not say where its hands are measured from is
+            taken as `FamilySet.flat_hand` says.
+
+    Raises BadInput if files are missing, or keys that the set needs; all of them are named at once.
+    """
+    places = {name: file_of(root, name) for name in one.files[split]}
+    missing = [name for name, place in places.items() if place is None]
+    if missing:
+        raise BadInput(
+            f"{one.title} ({split}) is not complete: {', '.join(missing)} not found in {root} nor in "
+            f"{' or '.join(FILE_FOLDERS[:2])} beside it. Get its pictures from {one.source}, {FILES_SOURCE}; "
+            "`wholebody data check` shows what else is missing"
+        )
+    for path in filter(None, places.values()):
+        yield from read_file(path, one, root, every, images, approximate, flat_hand, damaged)
+
+
+def read_file(
+    path: Path,
+    one: FamilySet | None = None,
+    root: Path | None = None,
+    every: int = 1,
+    images: str | None = "",
+    approximate: bool = False,
+    flat_hand: bool | None = None,
+    damaged: str = "error",
+) -> Iterator[Sample]:
+    """The people of one file; `one`, `root`: the set that it belongs to, and that set's folder."""
     if damaged not in coco.DAMAGED:
         raise BadInput(f"damaged={damaged!r}: use one of {', '.join(coco.DAMAGED)}")
-    for path in _files(root, split, file):
-        with SafeNpz(path) as archive:
-            people = _Columns(path, archive, approximate, flat_hand, damaged)
-            for row in range(len(people.paths)):
-                if row % ROWS == 0:
-                    people.read_keypoints()
-                sample = people.sample(row, images)
-                if sample is not None:
-                    yield sample
+    if every < 1:
+        raise BadInput(f"every={every}: it must be at least 1")
+    with SafeNpz(path) as archive:
+        people = _Columns(path, archive, approximate, flat_hand, damaged, one)
+        place = _Pictures(one, root, people.paths) if images is None and one and root else _Below(images or "")
+        for row in range(len(people.paths)):
+            if row % ROWS == 0:
+                people.read_keypoints()
+            if row % every:
+                continue
+            sample = people.sample(row, place)
+            if sample is not None:
+                yield sample
+
+
+class _Below:
+    """Where pictures lie whose paths start in a folder of the set's; absolute paths stay as they are."""
+
+    def __init__(self, folder: str):
+        self._folder = folder.strip("/")
+
+    def __call__(self, path: str) -> str:
+        return path if not self._folder or path.startswith("/") else f"{self._folder}/{path}"
+
+
+class _Pictures:
+    """Where the pictures of a family's set lie, as paths in its folder.
+
+    Files differ in what their paths start from: the set's folder, one in it, or the folder with all sets. The way that
+    leads to the first pictures is taken; the published one where none does.
+    """
+
+    def __init__(self, one: FamilySet, root: Path, paths: list[str]):
+        self._names = tuple(dict.fromkeys((root.name, one.home, one.name)))
+        self._prefixes = tuple(dict.fromkeys((one.pictures, "", "images", "img")))
+        first = paths[:_LOOKS]
+        ways = [(prefix, cut) for prefix in self._prefixes for cut in (True, False)]
+        self._way = next(
+            (way for way in ways if any((root / self._path(path, *way)).is_file() for path in first)), ways[0]
+        )
+
+    def __call__(self, path: str) -> str:
+        return self._path(path, *self._way)
+
+    def _path(self, path: str, prefix: str, cut: bool) -> str:
+        path = path.replace("\\", "/").lstrip("/").removeprefix("./")
+        for name in self._names if cut else ():
+            if path.startswith(f"{name}/"):
+                path = path[len(name) + 1 :]
+                break
+        if prefix and not path.startswith(f"{prefix}/"):
+            path = f"{prefix}/{path}"
+        return path
+
+
+_LOOKS = 3  # pictures
+
+
+def check_keys(path: Path, archive: SafeNpz, one: FamilySet) -> None:
+    """Raise BadInput, with all keys that a set's file needs and lacks."""
+    needed = ["image_path", "bbox_xywh"]
+    if one.train:
+        needed += ["smplx|smpl|smplh", "|".join(KEYPOINTS_2D)]
+    inside: dict[str, Any] = {}
+    missing = []
+    for key in dict.fromkeys((*needed, *_posed(archive), *one.needs)):
+        for either in key.split("|"):
+            outer, _, inner = either.partition("/")
+            if outer not in archive:
+                continue
+            if inner and outer not in inside:
+                inside[outer] = dictionary(path, archive, outer)
+            if not inner or inside[outer].get(inner) is not None:
+                break
+        else:
+            missing.append(key.replace("|", " or "))
+    if missing:
+        raise BadInput(
+            f"{path} lacks {', '.join(missing)}, which {one.title} needs (it has {', '.join(archive)}): the file is of "
+            "another version, or was made for something else; fetch or make it again"
+        )
+
+
+def _posed(archive: SafeNpz) -> tuple[str, ...]:
+    """What the parameters that are there need, whichever body's they are."""
+    body = next((name for name in BODIES if name in archive), "")
+    return (f"{body}/global_orient", f"{body}/body_pose") if body else ()
 
 
 def _files(root: Path, split: str, file: str) -> list[Path]:
@@ -164,11 +313,33 @@ class _Keypoints:
         return _Points(np.where(use[..., None], second.values, first.values), first.known | second.known)
 
 
+def dictionary(path: Path, archive: SafeNpz, key: str) -> dict[str, Any]:
+    """A dictionary of a file; {} where the file has none."""
+    value = archive[key] if key in archive else {}
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(()).item()
+    if value is None:  # how some tools write that there is nothing to say
+        return {}
+    if not isinstance(value, dict):
+        raise BadInput(f"{path}: {key!r} should be a dictionary, it is a {type(value).__name__}")
+    return value
+
+
 class _Columns:
     """What a file holds, as arrays over its people (of keypoints, some people's at a time)."""
 
-    def __init__(self, path: Path, archive: SafeNpz, approximate: bool, flat_hand: bool | None, damaged: str):
-        self.path, self._damaged, self._approximate = path, damaged, approximate
+    def __init__(
+        self,
+        path: Path,
+        archive: SafeNpz,
+        approximate: bool,
+        flat_hand: bool | None,
+        damaged: str,
+        one: FamilySet | None = None,
+    ):
+        self.path, self._damaged, self._approximate, self._set = path, damaged, approximate, one
+        if one is not None:
+            check_keys(path, archive, one)
         missing = [key for key in ("image_path", "bbox_xywh") if key not in archive]
         if missing:
             raise BadInput(f"{path} is no HumanData file: it has {', '.join(archive)} but lacks {', '.join(missing)}")
@@ -183,13 +354,14 @@ class _Columns:
         self._keypoints_3d = self._keypoints(archive, KEYPOINTS_3D, "keypoints3d_mask", 3)
         self.points_2d: _Points | None = None
         self.points_3d: _Points | None = None
-        self.body = next((name for name in ("smplx", "smpl", "smplh") if name in archive), "")
+        self.body = next((name for name in BODIES if name in archive), "")
         self.parameters = self._dictionary(archive, self.body) if self.body else {}
         self.heights, self.widths = (self._sizes(key) for key in ("height", "width"))
         self.genders = self._genders()
         self.focal, self.principal = (self._camera(key, misc) for key in ("focal_length", "principal_point"))
         if flat_hand is None:
-            about = misc.get("flat_hand_mean", path.stem.lower().startswith("bedlam"))
+            silent = one.flat_hand if one is not None else path.stem.lower().startswith("bedlam")
+            about = misc.get("flat_hand_mean", silent)
             flat_hand = bool(np.all(as_array(about)))
         self.flat_hand = flat_hand
 
@@ -210,14 +382,7 @@ class _Columns:
         return boxes
 
     def _dictionary(self, archive: SafeNpz, key: str) -> dict[str, Any]:
-        value = archive[key] if key in archive else {}
-        if isinstance(value, np.ndarray) and value.size == 1:
-            value = value.reshape(()).item()
-        if value is None:  # how some tools write that there is nothing to say
-            return {}
-        if not isinstance(value, dict):
-            raise BadInput(f"{self.path}: {key!r} should be a dictionary, it is a {type(value).__name__}")
-        return value
+        return dictionary(self.path, archive, key)
 
     def _sizes(self, key: str) -> np.ndarray | None:
         if self.meta.get(key) is None:
@@ -290,8 +455,10 @@ class _Columns:
         rows, spare = rows_for_137(names, self._approximate)
         return _Keypoints(points, columns[rows], np.where(spare >= 0, columns[spare], -1), size)
 
-    def sample(self, row: int, images: str) -> Sample | None:
-        hw = None if self.heights is None or self.widths is None else (int(self.heights[row]), int(self.widths[row]))
+    def sample(self, row: int, place: Callable[[str], str]) -> Sample | None:
+        hw = None if self._set is None else self._set.size_hw
+        if self.heights is not None and self.widths is not None:
+            hw = (int(self.heights[row]), int(self.widths[row]))
         # Without the picture's size a box cannot be cut at its right and lower border.
         limit = hw or (2**31, 2**31)
         box = coco.cut_box(self.boxes[row, :4], limit) if np.isfinite(self.boxes[row, :4]).all() else None
@@ -303,14 +470,14 @@ class _Columns:
             values, known = self.points_2d.values[row % ROWS], self.points_2d.known[row % ROWS]
             inside = (values >= 0).all(1) & (values[:, 0] <= limit[1] - 1) & (values[:, 1] <= limit[0] - 1)
             fields |= {"joints_px": values, "joint_valid": known, "joint_visible": known & inside}
-        if self.points_3d is not None:
+        if self.points_3d is not None and not (self._set is not None and self._set.joints_from_body):
             values, known = self.points_3d.values[row % ROWS], self.points_3d.known[row % ROWS]
             fields |= {"joints_cam": values, "joint_cam_valid": known}
         return masked_sample(
             f"{self.path.stem}/{row}",
             box,
-            dataset="HumanData",
-            image_path=name if not images or name.startswith("/") else f"{images.strip('/')}/{name}",
+            dataset="HumanData" if self._set is None else self._set.name,
+            image_path=place(name),
             image_hw=hw,
             **coco.box_fields(*(self._part_box(boxes, row) for boxes in self.part_boxes)),
             **fields,
