@@ -375,6 +375,48 @@ def test_sigterm_ends_the_workers_too(tmp_path):
                 time.sleep(0.05)
 
 
+@pytest.fixture(scope="module", params=["pipe", "device"])
+def endless(request, tmp_path_factory) -> Path:
+    """A folder with files that cannot be read to their end: named pipes that nobody writes to, links to /dev/zero."""
+    folder = tmp_path_factory.mktemp("endless")
+    for name in ("x.jpg", "x.mp4", "x.json", "x.pth.tar", "x.safetensors", "x.npz", "x.toml"):
+        if request.param == "pipe":
+            os.mkfifo(folder / name)
+        else:
+            (folder / name).symlink_to("/dev/zero")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict {x}.jpg --out {out} --model {checkpoint}",
+        "predict {x}.mp4 --out {out} --model {checkpoint}",
+        "predict {photos} --out {out} --model {checkpoint} --boxes {x}.json",
+        "predict {photos} --out {out} --model {checkpoint} --refine={x}.json",
+        "predict {photos} --out {out} --model {x}.safetensors",
+        "predict {photos} --out {out} --model {x}.pth.tar",
+        "predict {photos} --out {out} --model {checkpoint} --body {x}.npz",
+        "annotate {own} --keypoints {x}.json --model {checkpoint}",
+        "evaluate {x}.pth.tar --testset EHF --root {photos} --out {out}",
+        "evaluate {checkpoint} --testset EHF --root {photos} --out {out} --body {x}.npz",
+        "info {x}.npz",
+        "info {x}.json",
+        "checkpoint convert {x}.pth.tar {out}.safetensors",
+        "convert {x}.npz --to smplx --out {out}",
+        "train {x}.toml --out {out}",
+    ],
+)
+def test_what_has_no_end_is_refused(command, endless, checkpoint, photos, tmp_path, capsys):
+    """Nothing waits for a pipe's writer, and nothing reads a device until the memory is full."""
+    shutil.copytree(photos, tmp_path / "own" / "images")
+    places = {"x": endless / "x", "out": tmp_path / "out", "checkpoint": checkpoint, "photos": photos,
+              "own": tmp_path / "own"}  # fmt: skip
+    assert main(command.format(**places).split()) in (1, 2)
+    said = capsys.readouterr().err
+    assert re.search("is a (pipe|device)|no recipe|Options: | no film", said), said
+
+
 def test_names_cannot_disturb_the_terminal(tmp_path, capsys, monkeypatch):
     (tmp_path / "a\x1b[2J\nfailed: b.npz").write_bytes(b"")
     assert main(["info", str(tmp_path / "a\x1b[2J\nfailed: b.npz")]) == 2

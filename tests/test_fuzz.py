@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tools.fuzz.mutate import mutate
 from tools.fuzz.targets import TARGETS
 
@@ -19,16 +17,15 @@ def fuzz(out, *arguments):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_seeds_and_some_mutations_find_nothing(tmp_path, name):
-    done = fuzz(tmp_path, "--inputs", "25", "--only", name)
+def test_seeds_and_some_mutations_find_nothing(tmp_path):
+    done = fuzz(tmp_path, "--inputs", "25", "--together")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "25 files, 0 findings" in done.stdout
+    assert f"{25 * len(TARGETS)} files, 0 findings" in done.stdout
 
 
 def test_mutations_are_mutations_and_the_same_each_time():
-    for target in TARGETS.values():
-        seeds = list(target.seeds())
+    for name in ("json", "pickle", "npz", "picture", "toml", "meshes", "submission"):
+        seeds = list(TARGETS[name].seeds())
         one, two = (
             [mutate(random.Random(k).choice(seeds), random.Random(k), seeds) for k in range(20)] for _ in range(2)
         )

@@ -377,6 +377,7 @@ def index_data(
     out: Path | None = None,
     every: int | None = None,
     tars: bool = False,
+    linked: tuple[Path, ...] = (),
 ) -> int:
     """write the index of each set that training reads
 
@@ -386,16 +387,17 @@ def index_data(
         out: where indices are written; ROOT/index if not given
         every: of UBody every Nth annotation (published: 10 for training)
         tars: ROOT holds tars of `data shard` that came without their indices
+        linked: a folder elsewhere to which links that you laid in a set's folder may lead; may be repeated
     """
     from wholebody.data.index import run_index
     from wholebody.data.shards import index_tars
 
     if tars:
-        if sets or out or every:
-            raise BadInput("--tars indexes all tars of ROOT beside them: leave out the sets, --out and --every.")
+        if sets or out or every or linked:
+            raise BadInput("--tars indexes all tars of ROOT beside them: leave out the sets and the other options.")
         say("\n".join(map(str, index_tars(root))))
         return OK
-    for line in run_index(root, sets, out, every):
+    for line in run_index(root, sets, out, every, linked):
         say(line)
     return OK
 
@@ -407,6 +409,7 @@ def shard_data(
     *,
     out: Path,
     size: int = 256,
+    linked: tuple[Path, ...] = (),
 ) -> int:
     """write indexed sets as WebDataset tars
 
@@ -415,11 +418,12 @@ def shard_data(
         sets: NAME or NAME:SPLIT
         out: folder for the tars and their indices
         size: of a tar, MB
+        linked: a folder elsewhere to which links that you laid in a set's folder may lead; may be repeated
     """
     from wholebody.data.shards import run_shard
 
     problems: list[str] = []
-    for line in run_shard(root, list(sets), out, size << 20, problems):
+    for line in run_shard(root, list(sets), out, size << 20, problems, linked):
         say(line)
     for problem in problems:
         say(f"left out: {problem}", file=sys.stderr)

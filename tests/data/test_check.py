@@ -7,7 +7,7 @@ from data.forge import human36m, mscoco, own
 
 from wholebody.cli import main
 from wholebody.data.check import check, lines
-from wholebody.data.readers import READERS
+from wholebody.data.readers import READERS, reader
 from wholebody.data.sheet import TILE_HW, tile
 from wholebody.errors import BadInput
 
@@ -126,3 +126,9 @@ def test_fitted_bodies_are_drawn_as_crosses_on_their_people(people, open_body, r
     for name in ("left_knee", "right_elbow", "left_ankle"):
         x, y = apply_affine(view.px(name), affine).round().astype(int)
         assert (drawn[y - 1 : y + 2, x - 1 : x + 2] == (255, 255, 60)).all(-1).any()
+
+
+@pytest.mark.parametrize("word, meant", [("COCO", "MSCOCO"), ("3dpw", "PW3D"), ("h36m", "Human36M")])
+def test_sets_are_offered_by_the_names_of_papers(word, meant):
+    with pytest.raises(BadInput, match=rf"did you mean {meant}\?"):
+        reader(word)

@@ -245,3 +245,23 @@ def test_names_of_people_that_are_none(root, tmp_path, texts):
             target.addfile(entry, io.BytesIO(data))
     with pytest.raises(BadInput, match="y.tar"):
         list(S.read_shards([tmp_path / "y.tar"]))
+
+
+def test_pictures_on_another_disk_are_packed_where_the_user_names_it(tmp_path, capsys):
+    """`images` is a link that the user laid: refused until its place is named."""
+    people, disk = make_people(4, seed=2), tmp_path / "disk"
+    write_pictures(disk, people)
+    folder = tmp_path / "sets" / "Own"
+    folder.mkdir(parents=True)
+    (folder / "images").symlink_to(disk / "images")
+    write_index(people, index_path(tmp_path / "sets", "Own", "train"), dataset="Own", split="train")
+    command = ["data", "shard", str(tmp_path / "sets"), "Own:train", "--out", str(tmp_path / "tars")]
+    assert cli.main(command) == cli.USAGE
+    assert not list(tmp_path.glob("tars/*.tar"))
+    assert cli.main([*command, "--linked", str(disk)]) == cli.OK
+    packed = Index(tmp_path / "tars" / "Own-train.arrow")
+    assert len(packed) == 4
+    assert read_picture(tmp_path / "tars", packed[0].image_path) == read_picture(folder, people[0].image_path)
+    assert len(list(_inside(people, folder, [disk]))) == 4
+    with pytest.raises(BadInput, match="--linked"):
+        list(_inside(people, folder))

@@ -56,6 +56,26 @@ def test_names_that_lead_out_of_a_set_are_refused(tmp_path, name):
         inside(root, name)
 
 
+def test_links_may_lead_where_the_user_says_and_nowhere_else(tmp_path):
+    """Pictures on another disk: the user names their folder. An archive's links to other places stay refused."""
+    root, disk = tmp_path / "set", tmp_path / "disk" / "pictures"
+    root.mkdir()
+    (disk / "deep").mkdir(parents=True)
+    (disk / "deep" / "a.jpg").write_bytes(b"")
+    (tmp_path / "disk" / "secret").write_bytes(b"")
+    (root / "images").symlink_to(disk)
+    (root / "hostile").symlink_to(tmp_path / "disk")
+    (disk / "escape").symlink_to(tmp_path / "disk")
+    (tmp_path / "alias").symlink_to(disk)
+    with pytest.raises(BadInput, match="--linked"):
+        inside(root, "images/deep/a.jpg")
+    for named in (disk, tmp_path / "alias"):
+        assert inside(root, "images/deep/a.jpg", [named]) == root / "images/deep/a.jpg"
+        for name in ("hostile/secret", "images/escape/secret", "images/../../disk/secret"):
+            with pytest.raises(BadInput, match="refused"):
+                inside(root, name, [named])
+
+
 def test_names_and_links_within_a_set_are_taken(tmp_path):
     root = tmp_path / "set"
     (root / "images").mkdir(parents=True)

@@ -182,3 +182,13 @@ def silhouette(scene, body, row: int, size_hw: tuple[int, int]) -> np.ndarray:
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:
     return float((one & other).sum() / (one | other).sum())
+
+
+def test_names_of_files_cannot_become_part_of_the_page(body, tmp_path):
+    """Markup, and bytes that are no text, in a film's name and in its notes."""
+    name = "</title><script>alert(1)</script>\udce9\x1b[2J"
+    scene = dataclasses.replace(photo_scene(body), notes=(f"{name}: breaks off", "</script><b>"))
+    page = page_bytes(scene, body, title=name).decode()
+    assert "<script>alert" not in page and "<b>" not in page and "\x1b" not in page
+    assert r"&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;\xe9\x1b[2J" in page
+    assert json.loads(element(page, "about"))["notes"][:2] == list(scene.notes)

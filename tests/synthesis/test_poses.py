@@ -50,7 +50,7 @@ def test_what_cannot_be_done_is_explained(folder, bare, tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="asked for 0 people"):
         poses.run(tmp_path, 0, config=bare)
     (tmp_path / poses.FILE).write_bytes((folder / poses.FILE).read_bytes()[:5000])
-    with pytest.raises(BadInput, match="poses.npz is damaged"):
+    with pytest.raises(BadInput, match="poses.npz is no readable"):
         poses.read_people(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="choose another --out"):

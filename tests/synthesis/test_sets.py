@@ -1,12 +1,19 @@
 """Sets on disk: the same files for the same seed, complete or absent."""
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from wholebody.errors import BadInput, OutputError
+from wholebody.files.options import record_options
 from wholebody.synthesis import read_set, run
 from wholebody.synthesis.sets import generate, layers
 
@@ -106,3 +113,45 @@ def test_impossible_orders_are_refused(tmp_path):
         run(tmp_path / "file", 3)
     with pytest.raises(BadInput, match="no truth"):
         list(read_set(tmp_path))
+
+
+def test_a_recipe_on_a_full_disk_stays_what_it_was(small_disk, bare):
+    """The record of a set is never emptied: a set without it would be refused for ever."""
+    out = small_disk / "set"
+    run(out, 1, seed=1, workers=1, config=bare, layers=True)
+    before = files(out)
+    room = small_disk / "room"
+    with open(room, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    with pytest.raises(OutputError, match="disk is full"):
+        run(out, generate.SHARD + 1, seed=1, workers=1, config=bare, layers=True)
+    with pytest.raises(OutputError, match="disk is full"):
+        run(small_disk / "other", 1, seed=1, workers=1, config=bare, layers=True)
+    assert files(out) == before
+    with pytest.raises(OutputError, match="disk is full"):
+        record_options(out / "recipe.json", json.loads(before["recipe.json"]) | {"material": "x" * 5000})
+    assert files(out) == before
+    room.unlink()
+    run(out, 1, seed=1, workers=1, config=bare, layers=True)
+
+
+@pytest.mark.slow
+def test_synth_told_to_end_ends_its_workers(tmp_path):
+    command = [sys.executable, "-m", "wholebody", "synth", "--out", str(tmp_path), "--count", "100000", "--layers",
+               "--workers", "2", "--size", "64", "48"]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 120
+    while not any(tmp_path.glob("layers-*.npz")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    workers = [int(child) for child in children.read_text().split()]
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 143 and "SIGTERM" in said and "Traceback" not in said and "predict" not in said
+    assert len(workers) >= 2
+    for worker in workers:
+        deadline = time.monotonic() + 10
+        while os.path.exists(f"/proc/{worker}") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not os.path.exists(f"/proc/{worker}")

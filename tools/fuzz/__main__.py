@@ -2,6 +2,7 @@
 
     python -m tools.fuzz 20              for 20 minutes
     python -m tools.fuzz --inputs 50     so many mutations of each format: the same ones each time
+    python -m tools.fuzz --inputs 50 --together    all in one process, which is quicker
 
 Counted as findings: any exception but WholebodyError, a process that dies, more than 10 seconds or 1 GB for one file,
 code that ran (a canary in the pickles; Python's audit events), and anything written outside of the working folder.
@@ -34,6 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("minutes", nargs="?", type=float, default=20)
     parser.add_argument("--inputs", type=int, help="mutations of each format, in place of a time")
+    parser.add_argument("--together", action="store_true", help="one process for all formats; needs --inputs")
     parser.add_argument("--only", action="append", choices=TARGETS, help="a format; may be given again")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("output/fuzz"))
@@ -44,6 +46,10 @@ def main() -> int:
         return 0
     args.out.mkdir(parents=True, exist_ok=True)
     names = args.only or list(TARGETS)
+    if args.together:
+        if args.inputs is None:
+            parser.error("--together needs --inputs: a time would go to the first format")
+        names = ["+".join(names)]
     total, findings = 0, {}
     for name in names:
         count, found = _run(name, args.seed, args.inputs, args.minutes * 60 / len(names), args.out)
@@ -69,19 +75,22 @@ def _run(name: str, seed: int, inputs: int | None, seconds: float, out: Path) ->
             state = Path(folder) / "state.json"
             why = _watch(worker, state)
             said = worker.stderr.read().decode(errors="replace") if worker.stderr else ""
-            known = json.loads(state.read_text()) if state.exists() else {"next": first, "count": 0, "found": {}}
+            known = json.loads(state.read_text()) if state.exists() else {"next": first}
+            known = {"format": name, "count": 0, "found": {}} | known
             count += known["count"]
             for what, file in known["found"].items():
-                found[what] = _keep(out, name, what, Path(file).read_bytes())
+                found[what] = _keep(out, what, Path(file).read_bytes())
             if not why:
                 break
             current = Path(folder) / "current"
             if not current.exists():
                 raise SystemExit(f"the worker of {name} cannot begin: {said[-2000:]}")
-            what = f"{name}: {why}"
+            what = f"{known['format']}: {why}"
             found[f"{what} ({hashlib.sha256(current.read_bytes()).hexdigest()[:8]})"] = _keep(
-                out, name, what + str(known["next"]), current.read_bytes()
+                out, what + str(known["next"]), current.read_bytes()
             )
+            if "+" in name:
+                break
             first = max(known["next"], first) + 1
     return count, found
 
@@ -94,7 +103,7 @@ def _watch(worker: subprocess.Popen[bytes], state: Path) -> str:
         now = state.stat().st_mtime_ns if state.exists() else None
         if now != last:
             last, since = now, time.monotonic()
-        elif time.monotonic() - since > 6 * SECONDS:
+        elif time.monotonic() - since > (6 if state.exists() else 60) * SECONDS:  # it imports and makes seeds first
             worker.kill()
             worker.wait()
             return "it hangs"
@@ -103,8 +112,12 @@ def _watch(worker: subprocess.Popen[bytes], state: Path) -> str:
     return f"the interpreter ends with {worker.returncode}" if worker.returncode else ""
 
 
-def _keep(out: Path, name: str, what: str, content: bytes) -> Path:
-    path = out / f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:10]}{TARGETS[name].suffix}"
+def _keep(out: Path, what: str, content: bytes) -> Path:
+    name = what.partition(":")[0]
+    path = (
+        out
+        / f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:10]}{TARGETS[name].suffix if name in TARGETS else ''}"
+    )
     if not path.exists() or len(content) < path.stat().st_size:
         path.write_bytes(content)
     return path
@@ -115,16 +128,11 @@ class _TooLong(BaseException):
 
 
 def _work(what: str, seed: int, inputs: int | None, seconds: float, folder: Path) -> None:
-    name, _, start = what.partition(":")
-    target, end = TARGETS[name], time.monotonic() + seconds
-    seeds = list(target.seeds())
+    """The worker: `what` is FORMAT:FIRST, or FORMAT+FORMAT+...:0 for one after the other."""
+    names, _, start = what.partition(":")
+    end = time.monotonic() + seconds
     place = folder / "work"
     place.mkdir()
-    path = place / f"x{target.suffix}"
-    path.write_bytes(seeds[0])
-    _try(target, path)  # imports what it imports, before anything is watched
-    from wholebody.errors import WholebodyError  # noqa: F401
-
     events: list[str] = []
     watching = False
 
@@ -140,38 +148,45 @@ def _work(what: str, seed: int, inputs: int | None, seconds: float, folder: Path
     sys.addaudithook(hook)
     signal.signal(signal.SIGPROF, _alarm)  # of the processor's time: a busy machine is no finding
     found: dict[str, str] = {}
-    number, count = int(start), 0
-    while time.monotonic() < end if inputs is None else number < inputs:
-        rng = random.Random(f"{seed}:{name}:{number}")
-        content = seeds[number] if number < len(seeds) else mutate(rng.choice(seeds), rng, seeds)
-        (folder / "current").write_bytes(content)
-        _note(folder, number, count, found)
-        path.write_bytes(content)
-        before = _megabytes("VmRSS", begin=True)
-        events.clear()
-        watching = True
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        try:
-            problem = _try(target, path)
-        except _TooLong:
-            problem = f"takes more than {SECONDS} seconds"
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            watching = False
-        if _megabytes("VmHWM") - before > MEGABYTES:
-            problem = problem or f"takes more than {MEGABYTES} MB"
-        if events:
-            problem = f"runs or writes: {events[0]}"
-        if extra := [other.name for other in place.iterdir() if other != path]:
-            problem = problem or f"leaves files: {extra}"
-        if problem:
-            what = f"{name}: {problem}"
-            kept = folder / hashlib.sha256(what.encode()).hexdigest()[:10]
-            if not kept.exists() or len(content) < kept.stat().st_size:
-                kept.write_bytes(content)
-            found[what] = str(kept)
-        number, count = number + 1, count + 1
-    _note(folder, number, count, found)
+    count = 0
+    for name in names.split("+"):
+        target, number = TARGETS[name], int(start)
+        seeds = list(target.seeds())
+        path = place / f"x{target.suffix}"
+        path.write_bytes(seeds[0])
+        _try(target, path)  # imports what it imports, before anything is watched
+        while time.monotonic() < end if inputs is None else number < inputs:
+            rng = random.Random(f"{seed}:{name}:{number}")
+            content = seeds[number] if number < len(seeds) else mutate(rng.choice(seeds), rng, seeds)
+            (folder / "current").write_bytes(content)
+            _note(folder, name, number, count, found)
+            path.write_bytes(content)
+            before = _megabytes("VmRSS", begin=True)
+            events.clear()
+            watching = True
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            try:
+                problem = _try(target, path)
+            except _TooLong:
+                problem = f"takes more than {SECONDS} seconds"
+            finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
+                watching = False
+            if _megabytes("VmHWM") - before > MEGABYTES:
+                problem = problem or f"takes more than {MEGABYTES} MB"
+            if events:
+                problem = f"runs or writes: {events[0]}"
+            if extra := [other.name for other in place.iterdir() if other != path]:
+                problem = problem or f"leaves files: {extra}"
+            if problem:
+                what = f"{name}: {problem}"
+                kept = folder / hashlib.sha256(what.encode()).hexdigest()[:10]
+                if not kept.exists() or len(content) < kept.stat().st_size:
+                    kept.write_bytes(content)
+                found[what] = str(kept)
+            number, count = number + 1, count + 1
+        path.unlink()
+    _note(folder, name, number, count, found)
 
 
 def _megabytes(which: str, begin: bool = False) -> float:
@@ -189,9 +204,9 @@ def _alarm(*_: object) -> None:
     raise _TooLong
 
 
-def _note(folder: Path, number: int, count: int, found: dict[str, str]) -> None:
+def _note(folder: Path, name: str, number: int, count: int, found: dict[str, str]) -> None:
     part = folder / "state.part"
-    part.write_text(json.dumps({"next": number, "count": count, "found": found}))
+    part.write_text(json.dumps({"format": name, "next": number, "count": count, "found": found}))
     os.replace(part, folder / "state.json")
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tools.fuzz import rooms
+
 
 @dataclass(frozen=True)
 class Target:
@@ -93,7 +95,7 @@ def picture_seeds() -> Iterator[bytes]:
         yield file.getvalue()
 
 
-def _people() -> list[Any]:
+def people_of_index() -> list[Any]:
     from wholebody.data.sample import masked_sample
 
     return [masked_sample(f"{k}", np.array([1.0, 2, 30, 40]), image_path=f"{k // 2}.jpg", dataset="Own",
@@ -106,13 +108,13 @@ def index_seeds() -> Iterator[bytes]:
     from wholebody.data.index import write_index
 
     with tempfile.TemporaryDirectory() as folder:
-        yield write_index(_people(), Path(folder) / "x.arrow", dataset="Own", split="train").read_bytes()
+        yield write_index(people_of_index(), Path(folder) / "x.arrow", dataset="Own", split="train").read_bytes()
 
 
 def tar_seeds() -> Iterator[bytes]:
     from wholebody.data.index import pack
 
-    record, texts = pack(_people()[0])
+    record, texts = pack(people_of_index()[0])
     array = io.BytesIO()
     np.save(array, np.stack([record]))
     file = io.BytesIO()
@@ -263,4 +265,14 @@ TARGETS = {
     "safetensors": Target(".safetensors", safetensors_seeds, _read_checkpoint),
     "torch": Target(".pth", torch_seeds, _read_checkpoint),
     "toml": Target(".toml", toml_seeds, _read_toml),
+    "recipe": Target(".toml", rooms.recipe_seeds, rooms.read_recipe),
+    "keypoints": Target(".json", rooms.keypoint_seeds, rooms.read_keypoints),
+    "film": Target(".mp4", rooms.film_seeds, rooms.read_film),
+    "sets": Target(".zip", rooms.set_seeds, rooms.unpacked(rooms.read_sets)),
+    "tars": Target(".zip", rooms.tar_set_seeds, rooms.unpacked(rooms.read_tar_set)),
+    "meshes": Target(".zip", rooms.mesh_seeds, rooms.unpacked(rooms.read_meshes)),
+    "layers": Target(".zip", rooms.layer_seeds, rooms.unpacked(rooms.read_layers)),
+    "run": Target(".zip", rooms.run_seeds, rooms.unpacked(rooms.read_run)),
+    "submission": Target(".zip", rooms.submission_seeds, rooms.unpacked(rooms.read_submission)),
+    "results": Target(".zip", rooms.result_seeds, rooms.unpacked(rooms.read_results)),
 }

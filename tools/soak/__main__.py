@@ -4,13 +4,14 @@
     python -m tools.soak --only index --kills 3
     python -m tools.soak --pictures 1000     also: the memory of `predict` over so many pictures
 
-A job fails if a file differs from the undisturbed run's (times and paths in records aside), if one is missing, or if a
-part of a killed run is left. Exit status 1 then.
+A job fails if a file differs from the undisturbed run's (times and paths in records aside; results of `predict` within
+`_NUMBERS`), if one is missing, or if a part of a killed run is left. Exit status 1 then.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import shutil
@@ -20,11 +21,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-DEMO = Path(__file__).parents[2] / "demo"
+DEMO, TESTS = (Path(__file__).parents[2] / name for name in ("demo", "tests"))
 
 
 def _wholebody(*arguments: object) -> list[str]:
@@ -81,31 +83,93 @@ def shard(folder: Path, out: Path) -> list[str]:
 
 
 def synth(folder: Path, out: Path) -> list[str]:
-    return _wholebody("synth", "--out", out, "--count", 600, "--layers", "--workers", 1)
+    return _wholebody("synth", "--out", out, "--count", 300, "--size", 64, 48, "--layers", "--workers", 1)
+
+
+def train(folder: Path, out: Path) -> list[str]:
+    """A tiny network of the published kind, saved at every step: about half of the time goes into saving."""
+    begin = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from training import tiny; from pathlib import Path; "
+    if not (folder / "tiny.toml").exists():
+        subprocess.run([sys.executable, "-c", f"{begin}tiny.write_recipe(Path({str(folder)!r}))"], check=True)
+    run = f"tiny.run_in_process({str(folder / 'tiny.toml')!r}, {str(out)!r}, ('epochs=6', 'snapshot_every=1'))"
+    return [sys.executable, "-c", begin + run]
 
 
 Job = Callable[[Path, Path], list[str]]  # (where its inputs lie, where it writes) -> the command
-JOBS: dict[str, Job] = {"index": index, "shard": shard, "predict": predict, "synth": synth}
+JOBS: dict[str, Job] = {"index": index, "shard": shard, "predict": predict, "synth": synth, "train": train}
+_PIXELS, _NUMBERS = 5e-3, 1e-4
+"""How far results of `predict` may differ, in pixels and else: a run that goes on puts other people into one batch."""
+_OF_THE_RUN = ("wholebody_run.json", "recipe.json", "config.json", "metrics.jsonl")
+"""Records with times and paths; `code` and `log` of a training hold more of them."""
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Files by place; records of a run without what may differ."""
-    found = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if path.name in ("wholebody_run.json", "recipe.json"):
-            continue
-        found[str(path.relative_to(folder))] = path.read_bytes()
+def contents(folder: Path) -> dict[str, Path]:
+    """Files by place, but for records of a run."""
+    found = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        place: path
+        for place, path in found.items()
+        if path.name not in _OF_THE_RUN and not place.startswith(("code/", "log/"))
+    }
+
+
+def alike(one: Path, other: Path) -> bool:
+    """Whether two files say the same: bytes, but for archives of arrays (which hold the time) and predictions."""
+    first, second = one.read_bytes(), other.read_bytes()
+    if first == second:
+        return True
+    if one.suffix == ".npz":
+        with np.load(one) as a, np.load(other) as b:
+            return a.files == b.files and all(
+                a[name].shape == b[name].shape
+                and (
+                    np.allclose(a[name], b[name], rtol=0, atol=_PIXELS if name.endswith("_px") else _NUMBERS)
+                    if a[name].dtype.kind == "f" and "_person" in one.name
+                    else np.array_equal(a[name], b[name])
+                )
+                for name in a.files
+            )
+    return one.suffix == ".json" and _close(json.loads(first), json.loads(second))
+
+
+def _close(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_close(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_close, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) <= _PIXELS
+    return bool(one == other)
+
+
+def _first_sign(command: list[str], out: Path) -> tuple[subprocess.Popen[bytes], float]:
+    """Start a command and wait until something new is in its folder; the process, and the seconds that this took."""
+    begin, before = time.monotonic(), _all(out)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
+    while process.poll() is None and _all(out) == before:
+        time.sleep(0.02)
+    return process, time.monotonic() - begin
+
+
+def _all(out: Path) -> set[tuple[str, int]]:
+    found = set()
+    for path in out.rglob("*") if out.exists() else ():
+        with contextlib.suppress(OSError):  # renamed at this very moment
+            found.add((str(path), path.stat().st_mtime_ns))
     return found
 
 
 def soak(name: str, kills: int, rng: random.Random) -> list[str]:
-    """Problems of one job."""
+    """Problems of one job. Half of the kills hit a random moment, half one after the first file was begun."""
     problems = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         command = JOBS[name](folder, folder / "undisturbed")
         begin = time.monotonic()
-        subprocess.run(command, check=True, capture_output=True)
+        process, sign = _first_sign(command, folder / "undisturbed")
+        if process.wait():
+            raise SystemExit(f"{name} fails undisturbed: {command}")
         lasts = time.monotonic() - begin
         wanted = contents(folder / "undisturbed")
         left = kills
@@ -113,10 +177,13 @@ def soak(name: str, kills: int, rng: random.Random) -> list[str]:
             out = folder / "out"
             shutil.rmtree(out, ignore_errors=True)
             for _ in range(min(left, 3)):
-                quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-                process = subprocess.Popen(JOBS[name](folder, out), **quiet)
+                command, late = JOBS[name](folder, out), rng.random() < 0.5
+                if late:
+                    process, _ = _first_sign(command, out)
+                else:
+                    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 try:
-                    process.wait(rng.uniform(0.2, 1.0) * lasts)
+                    process.wait(rng.uniform(0, lasts - sign) if late else rng.uniform(0.2, 1.0) * lasts)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
@@ -128,10 +195,11 @@ def soak(name: str, kills: int, rng: random.Random) -> list[str]:
             found = contents(out)
             if parts := [place for place in found if ".part" in place or ".partial" in place]:
                 problems.append(f"{name}: parts are left: {parts}")
-            missing, other = wanted.keys() - found.keys(), [k for k in wanted if k in found and found[k] != wanted[k]]
-            if missing or other or found.keys() - wanted.keys():
-                more = sorted(found.keys() - wanted.keys())
-                problems.append(f"{name}: missing {sorted(missing)[:3]}, other {other[:3]}, more {more[:3]}")
+            missing = sorted(wanted.keys() - found.keys())
+            more = sorted(found.keys() - wanted.keys())
+            other = [place for place in wanted if place in found and not alike(wanted[place], found[place])]
+            if missing or other or more:
+                problems.append(f"{name}: missing {missing[:3]}, other {other[:3]}, more {more[:3]}")
     return problems
 
 

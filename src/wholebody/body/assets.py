@@ -99,7 +99,8 @@ def find_body(path: str | Path | None, gender: str = "neutral") -> Path | str:
     if path is None or str(path) == "open":
         return "open"
     path = Path(path).expanduser()
-    if path.is_file():
+    if path.exists() and not path.is_dir():
+        open_file(path).close()  # says what it is if it is no regular file
         return path
     if not path.is_dir():
         offer = meant(path)
@@ -138,7 +139,7 @@ def read_body_file(path: str | Path) -> BodyArrays:
         if not path.is_file():
             raise AssetMissing(f"the embedded body is missing from this installation ({path}); install wholebody again")
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise AssetMissing(_how_to_get(f"there is no body file at {path}{meant(path)}", "neutral", path))
     stored = _Fields(path)
     return _read_compact(stored) if open_body.is_compact(dict.fromkeys(stored.keys(), _NOTHING)) else _check(stored)

@@ -153,7 +153,7 @@ class PeopleDataset(Dataset):
         raise BadInput(f"{self.config.sets[which].name}: no readable picture found in {attempt + 1} tries")
 
     def _count_broken(self, sample: Sample, folder: str, error: BadInput) -> None:
-        key = zlib.crc32(f"{folder}/{sample.image_path}".encode()) % len(self._broken)
+        key = zlib.crc32(f"{folder}/{sample.image_path}".encode(errors="surrogatepass")) % len(self._broken)
         known = bool(self._broken[key])
         self._broken[key] = 1
         count, limit = self.broken, self.config.broken_limit

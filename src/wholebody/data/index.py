@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import mmap
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -152,31 +152,39 @@ def index_path(root: str | Path, dataset: str, split: str) -> Path:
     return Path(root) / "index" / f"{dataset}-{split}.arrow"
 
 
-def build_index(dataset: str, root: str | Path, split: str, out: str | Path | None = None, **options: Any) -> Path:
+def build_index(
+    dataset: str,
+    root: str | Path,
+    split: str,
+    out: str | Path | None = None,
+    linked: Collection[str | Path] = (),
+    **options: Any,
+) -> Path:
     """Read a set and write its index.
 
     Args:
         dataset: a name in `readers.READERS`.
         root: the set's own folder.
         out: the file to write; None: `index/SET-SPLIT.arrow` beside the set's folder.
+        linked: folders outside of the set's to which links in it may lead, see `files.reading.inside`.
         options: of the reader.
     """
     root = Path(root)
     path = index_path(root.parent, dataset, split) if out is None else Path(out)
     info = reader(dataset)
-    people = _inside(info.read(root, split, **options), root)
+    people = _inside(info.read(root, split, **options), root, linked)
     counts = info.counts(root)
     about = {"counts": counts, "every": options.get("every", 1)} if counts else {}
     return write_index(people, path, dataset=dataset, split=split, **about)
 
 
-def _inside(samples: Iterable[Sample], root: Path) -> Iterator[Sample]:
-    """The people, all of whose files lie in the set's folder; BadInput for one that leads out of it."""
+def _inside(samples: Iterable[Sample], root: Path, linked: Collection[str | Path] = ()) -> Iterator[Sample]:
+    """The people, all of whose files lie in the set's folder or in `linked`; BadInput for one that leads elsewhere."""
     for sample in samples:
         for name in (sample.image_path, sample.mesh_path):
             if name:
                 try:
-                    inside(root, name)
+                    inside(root, name, linked)
                 except BadInput as error:
                     raise BadInput(f"{_who(sample)}: {error}") from error
         yield sample
@@ -328,11 +336,18 @@ class Index:
         self._attach()
 
 
-def run_index(root: Path, sets: Sequence[str] = (), out: Path | None = None, every: int | None = None) -> Iterator[str]:
+def run_index(
+    root: Path,
+    sets: Sequence[str] = (),
+    out: Path | None = None,
+    every: int | None = None,
+    linked: Collection[Path] = (),
+) -> Iterator[str]:
     """The command: index the named sets, or all whose folder is in `root`; one line for each split.
 
     A set is `NAME` or `NAME:SPLIT`. `every`: of UBody and of the sets in HumanData files only every Nth annotation
     (recipes thin whole indices themselves, so this saves room only; UBody's published 10 is counted exactly only so).
+    `linked`: see `build_index`.
     Raises BadInput if a named set cannot be read, or if nothing is there.
     """
     named = [name.partition(":") for name in sets]
@@ -358,7 +373,7 @@ def run_index(root: Path, sets: Sequence[str] = (), out: Path | None = None, eve
                 continue
             begin = time.perf_counter()
             target = index_path(root, info.name, split) if out is None else out / f"{info.name}-{split}.arrow"
-            path = build_index(info.name, folder, split, target, **options)
+            path = build_index(info.name, folder, split, target, linked, **options)
             count, seconds = len(Index(path)), time.perf_counter() - begin
             size = path.stat().st_size / 1e6
             yield f"{info.name} {split}: {count:,} people in {seconds:.1f} s -> {path} ({size:.1f} MB)"

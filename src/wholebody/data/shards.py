@@ -14,7 +14,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -76,7 +76,13 @@ def read_member(root: str, member: Member) -> bytes:
 
 
 def write_shards(
-    index: Index, root: Path, out: Path, name: str, size: int = 256 << 20, problems: list[str] | None = None
+    index: Index,
+    root: Path,
+    out: Path,
+    name: str,
+    size: int = 256 << 20,
+    problems: list[str] | None = None,
+    linked: Collection[str | Path] = (),
 ) -> Path:
     """Write tars of at most about `size` bytes with the people of an index, and their index. Returns the index's path.
 
@@ -84,12 +90,13 @@ def write_shards(
         root: the folder that the index's pictures are in.
         name: of the set and split, as "MSCOCO-train".
         problems: pictures that cannot be read are named here and left out; None: they are an error.
+        linked: folders outside of `root` to which links in it may lead, see `files.reading.inside`.
     """
     writer = _Writer(out, name, size)
     with writer:
         for path, people in _by_picture(index):
             try:
-                data = read_bytes(inside(root, path))
+                data = read_bytes(inside(root, path, linked))
             except BadInput as error:
                 if problems is None:
                     raise
@@ -258,7 +265,9 @@ def _text(value: Any) -> str | None:
     raise ValueError(f"a name is {brief(value)}")
 
 
-def run_shard(root: Path, sets: list[str], out: Path, size: int, problems: list[str]) -> Iterator[str]:
+def run_shard(
+    root: Path, sets: list[str], out: Path, size: int, problems: list[str], linked: Collection[Path] = ()
+) -> Iterator[str]:
     """The command: tars of sets (`NAME` or `NAME:SPLIT`) that `wholebody data index` has indexed; one line for each."""
     from wholebody.data.readers import reader
 
@@ -270,7 +279,7 @@ def run_shard(root: Path, sets: list[str], out: Path, size: int, problems: list[
             raise BadInput(f"{chosen}: no index in {root / 'index'}; first run: wholebody data index {root} {chosen}")
         for split in there:
             index = Index(index_path(root, dataset, split))
-            path = write_shards(index, root / dataset, out, f"{dataset}-{split}", size, problems)
+            path = write_shards(index, root / dataset, out, f"{dataset}-{split}", size, problems, linked)
             count = f"{len(Index(path)):,} of {len(index):,} people"
             yield f"{dataset} {split}: {count} -> {out}/{dataset}-{split}-*.tar, {path}"
 

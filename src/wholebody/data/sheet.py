@@ -12,6 +12,7 @@ from wholebody.body.joints import JOINTS_137, PARTS_137
 from wholebody.data.readers import annotated_upright
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput, OutputError
+from wholebody.files.image import read_stored
 from wholebody.files.whole import write_bytes
 from wholebody.geometry.camera import project
 from wholebody.geometry.crop import apply_affine, crop_affine, fit_box, warp
@@ -61,9 +62,11 @@ def tile(sample: Sample, root: Path, mesh_joints_cam: np.ndarray | None = None) 
     """
     path = root / (sample.image_path or "")
     stored = 0 if annotated_upright(sample) else cv2.IMREAD_IGNORE_ORIENTATION  # see `data.orientation`
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR | stored) if path.is_file() else None
-    if picture is None:
-        raise BadInput(f"{sample.dataset} {sample.id}: {path} is {'broken' if path.is_file() else 'missing'}")
+    try:
+        picture = read_stored(path, cv2.IMREAD_COLOR | stored)
+    except BadInput as error:
+        what = "broken" if path.is_file() else "missing"
+        raise BadInput(f"{sample.dataset} {sample.id}: {path} is {what}") from error
     if sample.image_hw is not None and picture.shape[:2] != sample.image_hw:
         (height, width), (noted_height, noted_width) = picture.shape[:2], sample.image_hw
         raise BadInput(

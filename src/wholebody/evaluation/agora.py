@@ -22,6 +22,9 @@ from wholebody.data.readers import agora, reader
 from wholebody.errors import BadInput
 from wholebody.evaluation.inference import Predicted, predict
 from wholebody.files.json_stream import read_json
+from wholebody.files.npz import DAMAGED
+from wholebody.files.reading import open_file, read_bytes
+from wholebody.files.text import brief
 from wholebody.files.unpickle import RestrictedUnpickler, load_pickle
 from wholebody.files.whole import whole, write_bytes
 from wholebody.geometry.crop import apply_affine
@@ -40,6 +43,7 @@ _MATRICES = {
     "global_orient": (1, 1, 3, 3), "body_pose": (1, 21, 3, 3), "left_hand_pose": (1, 15, 3, 3),
     "right_hand_pose": (1, 15, 3, 3), "jaw_pose": (1, 1, 3, 3), "leye_pose": (1, 1, 3, 3), "reye_pose": (1, 1, 3, 3),
 }  # fmt: skip
+_MOST_BYTES = 1 << 25  # of one person's file; one with all vertices in double precision has 260,000
 _NAME = re.compile(r"(?P<picture>.+)_personId_(?P<number>\d+)\.pkl")
 
 
@@ -160,25 +164,33 @@ def expected_people(root: Path) -> dict[str, list[np.ndarray]]:
 
 def _files_of_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        yield path.name, path.read_bytes()
+        yield path.name, read_bytes(path)
 
 
 def _files_of_zip(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
-        with zipfile.ZipFile(path) as stored:
-            for name in stored.namelist():
+        with open_file(path) as file, zipfile.ZipFile(file) as stored:
+            for member in stored.infolist():
+                name = member.filename
                 if name == f"{FOLDER}/":
                     continue
                 if not name.startswith(f"{FOLDER}/"):
-                    raise BadInput(f"{path}: holds {name}, and everything must lie in a folder {FOLDER}/")
-                yield name.removeprefix(f"{FOLDER}/"), stored.read(name)
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+                    raise BadInput(f"{path}: holds {name!r}, and everything must lie in a folder {FOLDER}/")
+                if member.file_size > _MOST_BYTES:
+                    raise BadInput(f"{path}: {name!r} unpacks to {member.file_size:,} bytes; a prediction has some MB")
+                yield name.removeprefix(f"{FOLDER}/"), stored.read(member)
+    except DAMAGED as error:
         raise BadInput(f"{path}: cannot be read as a zip ({error}); it is cut off or damaged, write it anew") from error
 
 
 def check_zip(path: Path, root: Path) -> Report:
     """`check` for an archive that lies somewhere."""
     return check(_files_of_zip(path), expected_people(root))
+
+
+def check_unzipped(folder: Path, root: Path) -> Report:
+    """`check` for a folder of predictions."""
+    return check(_files_of_folder(folder), expected_people(root))
 
 
 def check(files: Iterable[tuple[str, bytes]], expected: Mapping[str, list[np.ndarray]], ours: bool = False) -> Report:
@@ -255,14 +267,20 @@ def check_person(name: str, content: Any) -> np.ndarray:
     params = content.get("params")
     if not isinstance(params, Mapping):
         raise BadInput(f"{name}: has neither params nor both verts and allSmplJoints3d")
-    shapes = dict(_SHAPES) if content.get("pose2rot", True) else _SHAPES | _MATRICES
-    shapes["betas"] = (1, int(content.get("num_betas", 10)))
+    axis_angle, betas = content.get("pose2rot", True), content.get("num_betas", 10)
+    if not isinstance(axis_angle, bool | int | np.bool_):
+        raise BadInput(f"{name}: pose2rot is {brief(axis_angle)}; it must be True or False")
+    if isinstance(betas, bool) or not isinstance(betas, int | np.integer):
+        raise BadInput(f"{name}: num_betas is {brief(betas)}; it must be a whole number")
+    shapes = dict(_SHAPES) if axis_angle else _SHAPES | _MATRICES
+    shapes["betas"] = (1, int(betas))
     for key, shape in shapes.items():
         value = _array(name, f"params.{key}", params.get(key))
         if value.shape != shape:
             raise BadInput(f"{name}: params.{key} is {_shape(value)}; it must be {'×'.join(map(str, shape))}")
-    if content.get("gender", "neutral") not in ("male", "female", "neutral"):
-        raise BadInput(f"{name}: gender is {content['gender']!r}; it must be male, female or neutral")
+    gender = content.get("gender", "neutral")
+    if not isinstance(gender, str) or gender not in ("male", "female", "neutral"):
+        raise BadInput(f"{name}: gender is {brief(gender)}; it must be male, female or neutral")
     return joints[:_MATCHED_JOINTS]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from wholebody.errors import AssetMissing, BadInput
+from wholebody.files.text import offer
 from wholebody.options import BatchSize, Device, positional
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         if self.testset not in TESTSETS:
-            raise BadInput(f"testset is {self.testset!r}: choose one of {', '.join(TESTSETS)}")
+            from wholebody.data.readers import PUBLISHED_NAMES
+
+            meant = offer(self.testset, TESTSETS, PUBLISHED_NAMES)
+            raise BadInput(f"testset is {self.testset!r}: choose one of {', '.join(TESTSETS)}{meant}")
         for name in ("batch_size", "limit", "every", "devices"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -18,6 +18,7 @@ from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
 from wholebody.evaluation.testset import parameters_of
 from wholebody.files.image import decode_image
+from wholebody.files.reading import read_bytes
 from wholebody.geometry.camera import VirtualCamera
 from wholebody.geometry.crop import fit_crop
 from wholebody.model.prediction import pictures_01
@@ -113,7 +114,7 @@ def picture_of(sample: Sample, root: Path) -> np.ndarray:
             "`wholebody data check` says what is missing and where to obtain it"
         )
     # Annotations count pixels as they are stored, whatever a tag says about which side is up.
-    return decode_image(path.read_bytes(), str(path), [], upright=False)
+    return decode_image(read_bytes(path), str(path), [], upright=False)
 
 
 def crop_box_of(sample: Sample, image_hw: tuple[int, int], enlarge: float) -> np.ndarray:

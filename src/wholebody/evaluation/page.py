@@ -27,7 +27,7 @@ BINS = 40
 
 def write_page(result: Result, figures: Sequence[Figure], path: Path) -> Path:
     """Write the page, whole or not at all."""
-    return write_bytes(path, render(result, figures).encode())
+    return write_bytes(path, render(result, figures).encode(errors="backslashreplace"))
 
 
 def render(result: Result, figures: Sequence[Figure]) -> str:

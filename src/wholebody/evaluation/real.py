@@ -6,7 +6,6 @@ coordinates: only what is left after rigid alignment is measured).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from wholebody.evaluation.metrics import pa_mpjpe_mm
 from wholebody.evaluation.result import Network, Result, Row
 from wholebody.evaluation.testset import Figure, Found, parameters_of, thinned
 from wholebody.files.image import read_image
+from wholebody.files.json_stream import read_json
+from wholebody.files.npz import DAMAGED
 from wholebody.geometry.crop import fit_box
 from wholebody.people.predictor import Predictor
 
@@ -49,10 +50,10 @@ class RealPhotos:
                 f"no real3d.json in {self.folder}; give the folder that holds it and its pictures with --root"
             )
         try:
-            data = json.loads(path.read_bytes())
+            data = read_json(path)
             self.rows = np.array(index(tuple(data["joint_names"]), SMPLX_JOINTS))
             self.frames = [self._frame(frame) for frame in data["frames"]]
-        except (ValueError, KeyError, TypeError) as error:
+        except DAMAGED as error:
             raise BadInput(f"{path}: not a list of frames with joints ({error!r})") from error
 
     def _frame(self, frame: dict[str, Any]) -> Frame:

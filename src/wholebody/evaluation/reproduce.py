@@ -84,7 +84,7 @@ def reproduce(config: ReproduceConfig, say: Callable[[str], None] = print) -> tu
             say(f"  {note}")
         lines += _lines(row, result, note)
     write_json(config.out / "table.json", [_as_dict(line) for line in lines], indent=1)
-    path = write_bytes(config.out / "table.md", table(lines).encode())
+    path = write_bytes(config.out / "table.md", table(lines).encode(errors="backslashreplace"))
     say(table(lines))
     say(str(path))
     return lines, failed

@@ -174,7 +174,7 @@ class Result:
     def write(self, folder: Path) -> list[Path]:
         """`result.json` and `samples.csv`."""
         return [
-            write_bytes(folder / "samples.csv", self.csv().encode()),
+            write_bytes(folder / "samples.csv", self.csv().encode(errors="backslashreplace")),
             write_json(folder / "result.json", self.as_dict(), indent=1),
         ]
 

@@ -67,6 +67,20 @@ def read_image(source: str | os.PathLike[str] | bytes | IO[bytes], notes: list[s
     return decode_image(read_bytes(path), str(path), notes)
 
 
+def read_stored(path: str | os.PathLike[str], flags: int) -> np.ndarray:
+    """A picture as OpenCV decodes it (`cv2.IMREAD_...`: BGR, or what the file holds). Raises BadInput."""
+    import cv2
+
+    content = read_bytes(path)
+    try:
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    except cv2.error:  # too many pixels
+        picture = None
+    if picture is None:
+        raise BadInput(f"{shown(Path(path))}: is no picture that can be decoded; it is damaged, or of another format.")
+    return picture
+
+
 def decode_image(data: bytes, name: str, notes: list[str], upright: bool = True) -> np.ndarray:
     """As `read_image`, from the bytes of a file; `name` is for messages. upright: as the EXIF tag says."""
     if not data:

@@ -161,6 +161,14 @@ class SafeNpz(Mapping[str, Any]):
         return array.item() if header.shape == () else np.asarray(array)
 
 
+def read_arrays(path: str | Path, *names: str) -> dict[str, Any]:
+    """The named arrays of an `.npz`, all of them where none is named. BadInput names those that it lacks."""
+    with SafeNpz(path) as file:
+        if missing := [name for name in names if name not in file]:
+            raise BadInput(f"{path}: lacks {', '.join(missing[:5])}; it is of another kind or version: make it again")
+        return {name: file[name] for name in names or file}
+
+
 class Rows:
     """Rows of an array in an archive, read one after the other."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -11,7 +12,7 @@ from wholebody.errors import BadInput
 from wholebody.files.text import brief
 
 
-def open_file(path: str | Path) -> IO[bytes]:
+def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
     """Open a regular file to read bytes. Raises BadInput if there is none, or if it is a folder, pipe or device."""
     try:
         # A named pipe would wait for its writer: it is opened without waiting, then looked at.
@@ -30,7 +31,7 @@ def open_file(path: str | Path) -> IO[bytes]:
     return open(handle, "rb")
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """The content of a regular file. Raises BadInput."""
     with open_file(path) as file:
         try:
@@ -41,9 +42,13 @@ def read_bytes(path: str | Path) -> bytes:
             raise BadInput(f"could not read {path}: {error.strerror or error}.") from error
 
 
-def inside(folder: str | Path, name: str) -> Path:
+def inside(folder: str | Path, name: str, linked: Collection[str | Path] = ()) -> Path:
     """The place in a folder that a stranger's list names. Raises BadInput for one that leads out of it: `..`, an
-    absolute path, or a link."""
+    absolute path, or a link.
+
+    linked: folders outside, named by the user, to which links may lead. A link alone is no permission: archives hold
+    links too.
+    """
     place = PurePosixPath(name)
     if not name or "\0" in name or "\\" in name or place.is_absolute() or ".." in place.parts or ":" in place.parts[0]:
         raise BadInput(
@@ -53,12 +58,12 @@ def inside(folder: str | Path, name: str) -> Path:
     path = Path(folder) / place
     try:
         target = os.path.realpath(path.parent / path.name if path.is_symlink() else path.parent)
-        stays = Path(target).is_relative_to(os.path.realpath(folder))
+        stays = any(Path(target).is_relative_to(os.path.realpath(place)) for place in (folder, *linked))
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror or error}") from error
     if not stays:
         raise BadInput(
-            f"{path} is reached by a link that leads out of {folder}, to {target}; refused. Put the pictures "
-            "themselves there, or give the folder that the link leads to"
+            f"{path} is reached by a link that leads out of {folder}, to {target}; refused. If you laid that link "
+            "yourself, name the folder that it leads to: --linked FOLDER"
         )
     return path

@@ -150,7 +150,8 @@ def _meant(unknown: str, kind: Any, other_names: Mapping[str, str]) -> str:
     for known in (here, {last: elsewhere[last]} if last in elsewhere else {}, elsewhere):
         if close := _close(last, list(known)):
             return f" (did you mean {known[close[0]]}?)"
-    return ""
+    near = _close(last, list(other_names))
+    return f" (did you mean {other_names[near[0]]}?)" if near else ""
 
 
 def _close(word: str, known: Sequence[str]) -> list[str]:

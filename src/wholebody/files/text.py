@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import reprlib
+from collections.abc import Iterable, Mapping
 
 _PLURALS = {"person": "people"}
 
@@ -26,6 +28,15 @@ def brief(value: object, most: int = 80) -> str:
     except (RecursionError, ValueError):
         text = f"a {type(value).__name__}"
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def offer(word: str, known: Iterable[str], others: Mapping[str, str] | None = None) -> str:
+    """" (did you mean NAME?)": of the known names the one spelt most alike, or what `others` says that other programs
+    call so; nothing if there is none."""
+    meant = {other.casefold(): name for other, name in (others or {}).items()}
+    meant |= {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(word.casefold(), meant, n=1)
+    return f" (did you mean {meant[near[0]]}?)" if near else ""
 
 
 def counted(number: int, what: str) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wholebody.errors import AssetMissing, BadInput
+from wholebody.files.npz import read_arrays
 
 EMBEDDED = Path(__file__).with_name("pose_prior.npz")
 BODY_SIZE, HAND_SIZE = 63, 45
@@ -68,11 +69,10 @@ class PosePrior:
         """The prior in `path`; None: the embedded one."""
         path = EMBEDDED if path is None else Path(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-        except FileNotFoundError as error:
-            raise AssetMissing(f"{path}: there is no pose prior; bake one with tools/bake_pose_prior.py") from error
-        except (OSError, ValueError) as error:
+            arrays = read_arrays(path)
+        except BadInput as error:
+            if not path.exists():
+                raise AssetMissing(f"{path}: there is no pose prior; bake one with tools/bake_pose_prior.py") from error
             raise BadInput(f"{path}: not a pose prior ({error})") from error
 
         def tensor(name: str) -> Tensor:

@@ -416,8 +416,10 @@ def _network_in(contents: Any) -> dict[str, Tensor] | None:
 _NETWORK_KEYS = ("network", "state_dict", "model", "model_state_dict", "net", "weights")
 
 
-def _check_pickles(path: Path, zipped: bool) -> None:
-    """Walk over what torch will unpickle, for what would take the interpreter down. Raises any of `npz.DAMAGED`."""
+def check_pickles(path: Path) -> None:
+    """Walk over what torch will unpickle, for what would take the interpreter down. Raises pickle.UnpicklingError or
+    any of `npz.DAMAGED`."""
+    zipped = zipfile.is_zipfile(path)
     with open_file(path) as file:
         if zipped:
             with zipfile.ZipFile(file) as archive:
@@ -447,7 +449,7 @@ def unpickle(path: Path) -> Any:
             "closes such a file; download or copy it again"
         )
     try:
-        _check_pickles(path, zipped)
+        check_pickles(path)
     except (pickle.UnpicklingError, *DAMAGED) as error:
         raise BadInput(_damaged(path, error)) from error
     try:

@@ -11,6 +11,8 @@ import torch
 from wholebody.body.layer import BodyModel
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.files.looks import meant
+from wholebody.files.reading import open_file
+from wholebody.files.text import offer
 from wholebody.model import checkpoint
 from wholebody.model.network import Network
 from wholebody.model.precision import check_precision, choose_dtype, compile_encoder
@@ -87,11 +89,13 @@ def find_weights(path_or_name: str | Path) -> Path:
             raise AssetMissing(f"this installation lacks the embedded weights {path_or_name!r}; reinstall it")
         return path
     path = Path(path_or_name).expanduser()
-    if not path.is_file():
+    if not path.exists():
         names = ", ".join(EMBEDDED)
+        near = offer(str(path_or_name), EMBEDDED) or meant(path)
         raise BadInput(
-            f"no model {str(path_or_name)!r}: neither an embedded name ({names}) nor a checkpoint file{meant(path)}"
+            f"no model {str(path_or_name)!r}: neither an embedded name ({names}) nor a checkpoint file{near}"
         )
+    open_file(path).close()  # says what it is if it is no regular file
     return path
 
 

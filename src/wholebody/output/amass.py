@@ -28,6 +28,7 @@ import numpy as np
 
 from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
+from wholebody.files.npz import DAMAGED, SafeNpz, read_arrays
 from wholebody.files.whole import write_whole
 from wholebody.output.rig import place, scene_rows
 from wholebody.people.scene import Camera, Motion, Scene
@@ -75,9 +76,9 @@ def amass_arrays(motion: Motion, scene: Scene, body: BodyModel) -> dict[str, np.
 def is_amass(path: Path) -> bool:
     """Whether a file is one of ours in this layout."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {"poses", "trans", "camera_from_world"} <= set(file.files)
-    except (OSError, ValueError, EOFError):
+        with SafeNpz(path) as file:
+            return {"poses", "trans", "camera_from_world"} <= set(file)
+    except BadInput:
         return False
 
 
@@ -91,8 +92,7 @@ def read_amass(paths: Sequence[Path], body: BodyModel) -> Scene:
     seen: dict[int, tuple[float, np.ndarray]] = {}
     for path in paths:
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
+            arrays = read_arrays(path)
             if str(arrays["body"]) != body.name:
                 raise BadInput(f"{path}: is a motion of the {arrays['body']} body, not of the {body.name} one.")
             path_of_camera = arrays["camera_from_world"].astype(np.float64)
@@ -134,7 +134,7 @@ def read_amass(paths: Sequence[Path], body: BodyModel) -> Scene:
                 str(arrays["camera_state"]),
             )
             rate, floor = float(arrays["mocap_frame_rate"]), str(arrays["floor"])
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except DAMAGED as error:
             raise BadInput(f"{path}: is no motion file of ours that can be read ({error}).") from error
     if not people:
         raise BadInput("A scene needs the motion file of one person at least.")

@@ -23,6 +23,7 @@ import numpy as np
 
 from wholebody.body.joints import PARENTS
 from wholebody.body.layer import BodyModel
+from wholebody.files.text import shown as shown_name
 from wholebody.files.whole import write_bytes
 from wholebody.output.look import make_look
 from wholebody.output.rig import Placed, corrective_shapes, expression_targets, place, quaternions, scene_rows, shaped
@@ -80,7 +81,7 @@ def page_bytes(
         shown, about["picture"] = encode_jpeg(_reduced(picture, 2 * FILM_HEIGHT), 85), "image/jpeg"
     about["arrays"] = pack.arrays
     parts = {
-        "TITLE": html.escape(title),
+        "TITLE": html.escape(shown_name(title)),
         "ABOUT": json.dumps(about, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         "DATA": base64.b64encode(gzip.compress(pack.to_bytes(), 6, mtime=0)).decode(),
         "PICTURE": base64.b64encode(shown).decode(),

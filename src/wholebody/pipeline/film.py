@@ -21,6 +21,7 @@ import numpy as np
 
 from wholebody.errors import BadInput
 from wholebody.files.image import Source
+from wholebody.files.npz import DAMAGED, read_arrays
 from wholebody.files.video import Film, Frame, open_film
 from wholebody.files.whole import whole
 from wholebody.motion.camera import choose_focal
@@ -197,18 +198,19 @@ class _Parts:
         parts = []
         for path in sorted(self._folder.glob("*.npz")):
             try:
-                with np.load(path, allow_pickle=False) as file:
-                    arrays = {key: file[key] for key in file.files}
-            except (OSError, ValueError, EOFError) as error:
+                arrays = read_arrays(path)
+                made_with = str(arrays["made_with"])
+                part = Part.of({k.removeprefix("part_"): v for k, v in arrays.items() if k.startswith("part_")})
+            except (BadInput, *DAMAGED) as error:
                 raise BadInput(
                     f"{path}: cannot be read ({error}). Delete {self._folder}, or run without --resume."
                 ) from error
-            if str(arrays["made_with"]) != self._made_with:
+            if made_with != self._made_with:
                 raise BadInput(
                     f"{self._folder}: was begun with other options or another film. Give the same ones to resume, or "
                     "leave out --resume to do all again."
                 )
-            parts.append(Part.of({k.removeprefix("part_"): v for k, v in arrays.items() if k.startswith("part_")}))
+            parts.append(part)
             self.state = {k.removeprefix("state_"): v for k, v in arrays.items() if k.startswith("state_")}
             self._count += 1
         return parts

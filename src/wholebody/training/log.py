@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor
 
 from wholebody import __version__
-from wholebody.errors import BadInput
-from wholebody.files.whole import append_line
+from wholebody.errors import BadInput, OutputError
+from wholebody.files.reading import read_bytes
+from wholebody.files.whole import append_line, cannot_write, write_bytes
 from wholebody.training.config import TrainConfig, config_to_table
 from wholebody.training.processes import Group
 
@@ -40,7 +42,7 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
 
-        _forget_after(self.folder / "metrics.jsonl", step)
+        forget_after(self.folder / "metrics.jsonl", step)
         self.board = SummaryWriter(str(self.folder / "log"), purge_step=step)
         self.wandb = _open_wandb(self.folder, self.config) if self.config.wandb else None
         self.bar = tqdm(total=self.steps, initial=step, unit="step", dynamic_ncols=True, mininterval=2)
@@ -87,34 +89,53 @@ class Log:
 
     def _scalars(self, prefix: str, values: dict[str, float], step: int) -> None:
         if self.board is not None:
-            for name, value in values.items():
-                self.board.add_scalar(f"{prefix}/{name}", value, step)
+            try:
+                for name, value in values.items():
+                    self.board.add_scalar(f"{prefix}/{name}", value, step)
+            except OSError as error:  # of its thread, which wrote earlier ones
+                raise self._cannot_write_board(error) from error
         if self.wandb is not None:
             self.wandb.log({f"{prefix}/{name}": value for name, value in values.items()}, step=step)
 
+    def _cannot_write_board(self, error: OSError) -> OutputError:
+        # It would try again when Python ends, and print a traceback.
+        self.board = None
+        return cannot_write(self.folder / "log", error)
+
     def _line(self, values: dict[str, Any]) -> None:
-        append_line(self.folder / "metrics.jsonl", json.dumps(values))
+        append_line(self.folder / "metrics.jsonl", json.dumps(_finite(values), allow_nan=False))
 
     def close(self) -> None:
-        for part in (self.bar, self.board):
-            if part is not None:
-                part.close()
+        if self.bar is not None:
+            self.bar.close()
+        if self.board is not None:
+            try:
+                self.board.close()
+            except OSError as error:
+                raise self._cannot_write_board(error) from error
         if self.wandb is not None:
             self.wandb.finish()
 
 
-def _forget_after(path: Path, step: int) -> None:
-    """Lines of steps that a killed run did after it was saved: they are done again."""
+def _finite(values: Any) -> Any:
+    """As JSON can hold it: null where a measure is not finite."""
+    if isinstance(values, dict):
+        return {name: _finite(value) for name, value in values.items()}
+    return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Take away lines of steps that a killed run did after it was saved: they are done again."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in read_bytes(path).decode("utf-8", "replace").splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError):  # a line that was being written when the run was killed
+        except (ValueError, LookupError, TypeError, RecursionError):  # one that was being written at the kill
             continue
-    path.write_text("".join(kept))
+    write_bytes(path, "".join(kept).encode())
 
 
 def _open_wandb(folder: Path, config: TrainConfig) -> Any:
@@ -136,15 +157,16 @@ def write_code(config: TrainConfig, folder: Path, recipe: Path | None) -> None:
     try:
         for name in FOLDERS:
             (folder / name).mkdir(parents=True, exist_ok=True)
-        table = json.dumps(config_to_table(config), indent=2) + "\n"
+        table = (json.dumps(config_to_table(config), indent=2) + "\n").encode()
         if not (folder / "code" / "config.json").exists():
-            (folder / "config.json").write_text(table)
-            (folder / "code" / "config.json").write_text(table)
+            write_bytes(folder / "config.json", table)
             if recipe is not None:
-                (folder / "code" / recipe.name).write_text(recipe.read_text())
+                write_bytes(folder / "code" / recipe.name, read_bytes(recipe))
+            write_bytes(folder / "code" / "config.json", table)
         state = _git_state()
         if changes := state.pop("changes", ""):
-            (folder / "code" / f"changes_{datetime.now():%Y%m%d_%H%M%S}.diff").write_text(changes)
+            path = folder / "code" / f"changes_{datetime.now():%Y%m%d_%H%M%S}.diff"
+            write_bytes(path, changes.encode(errors="replace"))
         started = {
             "time": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
             "command": sys.argv,
@@ -154,10 +176,9 @@ def write_code(config: TrainConfig, folder: Path, recipe: Path | None) -> None:
             "machine": platform.node(),
             **state,
         }
-        with open(folder / "code" / "runs.jsonl", "a") as file:
-            file.write(json.dumps(started) + "\n")
+        append_line(folder / "code" / "runs.jsonl", json.dumps(started))
     except OSError as error:
-        raise BadInput(f"{folder}: cannot write the run there: {error.strerror}") from error
+        raise cannot_write(folder, error) from error
 
 
 def _git_state() -> dict[str, str]:
@@ -167,7 +188,8 @@ def _git_state() -> dict[str, str]:
         return {}
 
     def git(*arguments: str) -> str:
-        found = subprocess.run(["git", "-C", str(source), *arguments], capture_output=True, text=True, timeout=30)
+        command = ["git", "-C", str(source), *arguments]
+        found = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=30)
         return found.stdout if found.returncode == 0 else ""
 
     try:

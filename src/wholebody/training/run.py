@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from wholebody.errors import BadInput
+from wholebody.files.npz import DAMAGED
+from wholebody.files.text import brief
 from wholebody.files.whole import write_whole
 from wholebody.model.checkpoint import write_torch
 from wholebody.model.network import Network
@@ -188,10 +191,16 @@ class KeptRun:
         self.group.first_alone(lambda: write_code(self.config, self.folder, recipe))
         if state is None:
             return None
-        self.model.load_state_dict(state["model"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except DAMAGED as error:
+            raise BadInput(
+                f"{path}: what it holds does not fit this run's network ({brief(str(error), 200)}). Choose another "
+                "folder."
+            ) from error
         self.step, self.skipped = state["step"], state["skipped"]
         return state["random"]
 

@@ -3,7 +3,6 @@ requeued job goes on in it."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from wholebody.errors import BadInput, WholebodyError
+from wholebody.files.json_stream import read_json
 from wholebody.training.requeue import requeue
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def submit_test(
     if not checkpoint.is_file():
         there = sorted(p.stem.removeprefix("snapshot_") for p in checkpoint.parent.glob("snapshot_*.safetensors"))
         raise BadInput(f"there is no {checkpoint}; snapshots of this run: {', '.join(there) or 'none'}")
-    body = body or json.loads((Path(run) / "code" / "config.json").read_text())["body"]
+    body = body or body_of(Path(run))
     if gpus > config.gpus_per_node:
         raise BadInput(f"a test runs on one machine: NUM_GPU is {gpus}, --gpus-per-node {config.gpus_per_node}")
     folder = Path(new_folder(job, "test")).absolute()
@@ -92,6 +92,16 @@ def submit_test(
         devices=max(1, gpus),
     )  # fmt: skip
     return _submit(job, gpus, 1, (evaluate_job, asked), folder, config)
+
+
+def body_of(run: Path) -> str:
+    """The body that a run was trained with. BadInput if its record does not say."""
+    path = run / "code" / "config.json"
+    table = read_json(path)
+    body = table.get("body") if isinstance(table, dict) else None
+    if not isinstance(body, str):
+        raise BadInput(f"{path}: does not say with which body the run was trained. Give --body.")
+    return body
 
 
 def _submit(

@@ -15,11 +15,12 @@ from wholebody.errors import BadInput
 from wholebody.files.npz import DAMAGED
 from wholebody.files.options import differences
 from wholebody.geometry.rotation import axis_angle_to_matrix
+from wholebody.model.checkpoint import check_pickles
 from wholebody.training.config import TrainConfig, config_from_table, config_to_table
 from wholebody.training.processes import Group, seed_of
 
 STATE = "last.pt"
-_KEYS = ("config", "step", "model", "optimizer", "random")
+_KEYS = {"config": str, "step": int, "model": dict, "optimizer": dict, "random": list, "skipped": int}
 # Where files lie, how often to look, how fast to go: these may change between the sittings of a run.
 _MAY_CHANGE = (
     "name", "heldout", "workers", "threads", "save_every", "snapshot_every", "published_form", "log_every",
@@ -87,9 +88,12 @@ def set_random_state(states: list[dict[str, Tensor]], group: Group, seed: int, s
         torch.manual_seed(seed_of(hash((seed, step)), group.place))
         return
     state = states[group.place.rank]
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and group.device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], group.device)
+    try:
+        torch.set_rng_state(state["cpu"])
+        if "cuda" in state and group.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], group.device)
+    except (RuntimeError, TypeError) as error:
+        raise BadInput(f"{STATE}: its random state is damaged ({error}). Choose an empty folder.") from error
 
 
 def samples_per_step(config: TrainConfig, world: int) -> int:
@@ -116,11 +120,16 @@ def read_state(path: Path, config: TrainConfig, world: int, body: BodyModel) -> 
         BadInput: it is no saved run, or one of another configuration or body; says what differs.
     """
     try:
+        check_pickles(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         saved = config_from_table(json.loads(state["config"]), source=str(path))
         before = state.get("world", 1)
-        if not all(key in state for key in _KEYS) or not isinstance(before, int):
+        if not all(isinstance(state.get(key), kind) for key, kind in _KEYS.items()) or not isinstance(before, int):
             raise ValueError("a part is missing")
+        if not all(isinstance(one, dict) and isinstance(one.get("cpu"), Tensor) for one in state["random"]):
+            raise ValueError("the state of the random numbers is missing")
+        if not isinstance(state.get("body", torch.empty(0)), Tensor):
+            raise ValueError("the body is missing")
     except (pickle.UnpicklingError, *DAMAGED) as error:
         raise BadInput(f"{path}: not a saved run of this version. Choose an empty folder.") from error
     changed = differences(_what_is_computed(saved, before), _what_is_computed(config, world))

@@ -17,6 +17,7 @@ from wholebody.data.readers.coco_format import annotated_people, cut_box, entry_
 from wholebody.data.sample import axis_angle_to_matrix
 from wholebody.errors import AssetMissing, BadInput, WholebodyError
 from wholebody.files.dataframe import read_dataframe
+from wholebody.files.image import read_stored
 from wholebody.files.json_stream import read_json
 from wholebody.files.whole import write_bytes, write_json
 from wholebody.geometry.crop import box_around, crop_affine, fit_box, warp
@@ -329,10 +330,12 @@ def _cut(job: _Job) -> tuple[int, str]:
     """(crops written, what went wrong)"""
     import cv2
 
-    picture = cv2.imread(str(job.picture), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if picture is None:
-        what = "cannot be decoded" if job.picture.is_file() else "is missing"
-        return 0, f"{job.picture} {what}"
+    if not job.picture.is_file():
+        return 0, f"{job.picture} is missing"
+    try:
+        picture = read_stored(job.picture, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except BadInput:
+        return 0, f"{job.picture} cannot be decoded"
     if picture.shape[:2] != FULL_HW:
         height, width = picture.shape[:2]
         return 0, f"{job.picture} has {width}x{height} pixels instead of 3840x2160"

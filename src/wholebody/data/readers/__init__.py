@@ -18,6 +18,7 @@ from typing import Any
 from wholebody.data.family import FAMILY_SETS, FILES_SOURCE, FamilySet, file_of, home_of
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
+from wholebody.files.text import offer
 
 
 @dataclass(frozen=True)
@@ -293,6 +294,12 @@ _NAMES = {info.name for info in _ALL}
 _FAMILY = tuple(
     _in_humandata(one) for one in FAMILY_SETS.values() if one.form == "humandata" and one.name not in _NAMES
 )
+PUBLISHED_NAMES = {
+    "COCO": "MSCOCO", "COCO-WholeBody": "MSCOCO", "H36M": "Human36M", "3DPW": "PW3D", "MPI-INF-3DHP": "MPI_INF_3DHP",
+    "3DHP": "MPI_INF_3DHP", "MMHuman3D": "HumanData",
+}  # fmt: skip
+"""Sets here by what papers and other programs call them."""
+
 READERS: dict[str, ReaderInfo] = {info.name: info for info in (*_ALL, *_FAMILY)}
 """Every set by name."""
 
@@ -300,7 +307,8 @@ READERS: dict[str, ReaderInfo] = {info.name: info for info in (*_ALL, *_FAMILY)}
 def reader(name: str) -> ReaderInfo:
     """The set of this name; BadInput lists the names there are."""
     if name not in READERS:
-        raise BadInput(f"no dataset {name!r}: there are {', '.join(READERS)}")
+        meant = offer(name, READERS, PUBLISHED_NAMES)
+        raise BadInput(f"no dataset {name!r}: there are {', '.join(READERS)}{meant}")
     return READERS[name]
 
 

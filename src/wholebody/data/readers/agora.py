@@ -26,6 +26,7 @@ from wholebody.data.readers import coco_format as coco
 from wholebody.data.sample import Sample, masked_sample
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.files.json_stream import read_json
+from wholebody.files.text import brief
 from wholebody.files.unpickle import RestrictedUnpickler, read_pickle
 from wholebody.geometry.crop import apply_affine, invert_affine
 
@@ -160,6 +161,8 @@ def _read_test(root: Path, crops: bool) -> Iterator[Sample]:
         raise BadInput(f"{path} must map pictures to lists of boxes; fetch it again")
     for file_name, found in boxes.items():
         stem = file_name.rsplit(".", 1)[0]
+        if not isinstance(found, list) or "." not in file_name:
+            raise BadInput(f"{path}: {brief(file_name)} must be a picture's name with a list of boxes; fetch it again")
         for number, entry in enumerate(found):
             if crops:
                 place = f"data/3840x2160/test_crop/{stem}_pid_{number}"
@@ -214,8 +217,8 @@ def _crop_at(root: Path, place: str) -> _Picture | None:
 def _read_crop(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
     about = read_json(path)
     return coco.numbers(path, about, "img2bb_trans", 2, 3), (
-        int(coco.entry_of(path, about, "resized_height")),
-        int(coco.entry_of(path, about, "resized_width")),
+        coco.integer(path, about, "resized_height"),
+        coco.integer(path, about, "resized_width"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from wholebody.data.readers import READERS
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
 from wholebody.files.json_stream import read_json
+from wholebody.files.npz import DAMAGED
+from wholebody.files.reading import open_file, read_bytes
 
 # What PLY calls its types, and numpy's letters for them.
 _TYPES = {
@@ -37,11 +40,13 @@ def read_vertices(path: Path) -> np.ndarray:
     readers = {".ply": _read_ply, ".obj": _read_obj, ".json": read_json}
     if path.suffix not in readers:
         raise BadInput(f"{path} is not a mesh that is understood: {', '.join(readers)}")
+    if not path.exists():
+        raise BadInput(f"{path}, the true mesh, is missing; unpack the set's meshes beside its pictures")
     try:
         vertices = np.asarray(readers[path.suffix](path), np.float64).reshape(-1, 3)
-    except FileNotFoundError as error:
-        raise BadInput(f"{path}, the true mesh, is missing; unpack the set's meshes beside its pictures") from error
-    except (OSError, ValueError, KeyError, IndexError, TypeError, StopIteration) as error:
+    except StopIteration as error:
+        raise BadInput(f"{path} ends in the middle; fetch it again") from error
+    except DAMAGED as error:
         raise BadInput(f"{path} is damaged or no mesh ({error}); fetch it again") from error
     if len(vertices) == 0 or not np.isfinite(vertices).all():
         raise BadInput(f"{path} holds no vertices or such that are not finite; fetch it again")
@@ -49,13 +54,13 @@ def read_vertices(path: Path) -> np.ndarray:
 
 
 def _read_obj(path: Path) -> list[list[float]]:
-    with open(path, encoding="utf-8") as file:
-        return [[float(number) for number in line.split()[1:4]] for line in file if line.startswith("v ")]
+    lines = read_bytes(path).decode("utf-8", "replace").splitlines()
+    return [[float(number) for number in line.split()[1:4]] for line in lines if line.startswith("v ")]
 
 
 def _read_ply(path: Path) -> np.ndarray:
     """Only the vertices' x, y, z, which must come first in the file, as every writer puts them."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         lines = iter(file.readline, b"")
         if next(lines).strip() != b"ply":
             raise ValueError("it does not begin with 'ply'")
@@ -75,6 +80,8 @@ def _read_ply(path: Path) -> np.ndarray:
                 break
         else:
             raise ValueError("its header has no end")
+        if not 0 <= count <= os.fstat(file.fileno()).st_size:  # a lie would ask for as much memory
+            raise ValueError(f"its header speaks of {count} vertices")
         if form == "ascii":
             rows = [next(lines).split() for _ in range(count)]
             places = [[name for name, _ in fields].index(axis) for axis in "xyz"]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from wholebody.errors import BadInput
+from wholebody.files.image import read_stored
 from wholebody.synthesis.config import material
 from wholebody.synthesis.light.environment import Environment, load_environments, tone_map, view
 from wholebody.synthesis.light.rooms import room
@@ -68,9 +69,7 @@ def _photos(folder: str | Path) -> list[Path]:
 
 
 def _photo_piece(rng: Generator, path: Path) -> np.ndarray:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise BadInput(f"the background {path} could not be read")
+    image = read_stored(path, cv2.IMREAD_COLOR)
     side = int(min(image.shape[:2]) * rng.uniform(0.6, 1))
     y, x = (int(rng.integers(0, n - side + 1)) for n in image.shape[:2])
     return cv2.resize(image[y : y + side, x : x + side, ::-1], (_CUT, _CUT), interpolation=cv2.INTER_AREA)

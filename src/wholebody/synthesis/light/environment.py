@@ -17,6 +17,9 @@ import numpy as np
 from numpy.random import Generator
 
 from wholebody.errors import BadInput
+from wholebody.files.image import read_stored
+from wholebody.files.npz import SafeNpz
+from wholebody.files.reading import read_bytes
 from wholebody.synthesis.config import HELDOUT_ENVIRONMENTS
 
 # A cosine lobe over the real spherical harmonics up to order 2, divided by pi: irradiance of a white surface / pi.
@@ -102,15 +105,12 @@ def in_split(name: str, split: str) -> bool:
 
 def _read_panorama(path: Path) -> np.ndarray:
     if path.suffix == ".npz":
-        with np.load(path) as file:
-            if "rgb" not in file.files:
+        with SafeNpz(path) as file:
+            if "rgb" not in file:
                 raise BadInput(f"{path} has no array `rgb` (h, 2h, 3): it is no environment map")
-            return file["rgb"].astype(np.float32)
+            return file.array("rgb", None, None, 3).astype(np.float32)
     if path.suffix == ".hdr":
-        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if image is None:
-            raise BadInput(f"{path} could not be read as a Radiance picture")
-        return image[..., 2::-1]
+        return read_stored(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)[..., ::-1]
     try:
         import OpenEXR
     except ImportError:
@@ -119,7 +119,7 @@ def _read_panorama(path: Path) -> np.ndarray:
         import base64
         import tempfile
 
-        match = re.search(r"base64,([A-Za-z0-9+/=]+)", path.read_text())
+        match = re.search(rb"base64,([A-Za-z0-9+/=]+)", read_bytes(path))
         if not match:
             raise BadInput(f"{path} holds no base64 EXR")
         with tempfile.NamedTemporaryFile(suffix=".exr") as copy:

@@ -13,6 +13,7 @@ from numpy.random import Generator
 
 from wholebody.data.sample import axis_angle_to_matrix, matrix_to_axis_angle
 from wholebody.errors import BadInput
+from wholebody.files.npz import SafeNpz
 from wholebody.synthesis.people.skeleton import forward_kinematics
 
 # Held out: whole subjects, so that no performance is seen in training. Clips of `cmu_expmap` that may show any
@@ -65,7 +66,7 @@ def _load_library(folder: str, split: str, clusters: int) -> PoseLibrary:
             f"no motion clips (*/*.npz) in {folder}: name the folder that holds them, or none for procedural poses"
         )
     chosen = [f for f in files if in_split(f"{f.parent.name}/{f.stem}", split)]
-    poses = np.concatenate([np.load(f)["local_rotvec"].astype(np.float32) for f in chosen])
+    poses = np.concatenate([captured(f)["local_rotvec"].astype(np.float32) for f in chosen])
     root = axis_angle_to_matrix(poses[:, 0])
     poses[:, 0] = matrix_to_axis_angle(_without_heading(root))
     points = forward_kinematics(poses.astype(np.float64))
@@ -74,6 +75,20 @@ def _load_library(folder: str, split: str, clusters: int) -> PoseLibrary:
     members = [m for m in members if len(m)]
     weights = np.array([len(m) for m in members]) ** 0.6
     return PoseLibrary(poses, members, weights / weights.sum())
+
+
+def captured(path: Path) -> dict[str, np.ndarray]:
+    """A clip of captured motion: `local_rotvec` (T, 22, 3), and `frame_time` (T,) seconds where the file has it; both
+    float64. BadInput for another file."""
+    with SafeNpz(path) as file:
+        if "local_rotvec" not in file:
+            raise BadInput(f"{path}: is no clip of captured motion, it lacks local_rotvec")
+        found = {"local_rotvec": file.array("local_rotvec", None, 22, 3).astype(np.float64)}
+        if "frame_time" in file:
+            found["frame_time"] = file.array("frame_time", len(found["local_rotvec"])).astype(np.float64)
+    if not all(np.isfinite(values).all() for values in found.values()):
+        raise BadInput(f"{path}: holds values that are not finite")
+    return found
 
 
 def _kmeans(features: np.ndarray, k: int, steps: int = 8) -> np.ndarray:

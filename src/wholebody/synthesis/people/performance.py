@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation, RotationSpline
 
 from wholebody.body.joints import JOINTS_144, SMPLX_JOINTS, index
 from wholebody.body.layer import BodyModel
-from wholebody.synthesis.people.capture import in_split
+from wholebody.synthesis.people.capture import captured, in_split
 from wholebody.synthesis.people.draw import HandSpace, Population
 from wholebody.synthesis.people.skeleton import FLIP, J
 
@@ -75,8 +75,7 @@ def _stretches(folder: str, split: str, duration: float) -> tuple[tuple[str, flo
     for path in sorted(Path(folder).glob("*/*.npz")):
         if not in_split(f"{path.parent.name}/{path.stem}", split):
             continue
-        with np.load(path) as file:
-            time = file["frame_time"].astype(np.float64)
+        time = captured(path).get("frame_time", np.zeros(0))
         begin = 0
         for k in range(1, len(time) + 1):
             if k == len(time) or time[k] - time[k - 1] > _LARGEST_GAP:
@@ -89,14 +88,14 @@ def _stretches(folder: str, split: str, duration: float) -> tuple[tuple[str, flo
 
 def _continuous(path: str, start: float, times: np.ndarray) -> np.ndarray:
     """(T, 22, 3): captured rotations, twice differentiable in between."""
-    with np.load(path) as file:
-        captured, poses = file["frame_time"].astype(np.float64), file["local_rotvec"].astype(np.float64)
-    captured, rows = np.unique(captured, return_index=True)
+    clip = captured(Path(path))
+    poses = clip["local_rotvec"]
+    moments, rows = np.unique(clip["frame_time"], return_index=True)
     poses = poses[rows]
     out = np.zeros((len(times), 22, 3))
     for joint in range(22):
         rotations = Rotation.from_rotvec(poses[:, joint])
-        out[:, joint] = RotationSpline(captured, rotations)(start + times).as_rotvec()
+        out[:, joint] = RotationSpline(moments, rotations)(start + times).as_rotvec()
     return out
 
 

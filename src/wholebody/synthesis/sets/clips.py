@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 from wholebody.body.joints import FROM_144
 from wholebody.data.sample import axis_angle_to_matrix
 from wholebody.errors import BadInput
+from wholebody.files.npz import read_arrays
 from wholebody.files.options import check_same_options, record_options
 from wholebody.files.whole import sweep, whole
 from wholebody.synthesis.camera import Framing
@@ -55,8 +56,22 @@ class ClipTruth:
 
     @classmethod
     def read(cls, path: str | Path) -> ClipTruth:
-        with np.load(path, allow_pickle=False) as file:
-            return cls(**{f.name: file[f.name] for f in fields(cls)})
+        """Raises BadInput for a file that is damaged or of another kind."""
+        names = [f.name for f in fields(cls)]
+        truth = cls(**read_arrays(path, *names))
+        if np.ndim(truth.visible) != 2:
+            raise BadInput(f"{path}: 'visible' has shape {np.shape(truth.visible)}, people × frames belong there")
+        people, frames = truth.visible.shape
+        wanted = {
+            "fps": (), "crossing": (), "focal_px": (), "principal_px": (2,), "camera_from_world": (4, 4),
+            "full_pose": (people, frames, 55, 3), "betas": (people, 10), "expression": (people, frames, 10),
+            "transl": (people, frames, 3), "box_xyxy": (people, frames, 4), "visible": (people, frames),
+        }  # fmt: skip
+        for name in names:
+            array = getattr(truth, name)
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or array.shape != wanted[name]:
+                raise BadInput(f"{path}: {name!r} is no array of {wanted[name]} numbers; write the clips again")
+        return truth
 
 
 def run(

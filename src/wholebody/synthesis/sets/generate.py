@@ -14,6 +14,7 @@ import numpy as np
 
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput, OutputError
+from wholebody.files.image import read_stored
 from wholebody.files.npz import SafeNpz
 from wholebody.files.options import check_same_options, record_options
 from wholebody.files.whole import sweep, write_bytes
@@ -93,10 +94,8 @@ def read_set(folder: str | Path) -> Iterator[Sample]:
     number = 0
     for shard in shards:
         for sample in read_truth(shard):
-            image = cv2.imread(str(folder / "images" / f"{number:06d}.jpg"), cv2.IMREAD_COLOR)
-            mask = cv2.imread(str(folder / "masks" / f"{number:06d}.png"), cv2.IMREAD_GRAYSCALE)
-            if image is None or mask is None:
-                raise BadInput(f"picture or mask {number:06d} is missing in {folder}, though its truth is there")
+            image = read_stored(folder / "images" / f"{number:06d}.jpg", cv2.IMREAD_COLOR)
+            mask = read_stored(folder / "masks" / f"{number:06d}.png", cv2.IMREAD_GRAYSCALE)
             yield replace(sample, image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB), mask=mask)
             number += 1
 

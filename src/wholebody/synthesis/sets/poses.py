@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from wholebody.body.joints import FROM_144
 from wholebody.body.open_body import COMPACT_PATH, read_compact
 from wholebody.data.sample import axis_angle_to_matrix, matrix_to_axis_angle
 from wholebody.errors import BadInput, OutputError
+from wholebody.files.npz import SafeNpz
 from wholebody.files.options import record_options
 from wholebody.synthesis import camera
 from wholebody.synthesis.config import SynthesisConfig, material_used
@@ -82,8 +82,11 @@ def read_people(folder: str | Path) -> dict[str, np.ndarray]:
     if not path.exists():
         truth = LayerSet(folder).samples()
         return {key: truth[key] for key in KEYS}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in KEYS}
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise BadInput(f"{path} is damaged or no set of poses ({error}); write it again") from error
+    with SafeNpz(path) as file:
+        if missing := [key for key in KEYS if key not in file]:
+            raise BadInput(f"{path} is no set of poses: it lacks {', '.join(missing)}; write it again")
+        shapes = ((None, 55, 3), (None, 10), (None, 10), (None, None, 3))
+        people = {key: file.array(key, *shape) for key, shape in zip(KEYS, shapes, strict=True)}
+    if len({len(rows) for rows in people.values()}) != 1:
+        raise BadInput(f"{path}: its arrays are of different lengths; write it again")
+    return people
