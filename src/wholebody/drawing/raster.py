@@ -38,8 +38,8 @@ class Light:
 class Mesh:
     """One mesh to draw: vertices (V,3) in the camera frame, faces (F,3), counter-clockwise seen from outside.
 
-    Colour is `vertex_colors` (V,3; sRGB 0..1), or a `texture` (h,w,3; sRGB uint8 or 0..1, first row is v = 1) with
-    `uv` (T,2) and `uv_faces` (F,3), or a neutral grey.
+    Colour is `vertex_colors` (V,3, or 1,3 where all have one; sRGB 0..1), or a `texture` (h,w,3; sRGB uint8 or 0..1,
+    first row is v = 1) with `uv` (T,2) and `uv_faces` (F,3), or a neutral grey.
     """
 
     vertices_cam: np.ndarray
@@ -146,7 +146,7 @@ def draw_meshes(
         else:
             texture, color_faces, has_texture = np.zeros((2, 2, 3), np.float32), tri, False
             grey = np.full((1, 3), 0.72) if mesh.vertex_colors is None else mesh.vertex_colors
-            color = np.ascontiguousarray(srgb_to_linear(np.broadcast_to(grey, (len(points), 3))))
+            color = np.ascontiguousarray(np.broadcast_to(srgb_to_linear(grey), (len(points), 3)))
         _shade_lit(
             points, tri, normals, color, color_faces, texture, has_texture, fx, fy, cx, cy, samples, first,
             np.asarray(light.ambient, np.float32), np.asarray(light.directional, np.float32), lamp, inv_depth, face_id,
@@ -155,13 +155,13 @@ def draw_meshes(
     _resolve(rgba, samples)
     depth, nearest = np.empty((height, width), np.float32), np.empty((height, width), np.int32)
     _nearest(inv_depth, face_id, samples, depth, nearest)
-    mesh_id = np.searchsorted(np.asarray(first_face[1:]), nearest, side="right").astype(np.int32)
-    mesh_id[nearest < 0] = -1
-    local = nearest - np.asarray(first_face, np.int32)[np.maximum(mesh_id, 0)]
-    local[nearest < 0] = -1
+    mesh_id, local = np.full((height, width), -1, np.int32), np.full((height, width), -1, np.int32)
     seen = nearest >= 0
+    whose = np.searchsorted(np.asarray(first_face[1:]), nearest[seen], side="right")
+    mesh_id[seen] = whose
+    local[seen] = nearest[seen] - np.asarray(first_face, np.int32)[whose]
     rgba[seen, :3] = linear_to_srgb(rgba[seen, :3])
-    return Drawing(rgba, depth, local.astype(np.int32), mesh_id)
+    return Drawing(rgba, depth, local, mesh_id)
 
 
 def srgb_to_linear(color: np.ndarray) -> np.ndarray:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def draw_overlay(
     *,
     opacity: float = 0.9,
     side_view: bool = True,
-    samples: int = 3,
+    samples: int = 2,
 ) -> np.ndarray:
     """H×W×3 uint8 → the same with the people's meshes over it, `opacity` 0..1, and a panel with their side views.
 
@@ -49,12 +50,15 @@ def draw_overlay(
     if not 0 <= opacity <= 1:
         raise BadInput(f"The opacity is {opacity:g}; it must be from 0 (only the photo) to 1 (nothing seen through).")
     photo, scale = _fit(image)
-    layer = _draw_people(photo.shape[:2], people, faces, scale, samples)
-    seen = photo + (layer[..., :3] * 255 - photo * layer[..., 3:]) * np.float32(opacity)
-    picture = np.clip(np.rint(seen), 0, 255).astype(np.uint8)
-    if not side_view or not people:
-        return picture
-    return np.concatenate([picture, _side_panel(photo.shape[:2], people, faces, samples)], axis=1)
+    height, width = photo.shape[:2]
+    panel = _Panel.of(len(people), (height, width)) if side_view and people else None
+    picture = np.empty((height, width + (panel.width if panel else 0), 3), np.uint8)
+    picture[:, :width] = photo
+    _draw_people(picture[:, :width], people, faces, scale, samples, opacity)
+    if panel:
+        picture[:, width:] = np.rint(_PAPER * 255)
+        panel.draw(picture[:, width:], people, faces, samples)
+    return picture
 
 
 def encode_jpeg(picture: np.ndarray, quality: int = 93) -> bytes:
@@ -70,45 +74,84 @@ def _fit(image: np.ndarray) -> tuple[np.ndarray, float]:
 
     scale = min(1.0, MAX_SIDE / max(image.shape[:2]))
     if scale == 1:
-        return image.astype(np.float32), 1.0
+        return image, 1.0
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32), scale
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), scale
 
 
 def _draw_people(
-    size_hw: tuple[int, int],
-    people: Sequence[Person],
-    faces: np.ndarray,
-    scale: float,
-    samples: int,
-) -> np.ndarray:
-    """(H, W, 4) float32, colour multiplied by alpha."""
-    height, width = size_hw
-    layer = np.zeros((height, width, 4), np.float32)
-    nearest = np.full((height, width), np.inf, np.float32)
-    for number, person in enumerate(people):
-        focal = np.asarray(person.focal_px, np.float64) * scale
-        principal = (np.asarray(person.principal_px, np.float64) + 0.5) * scale - 0.5  # pixel centres at integers
-        window = covered_window(person.vertices_cam, focal, principal, size_hw)
-        if window is None:
-            continue
-        x0, y0, x1, y1 = window
-        rgba, depth = _draw_one(
-            person.vertices_cam,
-            faces,
-            focal,
-            principal - [x0, y0],
-            (y1 - y0, x1 - x0),
-            COLORS[number % len(COLORS)],
-            samples,
+    picture: np.ndarray, people: Sequence[Person], faces: np.ndarray, scale: float, samples: int, opacity: float
+) -> None:
+    """Everybody over `picture` (H, W, 3) uint8, in place; of it only the windows that people cover are touched."""
+    cameras = [
+        (
+            np.asarray(person.focal_px, np.float64) * scale,
+            (np.asarray(person.principal_px, np.float64) + 0.5) * scale - 0.5,  # pixel centres at integers
         )
-        depth = depth / np.float32(focal.mean())
-        under, under_depth = layer[y0:y1, x0:x1], nearest[y0:y1, x0:x1]
-        front = (depth < under_depth)[..., None]
-        top, bottom = np.where(front, rgba, under), np.where(front, under, rgba)
-        layer[y0:y1, x0:x1] = top + bottom * (1 - top[..., 3:])
-        nearest[y0:y1, x0:x1] = np.minimum(depth, under_depth)
-    return layer
+        for person in people
+    ]
+    windows = [
+        covered_window(person.vertices_cam, *camera, (picture.shape[0], picture.shape[1]))
+        for person, camera in zip(people, cameras, strict=True)
+    ]
+    for members, around in together([(n, window) for n, window in enumerate(windows) if window]):
+        layer, nearest = np.empty(0), np.empty(0)  # of the group: colour multiplied by alpha, and depth
+        for n in sorted(members):
+            window = windows[n]
+            assert window is not None
+            x0, y0, x1, y1 = window
+            focal, principal = cameras[n]
+            rgba, depth = _draw_one(
+                people[n].vertices_cam, faces, focal, principal - [x0, y0], (y1 - y0, x1 - x0),
+                COLORS[n % len(COLORS)], samples,
+            )  # fmt: skip
+            if len(members) == 1:
+                layer = rgba
+                break
+            if not layer.size:
+                layer = np.zeros((around[3] - around[1], around[2] - around[0], 4), np.float32)
+                nearest = np.full(layer.shape[:2], np.inf, np.float32)
+            place = slice(y0 - around[1], y1 - around[1]), slice(x0 - around[0], x1 - around[0])
+            depth /= np.float32(focal.mean())
+            front = (depth < nearest[place])[..., None]
+            top, bottom = np.where(front, rgba, layer[place]), np.where(front, layer[place], rgba)
+            layer[place] = top + bottom * (1 - top[..., 3:])
+            nearest[place] = np.minimum(depth, nearest[place])
+        _lay(picture[around[1] : around[3], around[0] : around[2]], layer, opacity)
+
+
+def _lay(part: np.ndarray, layer: np.ndarray, opacity: float) -> None:
+    """`layer` (H, W, 4), colour multiplied by alpha, over `part` (H, W, 3) uint8, in place."""
+    import cv2
+
+    alpha: Any = cv2.merge([layer[..., 3] * np.float32(-opacity)] * 3)
+    alpha *= part
+    alpha += part
+    alpha += layer[..., :3] * np.float32(255 * opacity)
+    part[:] = cv2.convertScaleAbs(np.maximum(alpha, 0, out=alpha))  # rounds, and ends at 255
+
+
+Window = tuple[int, int, int, int]
+
+
+def together(windows: Iterable[tuple[int, Window]]) -> list[tuple[list[int], Window]]:
+    """Numbered windows (x0, y0, x1, y1) in groups of those that overlap, each with the window around it: who is in one
+    group may hide each other."""
+    groups: list[tuple[list[int], Window]] = []
+    for number, window in windows:
+        members, box, changed = [number], window, True
+        while changed:
+            changed = False
+            for other in groups:
+                a, b = other[1], box
+                if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]:
+                    groups.remove(other)
+                    members = other[0] + members
+                    box = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
+                    changed = True
+                    break
+        groups.append((members, box))
+    return groups
 
 
 def covered_window(
@@ -146,13 +189,14 @@ def _draw_one(
         focal.tolist(),
         principal.tolist(),
         size_hw,
-        np.broadcast_to(color, (len(vertices), 3)),
+        np.asarray(color)[None],
         light=light,
         samples=samples,
     )
     shade = 1 - (1 - _OUTLINE) * outline(drawing.depth, float(np.median(vertices[:, 2])))
-    rgba = drawing.rgba.copy()
-    rgba[..., :3] *= (shade * rgba[..., 3])[..., None]
+    rgba = drawing.rgba
+    shade *= rgba[..., 3]
+    rgba[..., :3] *= shade[..., None]
     return rgba, drawing.depth
 
 
@@ -161,25 +205,46 @@ def outline(depth: np.ndarray, distance: float) -> np.ndarray:
     import cv2
 
     # A step of 6 cm between neighbours, whatever the camera's distance, is an edge and not a slope.
-    filled = np.where(np.isfinite(depth), depth, distance + 10).astype(np.float32)
-    further = cv2.dilate(filled, np.ones((3, 3), np.uint8))
-    edge = np.clip((further - filled - 0.05) / 0.05, 0, 1) * np.isfinite(depth)
-    return cv2.GaussianBlur(edge.astype(np.float32), (3, 3), 0.6)
+    seen = depth < np.inf
+    filled = np.where(seen, depth, np.float32(distance + 10))
+    edge: np.ndarray = cv2.dilate(filled, np.ones((3, 3), np.uint8))
+    np.subtract(edge, filled, out=edge)
+    np.subtract(edge, 0.05, out=edge)
+    np.clip(np.multiply(edge, 1 / 0.05, out=edge), 0, 1, out=edge)
+    np.multiply(edge, seen, out=edge)
+    return np.asarray(cv2.GaussianBlur(edge, (3, 3), 0.6))
 
 
-def _side_panel(photo_hw: tuple[int, int], people: Sequence[Person], faces: np.ndarray, samples: int) -> np.ndarray:
+@dataclass(frozen=True)
+class _Panel:
     """Every person as seen from the photo's right-hand side, each in a cell of their own, in the order of detection."""
-    height = photo_hw[0]
-    cell_w, cell_h, columns = _grid(len(people), photo_hw)
-    panel = np.broadcast_to(_PAPER * 255, (height, cell_w * columns, 3)).copy()
-    for number, person in enumerate(people):
-        x, y = number % columns * cell_w, number // columns * cell_h
-        size = (min(cell_h, height - y), cell_w)
-        turned, focal, principal = _from_the_side(person, size)
-        rgba, _ = _draw_one(turned, faces, focal, principal, size, COLORS[number % len(COLORS)], samples)
-        cell = panel[y : y + size[0], x : x + cell_w]
-        cell += rgba[..., :3] * 255 - cell * rgba[..., 3:]
-    return np.clip(np.rint(panel), 0, 255).astype(np.uint8)
+
+    cell_w: int
+    cell_h: int
+    columns: int
+
+    @classmethod
+    def of(cls, count: int, photo_hw: tuple[int, int]) -> _Panel:
+        return cls(*_grid(count, photo_hw))
+
+    @property
+    def width(self) -> int:
+        return self.cell_w * self.columns
+
+    def draw(self, panel: np.ndarray, people: Sequence[Person], faces: np.ndarray, samples: int) -> None:
+        """Onto a sheet of paper (H, width, 3) uint8, in place."""
+        for number, person in enumerate(people):
+            x, y = number % self.columns * self.cell_w, number // self.columns * self.cell_h
+            size = (min(self.cell_h, len(panel) - y), self.cell_w)
+            turned, focal, principal = _from_the_side(person, size)
+            window = covered_window(turned, focal, principal, size)
+            if window is None:
+                continue
+            x0, y0, x1, y1 = window
+            rgba, _ = _draw_one(
+                turned, faces, focal, principal - [x0, y0], (y1 - y0, x1 - x0), COLORS[number % len(COLORS)], samples
+            )
+            _lay(panel[y + y0 : y + y1, x + x0 : x + x1], rgba, 1.0)
 
 
 def _grid(count: int, photo_hw: tuple[int, int]) -> tuple[int, int, int]:

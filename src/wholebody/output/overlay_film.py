@@ -6,7 +6,7 @@ their place in `Scene.people`, throughout. Only the part of a frame that a perso
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +18,7 @@ from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput, OutputError
 from wholebody.files.whole import write_whole
 from wholebody.output.look import Look, make_look
-from wholebody.output.overlay import covered_window, outline
+from wholebody.output.overlay import covered_window, outline, together
 from wholebody.output.rig import posed_in_camera
 from wholebody.people.scene import Motion, Scene
 
@@ -143,7 +143,7 @@ def paint(
     light = Light(direction_cam=(-0.45, -0.65, -0.62), ambient=(0.34, 0.35, 0.38), directional=(0.78, 0.76, 0.72))
     out = image.copy()
     windows = [covered_window(vertices, np.full(2, focal), principal, image.shape[:2]) for vertices, _ in people]
-    for members, (x0, y0, x1, y1) in _together([(n, window) for n, window in enumerate(windows) if window]):
+    for members, (x0, y0, x1, y1) in together([(n, window) for n, window in enumerate(windows) if window]):
         meshes = []
         for n in members:
             vertices, colors = people[n]
@@ -158,27 +158,6 @@ def paint(
         color = drawing.rgba[..., :3] * (255 * (1 - (1 - _OUTLINE) * edge))[..., None]
         part[:] = (part + (color - part) * alpha[..., None] + 0.5).astype(np.uint8)
     return out
-
-
-def _together(
-    windows: Iterable[tuple[int, tuple[int, int, int, int]]],
-) -> list[tuple[list[int], tuple[int, int, int, int]]]:
-    """People whose windows overlap are drawn at once, in one window: they may hide each other."""
-    groups: list[tuple[list[int], tuple[int, int, int, int]]] = []
-    for number, window in windows:
-        members, box, changed = [number], window, True
-        while changed:
-            changed = False
-            for other in groups:
-                a, b = other[1], box
-                if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]:
-                    groups.remove(other)
-                    members = other[0] + members
-                    box = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
-                    changed = True
-                    break
-        groups.append((members, box))
-    return groups
 
 
 class _Player:
