@@ -104,7 +104,8 @@ def test_hands_are_followed_from_frame_to_frame_by_whose_they_are(image):
     predictor = Predictor(Finding())
     predictor.__dict__.update(_landmarkers=landmarkers, _aligner=aligner)
     found = [Detections(boxes, np.ones(len(boxes))) for boxes in (BOXES[:2], BOXES[[1, 0, 2]], BOXES[:0], BOXES[:1])]
-    frames = predictor.predict_many([image] * 4, found, [[7, 8], [8, 7, 9], [], [7]])
+    who = [[7, 8], [8, 7, 9], [], [7]]
+    frames = predictor.laid_on([image] * 4, predictor.see([image] * 4, found, who), who)
     assert [len(people) for people in frames] == [2, 3, 0, 1] and aligned == [6]
     assert np.isnan(asked[0]).all() and np.isnan(asked[1][2]).all()
     np.testing.assert_allclose(asked[1][:2, 0], BOXES[[1, 0]])

@@ -43,6 +43,18 @@ class Network(nn.Module):
         """Everything that needs no body mesh."""
         raise NotImplementedError
 
+    @property
+    def can_glance(self) -> bool:
+        """Whether bodies can be had sooner than hands and faces, by `glance`."""
+        return False
+
+    def glance(self, images: Tensor, rotations: Tensor, expression: Tensor) -> Prediction:
+        """As `forward`, the bodies alone being looked for.
+
+        rotations (B×53×3×3) and expression (B×10): of the same people a moment before; hands and face are taken over.
+        """
+        raise NotImplementedError
+
     def encode(self, images: Tensor) -> EncoderOutput:
         """What the encoder makes of pictures, in single precision where it computes in half of it."""
         if not len(images):

@@ -125,6 +125,34 @@ class OSX(Network):
         located = self.body_positions(encoded)
         return located, self.body_head(encoded.tokens, located)
 
+    @property
+    def can_glance(self) -> bool:
+        return hasattr(self.encoder, "glance")
+
+    def glance(self, images: Tensor, rotations: Tensor, expression: Tensor) -> Prediction:
+        encoded = self.encoder.glance(images)
+        located, estimates = self.regress_body(encoded)
+        full = self.box_scales.dtype
+        body = rotation_6d_to_matrix(estimates[-1].rotations_6d.to(full))
+        if self.wrists is not None:
+            body = self.wrists.as_before(body, rotations)
+        rotations = torch.cat((body, rotations[:, 22:]), 1)
+        pose = matrix_to_axis_angle(rotations)
+        prediction = Prediction(
+            rotations=rotations,
+            global_orient=pose[:, 0],
+            body_pose=pose[:, 1:22],
+            left_hand_pose=pose[:, 22:37],
+            right_hand_pose=pose[:, 37:52],
+            jaw_pose=pose[:, 52],
+            betas=estimates[-1].betas.to(full),
+            expression=expression,
+            cam_trans=self.config.camera.translation(estimates[-1].camera.to(full)),
+            body_cells=located.cells,
+            found_keypoints=encoded.keypoints,
+        )
+        return prediction if self.body is None else self.with_mesh(prediction)
+
     def _rotations(self, body_6d: Tensor, hands: FoundHands, jaw_6d: Tensor, full: torch.dtype) -> Tensor:
         """All 53, B×53×3×3: the left hand was seen as a right one, in a mirror."""
         rotations_6d = torch.cat((body_6d, hands.rotations_6d.flatten(1, 2), jaw_6d[:, None]), 1).to(full)

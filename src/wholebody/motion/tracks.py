@@ -14,7 +14,8 @@ from wholebody.people.detections import SIGMAS, Detections
 
 MEMORY = 2.0
 """Seconds for which a track waits for its person to come back."""
-_START_SCORE = 0.25  # weaker detections go on with a track but begin none
+START_SCORE = 0.25
+"""Weaker detections go on with a track but begin none."""
 _APART, _TOGETHER = 0.1, 0.25  # overlap (IoU) of people who are apart, or in each other's way
 _STRANGE = 0.45  # a distance of looks at which colours contradict
 _TELLING = 0.12  # looks of two people nearer than this do not tell them apart
@@ -88,7 +89,7 @@ class Tracker:
             self._follow(track, time, found, boxes, looks, column, float(crowd[column].max(initial=0.0)))
         for column in np.flatnonzero(ids < 0):
             taken = crowd[column][ids >= 0].max(initial=0.0)
-            if found.scores[column] >= _START_SCORE and taken < 0.7:
+            if found.scores[column] >= START_SCORE and taken < 0.7:
                 ids[column] = self._next_id
                 self.tracks.append(_begin(self._next_id, time, found, boxes, looks, int(column)))
                 self._next_id += 1

@@ -1,16 +1,20 @@
 """A film, frame by frame, to what the networks say of it: who is where in each frame, and what their bodies do.
 
-`Watcher` takes frames in order and holds only those since the detector's last look. The detector looks at every so
-manieth frame; between two looks the boxes of a person are joined by straight lines, and the network sees every frame.
+`Watcher` takes frames in order and holds only some of them. The detector looks at every so manieth frame; between two
+looks the boxes of a person are joined by straight lines, and the network sees every frame. Looking, the network and the
+landmarkers take turns on three threads, each a few frames behind the other.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from wholebody.files.video import Frame
 from wholebody.motion.assemble import Sights, Timeline, assemble
@@ -18,6 +22,7 @@ from wholebody.motion.camera import CameraPath, CameraWatcher
 from wholebody.motion.rig import Rig
 from wholebody.motion.tracks import (
     LOOK_SIZE,
+    START_SCORE,
     CutFinder,
     Swap,
     Tracker,
@@ -28,15 +33,27 @@ from wholebody.motion.tracks import (
     to_corners,
 )
 from wholebody.people.detect import Detector
-from wholebody.people.detections import SIGMAS, Detections
+from wholebody.people.detections import SIGMAS, Detections, box_iou
 from wholebody.people.scene import Scene
 
 if TYPE_CHECKING:
-    from wholebody.people.predictor import Person, Predictor
+    from wholebody.people.predictor import Person, Predictor, Regions
 
 LOOKS_A_SECOND = 6.0
+_AGAIN = 2  # looks at those who are known alone, between two looks at all of a frame
+_SURE = 0.4  # of everybody's sureness, for that
+_FOUND = 0.4  # overlap (IoU) with where they should be
+_JOB_FRAMES, _JOB_BYTES = 16, 48e6
+"""So many frames, and not more than that of them, go through the networks together: small batches are slow."""
+_JOBS = 2  # that may wait for the networks
+WHOLE_EVERY = 3  # frames of a person: hands and face, as the network alone says them, need no more
 _FULL_SCORE = 0.6  # of a person who is plainly there, as the embedded detector scores
 _UNSEEN = 0.3  # of their sureness keep sights that no detection confirms
+
+
+def whole_every(smooth: str) -> int:
+    """How often the network is asked for hands and face too; always where every frame is wanted as the network says."""
+    return 1 if smooth == "none" else WHOLE_EVERY
 
 
 def look_every(frames_a_second: float) -> int:
@@ -77,6 +94,19 @@ class Place:
 
 
 @dataclass
+class _Job:
+    """Frames that go through the networks together."""
+
+    frames: list[Frame] = field(default_factory=list)
+    places: list[dict[int, Place]] = field(default_factory=list)
+    first: int = 0  # row of the first one in the film
+    people: Future[list[list[Person]]] | None = None
+
+    def is_full(self) -> bool:
+        return len(self.frames) >= _JOB_FRAMES or sum(frame.image.nbytes for frame in self.frames) >= _JOB_BYTES
+
+
+@dataclass
 class Part:
     """What some consecutive frames gave; rows of `sights.frame` count from the film's first frame."""
 
@@ -102,7 +132,10 @@ class Part:
 
 
 class Watcher:
-    """`see` frames in order, then `finish`; `take_part` gives what has come together since it was last asked."""
+    """`see` frames in order, then `finish`; `take_part` gives what has come together since it was last asked.
+
+    `close` ends its threads, also those of a film that is given up.
+    """
 
     def __init__(
         self,
@@ -112,35 +145,58 @@ class Watcher:
         image_wh: tuple[int, int],
         frames_a_second: float,
         every: int | None = None,
+        whole_every: int = WHOLE_EVERY,
     ) -> None:
+        """every: how often the detector looks. whole_every: see `Predictor.see`."""
         self._predictor, self._detector = predictor, detector
         self._every = every or look_every(frames_a_second)
+        self._whole_every = whole_every
         self.tracker = Tracker()
         self._camera = CameraWatcher(focal_px, (np.array(image_wh) - 1) / 2, image_wh)
         self._cut = CutFinder()
         self._waiting: list[tuple[Frame, bool]] = []
         self._known: dict[int, Known] = {}
-        self._count = 0  # frames done
+        self._count = 0  # frames of which it is known who is where
         self._part = Part()
+        self._again = 0  # how many looks at known people alone came after the last one at all of a frame
+        self._job = _Job()
+        self._under_way: deque[_Job] = deque()
+        self._hands: Regions = {}  # the landmarkers' thread's own while jobs are under way
+        share = max(1, torch.get_num_threads() // 2)  # of the cores
+        self._networks, self._landmarks = (
+            ThreadPoolExecutor(1, f"wholebody-{name}", torch.set_num_threads, (share,)) for name in ("network", "marks")
+        )
 
     def see(self, frame: Frame) -> None:
         cut = self._cut(frame.image)
         if cut:
-            self.finish()
+            self._look_at_last()
             self.tracker.cut()
             self._known = {}
         first = cut or (self._count == 0 and not self._waiting)
         self._waiting.append((frame, cut))
         if first or len(self._waiting) >= self._every:
-            self.finish()
+            self._look_at_last()
 
     def finish(self) -> None:
-        """Look at the last frame that waits, and let the network see all of them."""
+        """Look at the last frame that waits, and let the networks see all of them."""
+        self._look_at_last()
+        self._send()
+        while self._under_way:
+            self._collect()
+
+    def close(self) -> None:
+        for threads in (self._networks, self._landmarks):
+            threads.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(torch.get_num_threads())  # what threads of others begin with is that of this one again
+
+    def _look_at_last(self) -> None:
+        """Say who is where in the frames that wait, by the detector's look at the last of them."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
         last = waiting[-1][0]
-        found, looks = self._look(last.image)
+        found, looks = self._look(last.image, last.time)
         before = len(self.tracker.swaps)
         ids = self.tracker.update(last.time, found, looks)
         for swap in self.tracker.swaps[before:]:
@@ -156,13 +212,40 @@ class Watcher:
         for track in self.tracker.tracks:
             if track.track_id in now:
                 now[track.track_id].velocity = track.velocity
-        self._predict(waiting, [self._places(frame, last.time, now) for frame, _ in waiting])
+        for frame, cut in waiting:
+            places = self._places(frame, last.time, now)
+            self._note(frame, cut, places)
+            self._job.frames.append(frame)
+            self._job.places.append(places)
+            if self._job.is_full():
+                self._send()
         self._known = now
 
-    def _look(self, image: np.ndarray) -> tuple[Detections, np.ndarray]:
-        found = self._detector(image)
+    def _look(self, image: np.ndarray, time: float) -> tuple[Detections, np.ndarray]:
+        found = self._look_again(image, time)
+        if found is None:
+            found, self._again = self._detector(image), 0
         looks = [look_of(image, box, at) for box, at in zip(found.boxes_xyxy, _points(found), strict=True)]
         return found, np.array(looks).reshape(len(found), LOOK_SIZE)
+
+    def _look_again(self, image: np.ndarray, time: float) -> Detections | None:
+        """A look at those who are known alone, where all are sure and are found; else None."""
+        again = getattr(self._detector, "again", None)
+        known = list(self._known.values())
+        missed = len(self.tracker.tracks) > len(known)  # somebody who may come back
+        if again is None or self._again >= _AGAIN or missed or not known or min(one.sure for one in known) < _SURE:
+            return None
+        boxes = to_corners(np.stack([one.box + one.velocity * (time - one.time) for one in known]))
+        boxes = np.clip(boxes, 0, np.tile(image.shape[1::-1], 2))
+        if (boxes[:, 2:] - boxes[:, :2]).min() < 4:
+            return None
+        found: Detections = again(image, boxes)
+        sure = found.take(found.scores >= START_SCORE)
+        where = [{row for row, box in enumerate(sure.boxes_xyxy) if box_iou(box, old) > _FOUND} for old in boxes]
+        if not all(where) or len(set().union(*where)) < len(known):
+            return None
+        self._again += 1
+        return found
 
     def _exchange(self, swap: Swap) -> None:
         first, second = self._known.pop(swap.first, None), self._known.pop(swap.second, None)
@@ -199,35 +282,56 @@ class Watcher:
                 inside[number] = replace(one, box_xyxy=cut)
         return _apart(inside, now)
 
-    def _predict(self, waiting: list[tuple[Frame, bool]], places: list[dict[int, Place]]) -> None:
+    def _note(self, frame: Frame, cut: bool, places: dict[int, Place]) -> None:
+        """What is known of a frame without its people."""
+        if cut:
+            self._camera.cut()
+        boxes = np.array([one.box_xyxy for one in places.values()]).reshape(-1, 4)
+        turn, known, moved, unexplained = self._camera(frame.image, boxes)
+        part = self._part
+        part.numbers.append(frame.number)
+        part.times.append(frame.time)
+        part.cuts.append(cut)
+        part.turns.append(turn)
+        part.known.append(known)
+        part.moved.append(moved)
+        part.unexplained.append(unexplained)
+        self._count += 1
+
+    def _send(self) -> None:
+        """Let the networks begin with the frames that have come together."""
+        job, self._job = self._job, _Job(first=self._count)
+        if not job.frames:
+            return
+        images = [frame.image for frame in job.frames]
         found = []
-        for row in places:
+        for row in job.places:
             boxes, sure = [one.box_xyxy for one in row.values()], [one.sure for one in row.values()]
             found.append(Detections(np.array(boxes).reshape(-1, 4), np.array(sure)))
-        who = [list(row) for row in places]
-        results = self._predictor.predict_many([frame.image for frame, _ in waiting], found, who)
-        for k, ((frame, cut), row, people) in enumerate(zip(waiting, places, results, strict=True)):
-            if cut:
-                self._camera.cut()
-            turn, known, moved, unexplained = self._camera(frame.image, found[k].boxes_xyxy)
-            part = self._part
-            part.numbers.append(frame.number)
-            part.times.append(frame.time)
-            part.cuts.append(cut)
-            part.turns.append(turn)
-            part.known.append(known)
-            part.moved.append(moved)
-            part.unexplained.append(unexplained)
+        who = [list(row) for row in job.places]
+        seen = self._networks.submit(self._predictor.see, images, found, who, self._whole_every)
+        job.people = self._landmarks.submit(lambda: self._predictor.laid_on(images, seen.result(), who, self._hands))
+        self._under_way.append(job)
+        while len(self._under_way) > _JOBS:
+            self._collect()
+
+    def _collect(self) -> None:
+        """Take what the networks say of the frames that were sent first."""
+        job = self._under_way.popleft()
+        assert job.people is not None
+        for k, (row, people) in enumerate(zip(job.places, job.people.result(), strict=True)):
             rows = []
             for (number, one), person in zip(row.items(), people, strict=True):
                 others = [other for their, other in row.items() if their != number]
-                rows.append(sight_of(person, self._count, number, one.sure * agreement(person, one, others)))
+                rows.append(sight_of(person, job.first + k, number, one.sure * agreement(person, one, others)))
             if rows:
-                part.sights.append(Sights.concatenate(rows))
-            self._count += 1
+                self._part.sights.append(Sights.concatenate(rows))
 
     def take_part(self) -> Part:
+        """After `finish`."""
         part, self._part = self._part, Part()
+        if part.sights:
+            part.sights = [Sights.concatenate(part.sights)]
         return part
 
     # To stop and go on
@@ -238,6 +342,9 @@ class Watcher:
             **{f"tracker_{name}": value for name, value in self.tracker.state().items()},
             "count": np.array(self._count),
             "turn": self._camera.turn,
+            "again": np.array(self._again),
+            "hand_ids": np.array(list(self._hands), np.int64),
+            "hands": np.array(list(self._hands.values()), np.float64).reshape(-1, 2, 4),
             "known_ids": np.array(numbers, np.int64),
             "known": np.array([known.numbers() for known in self._known.values()]).reshape(-1, 61),
         }
@@ -245,7 +352,9 @@ class Watcher:
     def restore(self, state: dict[str, np.ndarray], last: Frame) -> None:
         """Go on after `last`, the frame that had been seen last when `state` was asked for."""
         self.tracker.restore({k.removeprefix("tracker_"): v for k, v in state.items() if k.startswith("tracker_")})
-        self._count = int(state["count"])
+        self._count = self._job.first = int(state["count"])
+        self._again = int(state["again"])
+        self._hands.update({int(k): of for k, of in zip(state["hand_ids"], state["hands"], strict=True)})
         self._known = {
             int(number): Known.of(row) for number, row in zip(state["known_ids"], state["known"], strict=True)
         }
@@ -363,11 +472,14 @@ def watch(
     each: Callable[[Frame], None] = lambda frame: None, **options: Any,
 ) -> Scene:  # fmt: skip
     """A film in memory to its scene: all of the above in one go, for measuring and for Python."""
-    watcher = Watcher(predictor, detector, focal_px, image_wh, fps, every)
-    for frame in frames:
-        watcher.see(frame)
-        each(frame)
-    watcher.finish()
+    watcher = Watcher(predictor, detector, focal_px, image_wh, fps, every, whole_every(options.get("smooth", "light")))
+    try:
+        for frame in frames:
+            watcher.see(frame)
+            each(frame)
+        watcher.finish()
+    finally:
+        watcher.close()
     rig = Rig(predictor.model.body)
     options = {"gender": predictor.model.body.gender} | options
     return scene_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -17,7 +18,17 @@ from wholebody.people.person import Person
 __all__ = ["Person", "Predictor", "check_image", "crop_person"]
 
 _NOWHERE = np.full((2, 4), np.nan)
+Regions = dict[int, np.ndarray]
+"""Where each person's hands are to be looked for in the next frame: (2, 4), not finite where nobody knows."""
 _ALIGNED = 16  # people who are laid onto their pictures together
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the network alone says of the people of some pictures."""
+
+    people: list[list[Person]]
+    keypoints: list[list[np.ndarray]]  # of each picture, a person: (17, 3) COCO's x, y, score; [] if it finds none
 
 
 class Predictor:
@@ -107,53 +118,91 @@ class Predictor:
     def detect(self, image: np.ndarray) -> Detections:
         return self._detector(image)
 
-    def predict_many(
-        self, images: Sequence[np.ndarray], found: Sequence[Detections], who: Sequence[Sequence[int]] | None = None
-    ) -> list[list[Person]]:
-        """The people of several pictures whose boxes are known, `batch_size` at a time across the pictures.
+    def predict_many(self, images: Sequence[np.ndarray], found: Sequence[Detections]) -> list[list[Person]]:
+        """The people of several pictures whose boxes are known, `batch_size` at a time across the pictures."""
+        return self.laid_on(images, self.see(images, found))
+
+    def see(
+        self, images: Sequence[np.ndarray], found: Sequence[Detections], who: Sequence[Sequence[int]] | None = None,
+        every: int = 1,
+    ) -> Seen:  # fmt: skip
+        """The first half of `predict_many`: the network, of everybody.
 
         who: where the pictures are frames of a film, one after the other: whose each box is, as any number that stays
-        theirs. Hands are then looked for where they were in the frame before.
+        theirs. every: then a network that sees a body sooner than hands and face looks for these in each so manieth of
+        a person's frames only; between, they are those of the nearest frame.
         """
         import torch
 
         from wholebody.geometry.crop import fit_crop
         from wholebody.model.prediction import pictures_01
 
-        owners, crops, placed = [], [], []
-        keypoints: list[list[np.ndarray]] = [[] for _ in images]
-        people: list[list[Person]] = [[] for _ in images]
+        owners, crops, placed, whose = [], [], [], []
         for number, (image, detections) in enumerate(zip(images, found, strict=True)):
-            for box, score in zip(detections.boxes_xyxy, detections.scores, strict=True):
+            for row, (box, score) in enumerate(zip(detections.boxes_xyxy, detections.scores, strict=True)):
                 # Published boxes count their last pixel.
                 crop_box = fit_crop(box - np.array([0, 0, 1, 1]), image.shape[:2], self.box_scale)
                 owners.append(number)
                 placed.append((box, float(score), crop_box))
                 crops.append((image, crop_box))
+                whose.append(-1 if who is None else who[number][row])
+        source = np.arange(len(crops))
+        if who is not None and every > 1 and getattr(self.model, "can_glance", False):
+            source = _nearest_whole(np.array(whose, np.int64), every)
         like = next(self.model.parameters())
         faces = self.model.body.faces.cpu().numpy()
-        for start in range(0, len(crops), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            batch = np.stack([crop_person(image, box, self.model.config.crop_filter) for image, box in crops[part]])
+        people: dict[int, Person] = {}
+        points: dict[int, np.ndarray] = {}
+        known: dict[int, Any] = {}  # rotations and expression of those whose hands and face were looked for
+        glanced = source != np.arange(len(source))
+        for rows in (*self._batches(np.flatnonzero(~glanced)), *self._batches(np.flatnonzero(glanced))):
+            batch = np.stack([crop_person(*crops[row], self.model.config.crop_filter) for row in rows])
             with torch.inference_mode():
-                prediction = self.model(pictures_01(torch.from_numpy(batch), like))
-            rows = _to_people(prediction, placed[part], self.model.config, faces)
-            for owner, person in zip(owners[part], rows, strict=True):
-                people[owner].append(person)
+                pictures = pictures_01(torch.from_numpy(batch), like)
+                if glanced[rows[0]]:
+                    before = [torch.stack(part) for part in zip(*(known[source[row]] for row in rows), strict=True)]
+                    prediction = self.model.glance(pictures, *before)
+                else:
+                    prediction = self.model(pictures)
+                    if glanced.any():
+                        known |= zip(rows, zip(prediction.rotations, prediction.expression, strict=True), strict=True)
+            found_people = _to_people(prediction, [placed[row] for row in rows], self.model.config, faces)
+            people |= zip(rows, found_people, strict=True)
             if getattr(prediction, "found_keypoints", None) is not None and self.parts:
                 found17 = prediction.found_keypoints.float().cpu().numpy()
-                for owner, (_, _, crop_box), points in zip(owners[part], placed[part], found17, strict=True):
-                    keypoints[owner].append(_in_picture(points, crop_box))
-        hands: dict[int, np.ndarray] = {}  # where each person's were in the frame before
-        seen = []  # (picture, what the landmarkers see of its people)
-        for number, points17 in enumerate(keypoints):
+                points |= {row: _in_picture(of, placed[row][2]) for row, of in zip(rows, found17, strict=True)}
+        seen = Seen([[] for _ in images], [[] for _ in images])
+        for row, owner in enumerate(owners):
+            seen.people[owner].append(people[row])
+            if row in points:
+                seen.keypoints[owner].append(points[row])
+        return seen
+
+    def _batches(self, rows: np.ndarray) -> list[list[int]]:
+        return [rows[start : start + self.batch_size].tolist() for start in range(0, len(rows), self.batch_size)]
+
+    def laid_on(
+        self, images: Sequence[np.ndarray], seen: Seen, who: Sequence[Sequence[int]] | None = None,
+        hands: Regions | None = None,
+    ) -> list[list[Person]]:  # fmt: skip
+        """The second half of `predict_many`: landmarkers, and everybody laid onto the pictures.
+
+        who: as in `see`; hands are then looked for where they were in the frame before. hands: where they were in the
+        frame before the first of these, by the same numbers; it is changed to where they are in the last one.
+        """
+        hands = {} if hands is None else hands
+        people = [list(row) for row in seen.people]
+        looked = []  # (picture, what the landmarkers see of its people)
+        for number, points17 in enumerate(seen.keypoints):
             if points17:
                 boxes = np.stack([person.box_xyxy for person in people[number]])
                 before = np.stack([hands.get(one, _NOWHERE) for one in who[number]]) if who is not None else None
                 evidence = self._landmarkers(images[number], boxes, np.stack(points17), hand_regions=before)
-                hands = {} if who is None else dict(zip(who[number], evidence.hand_regions, strict=True))
-                seen.append((number, evidence))
-        self._align(people, seen)
+                hands.clear()
+                if who is not None:
+                    hands |= zip(who[number], evidence.hand_regions, strict=True)
+                looked.append((number, evidence))
+        self._align(people, looked)
         return people
 
     def _align(self, people: list[list[Person]], seen: list[tuple[int, Any]]) -> None:
@@ -176,6 +225,18 @@ class Predictor:
             for row, _ in together:
                 people[row] = [next(aligned) for _ in people[row]]
             together = []
+
+
+def _nearest_whole(whose: np.ndarray, every: int) -> np.ndarray:
+    """Of each of N rows, in the order of frames, the row of the same person (N,) that is looked at in whole: the middle
+    one of every `every`, and itself for those."""
+    source = np.arange(len(whose))
+    for person in np.unique(whose):
+        rows = np.flatnonzero(whose == person)
+        count = len(rows)
+        middles = np.minimum(np.arange(0, count, every) + every // 2, count - 1)
+        source[rows] = rows[middles[np.arange(count) // every]]
+    return source
 
 
 def _in_picture(points: np.ndarray, crop_box: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from wholebody.files.video import Film, Frame, open_film
 from wholebody.files.whole import whole
 from wholebody.motion.camera import choose_focal
 from wholebody.motion.rig import Rig
-from wholebody.motion.watch import Part, Watcher, joined, scene_of
+from wholebody.motion.watch import Part, Watcher, joined, scene_of, whole_every
 from wholebody.people.detect import Detector, make_detector
 from wholebody.people.scene import Scene
 from wholebody.pipeline.config import PredictConfig
@@ -60,28 +60,31 @@ def watch_film(
     focal_px, source = choose_focal(film.info.wh, config.focal, config.fov)
     parts = _Parts(config.out, name, _made_with(config, film))
     before = parts.open(resume=config.resume)
-    watcher = Watcher(_without_skin(predictor), _detector(config), focal_px, film.info.wh, film.rate)
-    frames = film.read()
-    seen = sum(len(part.numbers) for part in before)
-    if before:
-        frames = film.read(first=before[-1].numbers[-1])
-        last = next(frames, None)
-        if last is None:
-            raise BadInput(f"{path}: is shorter than when this run began. Run it again without --resume.")
-        watcher.restore(parts.state, last)
-    since, new = time.perf_counter(), 0
-    for frame in _with_progress(frames, film, seen, progress):
-        watcher.see(frame)
-        new += 1
-        if new % PART_FRAMES == 0:
-            watcher.finish()
-            before.append(watcher.take_part())
-            parts.add(before[-1], watcher.state())
-    watcher.finish()
-    last_part = watcher.take_part()
-    if last_part.numbers:
-        before.append(last_part)
-        parts.add(last_part, watcher.state())
+    watcher = Watcher(
+        _without_skin(predictor), _detector(config), focal_px, film.info.wh, film.rate,
+        whole_every=whole_every(config.smooth),
+    )  # fmt: skip
+    seen, since, new = sum(len(part.numbers) for part in before), time.perf_counter(), 0
+    with closing(watcher):
+        frames = film.read()
+        if before:
+            frames = film.read(first=before[-1].numbers[-1])
+            last = next(frames, None)
+            if last is None:
+                raise BadInput(f"{path}: is shorter than when this run began. Run it again without --resume.")
+            watcher.restore(parts.state, last)
+        for frame in _with_progress(frames, film, seen, progress):
+            watcher.see(frame)
+            new += 1
+            if new % PART_FRAMES == 0:
+                watcher.finish()
+                before.append(watcher.take_part())
+                parts.add(before[-1], watcher.state())
+        watcher.finish()
+        last_part = watcher.take_part()
+        if last_part.numbers:
+            before.append(last_part)
+            parts.add(last_part, watcher.state())
     seconds = time.perf_counter() - since
     if seen + new == 0:
         raise BadInput(f"{path}: no frame of it lies between --start and --end." + "".join(f" {n}" for n in film.notes))

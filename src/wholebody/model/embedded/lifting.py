@@ -266,6 +266,12 @@ class TurnedWrists(nn.Module):
         turn = torch.stack((mirrored(turn[:, 0]), turn[:, 1]), 1)
         return turn_wrists(body, turn, trust.sigmoid())
 
+    @staticmethod
+    def as_before(body: Tensor, before: Tensor) -> Tensor:
+        """Both palms as they pointed in the rotations B×(22 or more)×3×3 of a moment before."""
+        palms = wrist_turns(before)
+        return turn_wrists(body, palms, torch.ones_like(palms[..., 0, :1]))
+
 
 def turn_wrists(body: Tensor, palm: Tensor, trust: Tensor) -> Tensor:
     """Body rotations B×22×3×3 with both wrists turned towards what the hands' crops show.

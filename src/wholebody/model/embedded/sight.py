@@ -45,6 +45,11 @@ class SightedEncoder(HybridEncoder):
         whole = next(self.thunder.parameters()).dtype
         return super().forward(images)._replace(keypoints=self.thunder(images.to(whole)))
 
+    def glance(self, images: Tensor) -> EncoderOutput:
+        """Key points alone, which is all that a body is lifted from; the rest is empty."""
+        nothing = images.new_zeros(len(images), 0)
+        return EncoderOutput(nothing, nothing, keypoints=self.thunder(images.to(next(self.thunder.parameters()).dtype)))
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SightedEncoder:
         """Thunder stays in single precision at least: in bfloat16 its key points jump to other places."""
         thunder = self._modules.pop("thunder")
