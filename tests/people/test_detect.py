@@ -70,6 +70,16 @@ def test_a_long_row_of_people_is_seen_in_tiles(movenet, astronaut):
     assert_found(movenet(canvas), boxes)
 
 
+def test_a_second_look_at_where_people_were(movenet, astronaut):
+    canvas, boxes = pasted(astronaut, (512, 1000), 460, [(10, 40), (520, 30)])
+    for few in (boxes, boxes[:1], boxes[1:] + [-30, 10, -20, 15]):
+        assert_found(movenet.again(canvas, few), boxes if len(few) == 2 else boxes[[int(few[0, 0] > 400)]])
+    far, _ = pasted(astronaut, (1080, 1920), 240, [(900, 500)])
+    assert_found(movenet.again(far, HER_BOX[None] * 240 / 512 + [900, 500, 900, 500]), HER_BOX[None] * 240 / 512 + 0.0
+                 + np.array([900, 500, 900, 500]))  # fmt: skip
+    assert len(movenet.again(np.zeros((200, 300, 3), np.uint8), np.array([[20.0, 20, 90, 180]]))) == 0
+
+
 def test_nobody(movenet):
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8)
     for picture in (noise, np.zeros((16, 16, 3), np.uint8), np.full((40, 3000, 3), 200, np.uint8)):

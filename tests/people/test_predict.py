@@ -226,3 +226,54 @@ def test_a_model_without_a_body_is_refused():
     network.body = None
     with pytest.raises(BadInput, match="body"):
         Predictor(network)
+
+
+class Glancing(Finding):
+    """Sees bodies sooner than hands: hands say how bright the picture was in which they were looked for."""
+
+    can_glance = True
+
+    def forward(self, images):
+        out = super().forward(images)
+        out.rotations = torch.eye(3).expand(len(images), 53, 3, 3)
+        out.expression = images.mean((1, 2, 3))[:, None].expand(-1, 10)
+        return out
+
+    def glance(self, images, rotations, expression):
+        assert rotations.shape == (len(images), 53, 3, 3)
+        out = super().forward(images)
+        out.expression = expression
+        return out
+
+
+def test_between_whole_looks_hands_and_face_are_those_of_the_nearest_frame():
+    frames = [np.full((120, 160, 3), 10 * k, np.uint8) for k in range(8)]
+    two = np.array([[20.0, 20, 74, 92], [80, 20, 134, 92]])
+    found = [Detections(two, np.ones(2)) if k != 3 else Detections(two[:1], np.ones(1)) for k in range(8)]
+    who = [[4, 9] if k != 3 else [4] for k in range(8)]
+    network = Glancing()
+    seen = Predictor(network, batch_size=32).see(frames, found, who, every=3)
+    assert [len(images) for images in network.seen] == [6, 9]
+    said = [[round(float(person.expression[0]) * 25.5) for person in people] for people in seen.people]
+    assert [row[0] for row in said] == [1, 1, 1, 4, 4, 4, 7, 7]
+    assert [row[-1] for row in said if len(row) == 2] == [1, 1, 1, 5, 5, 5, 7]
+    bodies = [round(float(people[0].body_pose[14, 0]) * 25.5) for people in seen.people]
+    assert bodies == list(range(8)), "the body is every frame's own"
+    every = Predictor(network, batch_size=32).see(frames, found, who)
+    assert [round(float(people[0].expression[0]) * 25.5) for people in every.people] == list(range(8))
+
+
+def test_a_glance_has_the_body_of_a_whole_look_and_the_hands_of_before(image):
+    model = wholebody.load_model("t")
+    assert model.can_glance
+    crops = torch.from_numpy(np.stack([crop_person(image, box, "area") for box in BOXES[:2]])).permute(0, 3, 1, 2) / 255
+    with torch.inference_mode():
+        whole = model(crops)
+        again = model.glance(crops, whole.rotations, whole.expression)
+        other = model.glance(crops, whole.rotations.flip(0), whole.expression.flip(0))
+    for name in ("global_orient", "body_pose", "left_hand_pose", "jaw_pose", "betas", "joints_cam", "found_keypoints"):
+        torch.testing.assert_close(getattr(again, name), getattr(whole, name), atol=2e-4, rtol=1e-4)
+    wrists = [19, 20]
+    kept = [joint for joint in range(21) if joint not in wrists]
+    torch.testing.assert_close(other.body_pose[:, kept], whole.body_pose[:, kept], atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(other.right_hand_pose, whole.right_hand_pose.flip(0), atol=2e-4, rtol=1e-4)

@@ -104,6 +104,37 @@ def test_two_who_cross_are_two_people_from_the_first_to_the_last_frame(film, tmp
     np.testing.assert_allclose(scene.times, np.arange(24) / 12, atol=1e-3)
 
 
+class Lookers(Finder):
+    """Also looks again at known places, but for pictures in `blind`."""
+
+    def __init__(self, blind: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.order, self.blind = "", blind
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        self.order += "w"
+        return super().__call__(image)
+
+    def again(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> Detections:
+        self.order += "a"
+        found = Finder()(image)
+        return found.take(slice(0, len(found) - (len(self.order) in self.blind)))
+
+
+def test_a_whole_look_comes_first_every_third_time_and_where_somebody_is_missed(film, tmp_path, predictor, monkeypatch):
+    finder = Lookers(blind=(4,))
+    monkeypatch.setattr(job, "make_detector", lambda name, threshold=None: finder)
+    with_all = job.watch_film(config(tmp_path / "a", film), film, "a", predictor).scene
+    # Nobody's speed is known at the second look, and at the fourth one is missed: then the whole is looked at.
+    assert finder.order == ("wawaw" + "aaw" * 5)[: len(finder.order)] and len(finder.order) >= 12
+    monkeypatch.setattr(job, "make_detector", lambda name, threshold=None: Finder())
+    plain = job.watch_film(config(tmp_path / "b", film), film, "b", predictor).scene
+    assert len(with_all.people) == len(plain.people) == 2
+    for one, other in zip(with_all.people, plain.people, strict=True):
+        np.testing.assert_array_equal(one.frames, other.frames)
+        np.testing.assert_allclose(one.transl, other.transl, atol=1e-6)
+
+
 def test_options_reach_the_scene(film, tmp_path, predictor, finder):
     asked = config(tmp_path / "out", film, start=0.5, end=2.0, fps=6.0, max_people=1, focal=400.0, smooth="none")
     scene = job.watch_film(asked, film, "crossing", predictor).scene

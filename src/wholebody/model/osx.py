@@ -130,12 +130,14 @@ class OSX(Network):
         return hasattr(self.encoder, "glance")
 
     def glance(self, images: Tensor, rotations: Tensor, expression: Tensor) -> Prediction:
-        encoded = self.encoder.glance(images)
+        encoder: Any = self.encoder
+        wrists: Any = self.wrists
+        encoded: EncoderOutput = encoder.glance(images)
         located, estimates = self.regress_body(encoded)
         full = self.box_scales.dtype
         body = rotation_6d_to_matrix(estimates[-1].rotations_6d.to(full))
-        if self.wrists is not None:
-            body = self.wrists.as_before(body, rotations)
+        if wrists is not None:
+            body = wrists.as_before(body, rotations)
         rotations = torch.cat((body, rotations[:, 22:]), 1)
         pose = matrix_to_axis_angle(rotations)
         prediction = Prediction(
