@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from wholebody.evaluation.video import Bodies, count_switches, errors, match, table
+from wholebody.evaluation.video import Bodies, count_switches, errors, match, relative_depth, table
 from wholebody.synthesis.sets.clips import ClipTruth
 
 ROWS = np.arange(30)
@@ -44,6 +44,18 @@ def test_each_number_is_of_its_error_and_in_its_unit():
     assert errors(bodies(slide=0.3), bodies(), SEEN, WORLD)["sliding"] == pytest.approx(30, rel=1e-3)
     far = errors(bodies(away=1.1), bodies(), SEEN, WORLD)
     assert far["distance"] == pytest.approx(10, rel=1e-3) and far["pa_mpvpe"] < 1e-3 and 30 < far["path"] < 50
+
+
+def test_relative_depth_is_that_of_two_people_in_the_same_frames():
+    near, far = bodies(), bodies(away=2.0)
+    assert relative_depth([near, far], [near, far]) == pytest.approx(0, abs=1e-6)
+    both_too_far = [bodies(away=1.3), bodies(away=2.6, rows=ROWS[5:])]
+    assert relative_depth(both_too_far, [near, far]) == pytest.approx(0, abs=1e-6)
+    assert relative_depth([near, bodies(away=2.2)], [near, far]) == pytest.approx(10, rel=1e-3)
+    assert relative_depth([bodies(away=1.25), far], [near, far]) == pytest.approx(20, rel=1e-3)
+    assert np.isnan(relative_depth([near], [near])) and np.isnan(relative_depth([near, None], [near, far]))
+    apart = [bodies(rows=ROWS[:10]), bodies(away=2.0, rows=ROWS[10:])]
+    assert np.isnan(relative_depth(apart, [near, far]))
 
 
 def test_only_feet_that_truly_stand_can_slide():

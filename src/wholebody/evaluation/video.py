@@ -51,10 +51,13 @@ def measure_video(
 
     Of each way: `acceleration` (m/s², of 22 joints about the pelvis), `pa_mpvpe` (mm), `sliding` (cm/s along the floor
     of feet that truly stand), `path` (cm, of the pelvis), `distance` (percent, median), and the share of people's
-    frames that were `found`. Of the film also: `crossings` and of these `crossings_kept` without an identity switch,
-    `switches`, `bones` (mm by which a bone's length changes at most), `joint_shift` (percent of the box).
+    frames that were `found`; over clips with several people, `relative_depth` (percent, median: how far the ratio of
+    two people's distances along the camera's axis is from the true one). Of the film also: `crossings` and of these
+    `crossings_kept` without an identity switch, `switches`, `bones` (mm by which a bone's length changes at most),
+    `joint_shift` (percent of the box).
     """
     rows: dict[str, list[dict[str, float]]] = {"frames": [], "film": []}
+    depths: dict[str, list[float]] = {"frames": [], "film": []}
     kept: list[bool] = []
     totals = {"switches": 0.0, "bones": 0.0}
     shifts = []
@@ -75,15 +78,17 @@ def measure_video(
         if truth.crossing:
             kept.append(switches == 0)
         shifts.append(scene.checks.get("joint_shift", np.nan))
-        for person, true in enumerate(people):
-            seen = truth.visible[person] >= _SEEN
-            floor = truth.camera_from_world
-            rows["frames"].append(errors(own[person], true, seen, floor))
-            bodies = _of_matches(scene, matches[person], body)
-            rows["film"].append(errors(bodies, true, seen, floor))
+        for way, found in (("frames", own), ("film", [_of_matches(scene, row, body) for row in matches])):
+            for person, true in enumerate(people):
+                seen = truth.visible[person] >= _SEEN
+                rows[way].append(errors(found[person], true, seen, truth.camera_from_world))
+            depths[way].append(relative_depth(found, people))
         totals["bones"] = max(totals["bones"], *(1000 * bone_change(motion, rig) for motion in scene.people), 0.0)
         say(f"{path.name}: {len(scene.people)} of {len(people)} people, {switches} switches; {_line(rows)}")
     result = {way: _mean(found) for way, found in rows.items()}
+    for way, values in depths.items():
+        several = [value for value in values if np.isfinite(value)]
+        result[way]["relative_depth"] = float(np.mean(several)) if several else float("nan")
     result["film"] |= {
         "switches": totals["switches"],
         "crossings": float(len(kept)),
@@ -98,7 +103,8 @@ def table(result: dict[str, dict[str, float]]) -> str:
     """Both ways side by side, a line a number."""
     units = {
         "acceleration": "m/s2, joints about the pelvis", "pa_mpvpe": "mm", "sliding": "cm/s of standing feet",
-        "path": "cm, pelvis", "distance": "%, median", "found": "share of frames", "bones": "mm, largest change",
+        "path": "cm, pelvis", "distance": "%, median",
+        "relative_depth": "%, median, of two people", "found": "share of frames", "bones": "mm, largest change",
         "joint_shift": "% of the box, median", "crossings_kept": "share without a switch",
     }  # fmt: skip
     lines = [f"{'':16}{'each frame':>12}{'as a film':>12}"]
@@ -146,6 +152,21 @@ def errors(found: Bodies | None, true: Bodies, seen: np.ndarray, camera_from_wor
     far, truly = np.linalg.norm(joints[:, 0], axis=1), np.linalg.norm(truth[:, 0], axis=1)
     result["distance"] = float(np.median(np.abs(far / truly - 1)) * 100)
     return result
+
+
+def relative_depth(found: Sequence[Bodies | None], true: Sequence[Bodies]) -> float:
+    """Percent, median over pairs of people and frames: how far the ratio of their pelvises' depths is from the true
+    one. NaN where no two are found in one frame."""
+    off = []
+    for a in range(len(true)):
+        for b in range(a):
+            one, other = found[a], found[b]
+            if one is None or other is None:
+                continue
+            rows, at_a, at_b = np.intersect1d(one.rows, other.rows, return_indices=True)
+            said = one.joints[at_a, 0, 2] / other.joints[at_b, 0, 2]
+            off += list(np.abs(said / (true[a].joints[rows, 0, 2] / true[b].joints[rows, 0, 2]) - 1))
+    return 100 * float(np.median(off)) if off else float("nan")
 
 
 def match(truth: ClipTruth, scene: Scene, count: int) -> list[np.ndarray]:
