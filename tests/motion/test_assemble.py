@@ -10,6 +10,7 @@ from made_up import FOCAL, PRINCIPAL, WH, joint, placed, project, rig, sights_of
 from scipy.spatial.transform import Rotation
 
 from wholebody.body.joints import PARENTS
+from wholebody.motion import assemble as assembling
 from wholebody.motion.assemble import Sights, assemble
 from wholebody.people.scene import Motion, Scene
 
@@ -98,6 +99,17 @@ def test_noise_goes_bones_keep_their_lengths_and_feet_do_not_slide():
         return float(np.linalg.norm(joints - truth.joints[:, :22] + truth.joints[:, :1], axis=2).mean())
 
     assert error(smooth) < error(plain)
+
+
+def test_a_long_film_is_posed_in_parts_that_nobody_sees(monkeypatch):
+    pose, transl = walk(TIMES)
+    whole = scene(sights_of(pose, transl, noise=0.05))
+    monkeypatch.setattr(assembling, "_AT_A_TIME", 7)
+    parts = scene(sights_of(pose, transl, noise=0.05))
+    np.testing.assert_allclose(whole.camera_from_world, parts.camera_from_world, atol=1e-6)
+    for name in ("global_orient", "body_pose", "transl", "contacts"):
+        one, other = (getattr(of.people[0], name).astype(float) for of in (whole, parts))
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_gaps_are_filled_and_marked():

@@ -13,7 +13,8 @@ from made_up_scene import made_up_scene, photo_scene
 
 from wholebody.body.joints import PARENTS, SMPLX_JOINTS
 from wholebody.body.layer import BodyModel
-from wholebody.errors import BadInput
+from wholebody.errors import BadInput, OutputError
+from wholebody.output import glb
 from wholebody.output.glb import glb_bytes, write_glb
 from wholebody.output.rig import posed_in_camera, scene_rows
 
@@ -148,6 +149,12 @@ def test_looks(body):
         assert drawn == 3 * len(body.faces)
     with pytest.raises(BadInput, match="mannequin"):
         glb_bytes(scene, body, look="nude")
+
+
+def test_what_a_glb_cannot_hold_is_said_before_it_is_written(body, monkeypatch):
+    monkeypatch.setattr(glb, "MOST_BYTES", 100_000)
+    with pytest.raises(OutputError, match="--fps"):
+        glb_bytes(made_up_scene(body, 2, ((0, 2),)), body)
 
 
 def test_nobody_in_it(body):

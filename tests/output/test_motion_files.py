@@ -18,6 +18,7 @@ from wholebody.body.joints import COCO_WHOLEBODY, SMPLX_JOINTS
 from wholebody.body.layer import BodyModel
 from wholebody.body.skeletons import rig_names
 from wholebody.errors import BadInput
+from wholebody.output import rig as rigs
 from wholebody.output.amass import write_amass
 from wholebody.output.bvh import write_bvh
 from wholebody.output.film import film_path, write_film
@@ -171,6 +172,24 @@ def test_a_whole_film(tmp_path, scene, body):
     }  # fmt: skip
     with pytest.raises(BadInput, match="fbx"):
         write_film(tmp_path, "clip", scene, body, save=("fbx",))
+
+
+def test_long_films_are_written_in_parts_that_nobody_sees(tmp_path, scene, body, monkeypatch):
+    kinds = ("glb", "bvh", "npz", "json")
+    whole = write_film(tmp_path / "whole", "clip", scene, body, save=kinds)
+    monkeypatch.setattr(rigs, "_PART", 5)
+    parts = write_film(tmp_path / "parts", "clip", scene, body, save=kinds)
+    assert [path.name for path in whole] == [path.name for path in parts]
+    for one, other in zip(whole, parts, strict=True):
+        if one.suffix == ".npz":
+            with np.load(one) as a, np.load(other) as b:
+                for name in a.files:
+                    np.testing.assert_array_equal(a[name], b[name])
+        elif one.suffix == ".bvh":
+            a, b = (np.loadtxt(path.read_text().split("Frame Time:")[1].splitlines()[1:]) for path in (one, other))
+            np.testing.assert_allclose(a, b, atol=2e-5)
+        else:
+            assert one.read_bytes() == other.read_bytes()
 
 
 def test_nobody_and_one_frame(tmp_path, body):

@@ -20,6 +20,7 @@ from test_overlay_film import write_source
 from wholebody.body.joints import PARENTS
 from wholebody.body.layer import BodyModel
 from wholebody.files.video import open_film
+from wholebody.output import page as pages
 from wholebody.output.film import write_film
 from wholebody.output.page import page_bytes, write_page
 from wholebody.output.rig import posed_in_camera, scene_rows
@@ -99,6 +100,18 @@ def test_the_pages_numbers_pose_our_body(body):
 def test_a_second_of_motion_is_small(body):
     short, long = (len(page_bytes(made_up_scene(body, n, ((0, n),), seed=5), body)) for n in (25, 75))
     assert long - short < 2 * 25_000 and short < 900_000
+
+
+def test_of_a_long_film_the_page_has_every_so_manieth_frame(body, monkeypatch):
+    scene = made_up_scene(body, 12, ((0, 12), (3, 9), (4, 5)), first=7)
+    whole, arrays = read(page_bytes(scene, body))
+    monkeypatch.setattr(pages, "MOST_FRAMES", 5)
+    about, few = read(page_bytes(scene, body))
+    assert about["frames_step"] == 3 and about["frames_first"] == 7 and "every 3rd" in about["notes"][-1]
+    np.testing.assert_array_equal(few["times"], arrays["times"][::3])
+    assert [(person["first"], person["count"]) for person in about["people"]] == [(0, 4), (1, 2)]
+    np.testing.assert_array_equal(few["places1"], arrays["places1"][::3])  # in frames 10 and 13 of the film
+    assert whole["people"][1]["first"] == 3
 
 
 def test_what_is_beside_the_figures(tmp_path, body):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from wholebody.body.joints import SMPLX_JOINTS, index
 from wholebody.motion.camera import BODY, CameraPath, place
-from wholebody.motion.floor import Floor, find_floor, hold, plant, standing
-from wholebody.motion.rig import Rig
+from wholebody.motion.floor import Floor, bend_leg, find_floor, hold, standing, to_their_places
+from wholebody.motion.rig import Posed, Rig
 from wholebody.motion.smooth import cutoff, fit_numbers, fit_rotations, robust_mean, steady
 from wholebody.people.scene import Camera, Motion, Scene
 
 _HIPS_NECK = index(("left_hip", "right_hip", "neck"), SMPLX_JOINTS)
+_AT_A_TIME = 2048  # frames of a person whose skeletons are held
 _DEPTH_HERTZ = 1.5  # distances are known from people's sizes alone: only slow changes of them are believed
 
 
@@ -72,7 +73,7 @@ class _Person:
     times: np.ndarray
     seen: np.ndarray  # (T,) bool
     weights: np.ndarray  # (T,)
-    pose: np.ndarray  # (T, 55, 3); the root in the stage frame once placed
+    pose: np.ndarray  # (T, 55, 3) float32, as a film may last an hour; the root in the stage frame once placed
     betas: np.ndarray
     expression: np.ndarray
     transl: np.ndarray
@@ -162,12 +163,14 @@ def _camera_note(state: str) -> tuple[str, ...]:
 def _split(sights: Sights, timeline: Timeline, shot: np.ndarray, max_people: int | None) -> list[_Person]:
     """People in the order of their appearance, each from the first to the last frame; what is no person left out."""
     people: list[_Person] = []
-    for number in np.unique(shot[sights.frame]):
-        here = sights.take(np.flatnonzero(shot[sights.frame] == number))
-        here = _mended(here)
-        for track in np.unique(here.track):
-            mine = here.take(np.flatnonzero(here.track == track))
-            people.append(_on_time(int(track), mine.take(np.argsort(mine.frame, kind="stable")), timeline))
+    of_row = shot[sights.frame]
+    for number in np.unique(of_row):
+        here = np.flatnonzero(of_row == number)
+        track = _mended(*(part[here] for part in (sights.track, sights.frame, sights.confidence, sights.box_xyxy)))
+        for one in np.unique(track[track >= 0]):
+            mine = here[track == one]
+            mine = mine[np.argsort(sights.frame[mine], kind="stable")]
+            people.append(_on_time(int(one), sights.take(mine), timeline))
     # A glimpse of something that is gone at the next look is seldom a person, unless the film is no longer than that.
     shown = [person.weights[person.seen].sum() for person in people]
     area = [np.median((person.box[:, 2:] - person.box[:, :2]).prod(1)) for person in people]
@@ -178,30 +181,42 @@ def _split(sights: Sights, timeline: Timeline, shot: np.ndarray, max_people: int
     return sorted((people[k] for k in keep), key=lambda person: (person.rows[0], -person.weights.sum()))
 
 
-def _mended(sights: Sights) -> Sights:
-    """Pieces of a track that lie where another one has its gap, and in the same place, are that person's."""
-    track = sights.track.copy()
-    sizes = {int(number): int((track == number).sum()) for number in np.unique(track)}
-    for small in sorted(sizes, key=lambda number: sizes[number]):
-        of_small = np.flatnonzero(track == small)
-        for large in sorted(sizes, key=lambda number: -sizes[number]):
-            of_large = np.flatnonzero((track == large) & (sights.confidence > 0))
-            if large == small or len(of_large) <= len(of_small):
+def _mended(track: np.ndarray, frame: np.ndarray, confidence: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
+    """Track numbers (N,): pieces of a track that lie where another one has its gap, and in the same place, are that
+    person's. -1: said twice."""
+    track = track.copy()
+    order = np.lexsort((frame, track))
+    names, starts = np.unique(track[order], return_index=True)
+    rows = dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True))
+    sizes = np.array([len(rows[name]) for name in names.tolist()])
+    spans = np.array([_span(frame, rows[name][confidence[rows[name]] > 0]) for name in names.tolist()])
+    by_size = np.argsort(-sizes, kind="stable")
+    for at in by_size[::-1]:
+        small = int(names[at])
+        mine = rows[small]
+        around = (spans[:, 0] < frame[mine[0]]) & (spans[:, 1] > frame[mine[-1]])
+        for large in names[by_size[around[by_size]]].tolist():
+            theirs = rows[large][confidence[rows[large]] > 0]
+            if large == small or len(theirs) <= len(mine):
                 continue
-            of_large = of_large[np.argsort(sights.frame[of_large], kind="stable")]
-            frames = sights.frame[of_small]
-            inside = (frames > sights.frame[of_large[0]]) & (frames < sights.frame[of_large[-1]])
-            doubled = np.isin(frames, sights.frame[of_large])
-            if not inside.all() or doubled.mean() > 0.5:
+            doubled = np.isin(frame[mine], frame[theirs])
+            if doubled.mean() > 0.5:
                 continue
-            box = _between(frames, sights.frame[of_large], sights.box_xyxy[of_large])
-            if np.median(_iou(box, sights.box_xyxy[of_small])) < 0.25:
+            box = _between(frame[mine], frame[theirs], box_xyxy[theirs])
+            if np.median(_iou(box, box_xyxy[mine])) < 0.25:
                 continue
-            track[of_small] = np.where(doubled, -1, large)
+            track[mine] = np.where(doubled, -1, large)
+            together = np.concatenate([rows[large], mine[~doubled]])
+            rows[large] = together[np.argsort(frame[together], kind="stable")]
+            rows[small] = mine[:0]
+            spans[at] = _span(frame, mine[:0])
             break
-    return Sights(**{f.name: getattr(sights, f.name) for f in fields(sights)} | {"track": track}).take(
-        np.flatnonzero(track >= 0)
-    )
+    return track
+
+
+def _span(frame: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+    """The first and the last frame of rows in order; an empty span if there are none."""
+    return (float(frame[rows[0]]), float(frame[rows[-1]])) if len(rows) else (np.inf, -np.inf)
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -223,7 +238,7 @@ def _on_time(track: int, mine: Sights, timeline: Timeline) -> _Person:
     box = _between(times, times[mine.frame - rows[0]], mine.box_xyxy)
     # Where joints were not seen, they are taken along by the box.
     middle = (box[:, None, :2] + box[:, None, 2:]) / 2
-    targets = _between(times, times[at], sure.joints_px - middle[at]) + middle
+    targets = (_between(times, times[at], sure.joints_px - middle[at]) + middle).astype(np.float32)
     size = np.sqrt((sure.box_xyxy[:, 2:] - sure.box_xyxy[:, :2]).prod(1))
     return _Person(
         track,
@@ -231,7 +246,7 @@ def _on_time(track: int, mine: Sights, timeline: Timeline) -> _Person:
         times,
         seen,
         np.where(seen, sure.confidence[source], 0.0).clip(0, 1),
-        sure.pose[source].astype(np.float64),
+        sure.pose[source].astype(np.float32),
         robust_mean(sure.betas, sure.confidence * size),
         sure.expression[source].astype(np.float64),
         np.zeros((len(rows), 3)),
@@ -262,18 +277,18 @@ def _stand(
     """
     pelvis = rig.pelvis(person.betas)
     boxes = person.box[:, 3] - person.box[:, 1]
-    posed = rig.pose(person.pose, person.betas)
-    placed = place(posed.joints[:, BODY], pelvis, person.targets_px, boxes, focal_px, principal)
     stage = turns[person.rows].transpose(0, 2, 1)  # stage from camera
-    person.pose[:, 0] = _compose(stage @ placed.turns, person.pose[:, 0])
-    del posed  # a film may last an hour
+    shift = np.empty(len(person.rows))
+    for rows, posed in _posed(person, rig):
+        placed = place(posed.joints[:, BODY], pelvis, person.targets_px[rows], boxes[rows], focal_px, principal)
+        person.pose[rows, 0] = _compose(stage[rows] @ placed.turns, person.pose[rows, 0])
+        shift[rows] = placed.shift
     _smooth_pose(person, hertz)
-    root = person.pose[:, 0].copy()
-    person.pose[:, 0] = _compose(turns[person.rows], root)
-    posed = rig.pose(person.pose, person.betas)
-    person.pose[:, 0] = root
-    again = place(posed.joints[:, BODY], pelvis, person.targets_px, boxes, focal_px, principal, turn=False)
-    where = again.transl + pelvis
+    where = np.empty((len(person.rows), 3))
+    for rows, posed in _posed(person, rig):
+        joints = _turned(posed.joints, turns[person.rows[rows]], pelvis)
+        again = place(joints[:, BODY], pelvis, person.targets_px[rows], boxes[rows], focal_px, principal, turn=False)
+        where[rows] = again.transl + pelvis
     # Direction and distance are known with very different certainty: they are fitted apart.
     direction = np.einsum("tij,tj->ti", stage, where / np.linalg.norm(where, axis=1, keepdims=True))
     distance = np.log(np.linalg.norm(where, axis=1, keepdims=True))
@@ -282,7 +297,20 @@ def _stand(
     slow = min(hertz, _DEPTH_HERTZ * hertz / cutoff("light")) if hertz else 0.0
     distance = fit_numbers(person.times, distance, person.weights, slow, 0.03)
     person.transl = direction * np.exp(distance) - pelvis
-    return placed.shift[person.seen]
+    return shift[person.seen]
+
+
+def _posed(person: _Person, rig: Rig) -> Iterator[tuple[slice, Posed]]:
+    """The person's skeleton as the pose is now, some rows at a time: all of a long film's would not fit into memory."""
+    for first in range(0, len(person.pose), _AT_A_TIME):
+        rows = slice(first, min(first + _AT_A_TIME, len(person.pose)))
+        yield rows, rig.pose(person.pose[rows], person.betas)
+
+
+def _turned(points: np.ndarray, turns: np.ndarray, pelvis: np.ndarray) -> np.ndarray:
+    """Points (T, N, 3) of a body turned by (T, 3, 3) about its pelvis."""
+    turned: np.ndarray = (points - pelvis) @ turns.transpose(0, 2, 1) + pelvis
+    return turned
 
 
 def _smooth_pose(person: _Person, hertz: float) -> None:
@@ -310,8 +338,12 @@ def _floor_of(stage: Sequence[_Person], rig: Rig, find_standing: bool = True) ->
     points, weights, uprights, lowest = [], [], [], []
     level = np.array([0.0, -1.0, 0.0])
     for person in stage:
-        posed = rig.pose(person.pose, person.betas)
-        soles = posed.soles + person.transl[:, None, None]
+        soles = np.empty((len(person.rows), 2, 2, 3))
+        trunk = np.empty((len(person.rows), 3))
+        for rows, posed in _posed(person, rig):
+            soles[rows] = posed.soles + person.transl[rows, None, None]
+            hips = posed.joints[:, _HIPS_NECK]
+            trunk[rows] = hips[:, 2] - (hips[:, 0] + hips[:, 1]) / 2
         where = person.transl + rig.pelvis(person.betas)
         sight = where / np.linalg.norm(where, axis=1, keepdims=True)
         stands = standing(person.times, soles, sight, level, None)
@@ -319,8 +351,6 @@ def _floor_of(stage: Sequence[_Person], rig: Rig, find_standing: bool = True) ->
             stands = np.zeros_like(stands)
         points.append(soles[stands])
         weights.append(np.broadcast_to(person.weights[:, None, None], stands.shape)[stands])
-        hips = posed.joints[:, _HIPS_NECK]
-        trunk = hips[:, 2] - (hips[:, 0] + hips[:, 1]) / 2
         trunk /= np.linalg.norm(trunk, axis=1, keepdims=True)
         upright = trunk @ level > np.cos(np.radians(35))
         uprights.append(trunk[upright & stands.any((1, 2)) if find_standing else upright])
@@ -338,20 +368,26 @@ def _stand_on(
     """Find which soles stand and hold them, in the world; pose and translation go back to the stage frame."""
     world = stage_from_world[:3, :3].T
     pelvis = rig.pelvis(person.betas)
-    pose = person.pose  # changed in place: a film may last an hour
+    pose = person.pose  # changed in place
     pose[:, 0] = _compose(np.broadcast_to(world, (len(pose), 3, 3)), pose[:, 0])
     transl = (person.transl + pelvis - stage_from_world[:3, 3]) @ world.T - pelvis
-    posed = rig.pose(pose, person.betas)
+    from_pelvis = np.empty((len(pose), 2, 2, 3))  # soles without the translation
+    for rows, posed in _posed(person, rig):
+        from_pelvis[rows] = posed.soles
     sight = person.transl + pelvis
     sight = sight / np.linalg.norm(sight, axis=1, keepdims=True) @ world.T
     up = np.array([0.0, 1.0, 0.0])
-    soles = posed.soles + transl[:, None, None]
+    soles = from_pelvis + transl[:, None, None]
     stands: np.ndarray = standing(person.times, soles, sight, up, _above_own_floor(soles))
     if hertz > 0 and len(pose) >= 3:
-        transl = hold(person.times, transl, posed.soles, stands, sight, person.weights, 1.5 * hertz)
-        soles = posed.soles + transl[:, None, None]
+        transl = hold(person.times, transl, from_pelvis, stands, sight, person.weights, 1.5 * hertz)
+        soles = from_pelvis + transl[:, None, None]
         stands = np.asarray(stands & standing(person.times, soles, sight, up, _above_own_floor(soles)))
-        plant(person.times, pose, posed, transl, stands)
+        moves = to_their_places(person.times, soles, stands)
+        for rows, posed in _posed(person, rig):
+            for foot in range(2):
+                if moves[rows, foot].any():
+                    bend_leg(pose[rows], posed, foot, moves[rows, foot])
     person.contacts = np.asarray(stands.any(2))
     pose[:, 0] = _compose(np.broadcast_to(world.T, (len(pose), 3, 3)), pose[:, 0])
     person.transl = (transl + pelvis) @ world + stage_from_world[:3, 3] - pelvis

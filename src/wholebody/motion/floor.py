@@ -209,19 +209,17 @@ def hold(
     return solved.reshape(count, 3)
 
 
-def plant(
-    times: np.ndarray, pose: np.ndarray, posed: Posed, transl: np.ndarray, stands: np.ndarray, on_floor: bool = True
-) -> None:
-    """Bend hips and knees of the pose (T, 55, 3), in place, by what is left for standing soles to stay at one place.
+def to_their_places(times: np.ndarray, soles: np.ndarray, stands: np.ndarray, on_floor: bool = True) -> np.ndarray:
+    """(T, 2, 3) by how much each foot must move for its standing soles (T, 2, 2, 3) to stay at one place.
 
-    Each run of standing has one place, the median of it, on the floor; the legs reach it by two-bone inverse
-    kinematics, feet keep their directions, and before and after a run the leg goes over smoothly.
+    Each run of standing has one place, the median of it, on the floor; before and after a run a foot goes over
+    smoothly. World frame; nobody's foot is moved by more than 15 cm.
     """
+    moves = np.zeros((len(times), 2, 3))
     for foot in range(2):
-        wanted = np.zeros((len(times), 3))
-        held = np.zeros(len(times))
+        wanted, held = moves[:, foot], np.zeros(len(times))
         for part in range(2):
-            where = posed.soles[:, foot, part] + transl
+            where = soles[:, foot, part]
             for first, last in runs(stands[:, foot, part]):
                 place = np.median(where[first:last], 0)
                 if on_floor and abs(place[1]) < 0.1:
@@ -233,14 +231,15 @@ def plant(
         wanted /= np.maximum(held, 1)[:, None]
         if len(times) >= 3:
             eased = fit(times, wanted, np.where(held > 0, 1.0, 0.05), 6.0)
-            wanted = np.where(held[:, None] > 0, wanted, eased)
+            wanted[held == 0] = eased[held == 0]
         length = np.linalg.norm(wanted, axis=1, keepdims=True)
         wanted *= np.minimum(1, 0.15 / np.maximum(length, 1e-9))
-        _reach(pose, posed, foot, wanted)
+    return moves
 
 
-def _reach(pose: np.ndarray, posed: Posed, foot: int, wanted: np.ndarray) -> None:
-    """Bend a leg, in place, so that its ankle moves by `wanted` (T, 3) and its foot keeps its direction."""
+def bend_leg(pose: np.ndarray, posed: Posed, foot: int, wanted: np.ndarray) -> None:
+    """Bend a leg of the pose (T, 55, 3), in place, so that its ankle moves by `wanted` (T, 3) and its foot keeps its
+    direction: two-bone inverse kinematics of hip and knee."""
     from scipy.spatial.transform import Rotation
 
     hip, knee, ankle = _LEGS[foot]

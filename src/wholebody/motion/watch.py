@@ -434,7 +434,7 @@ def sight_of(person: Person, frame: int, track: int, confidence: float) -> Sight
 
 
 def timeline_of(part: Part, fps: float) -> Timeline:
-    arrays = part.arrays()
+    arrays = {f.name: np.array(getattr(part, f.name)) for f in fields(part) if f.name != "sights"}
     path = CameraPath(
         arrays["turns"].reshape(-1, 3, 3), arrays["known"].astype(bool), arrays["moved"].astype(np.float64),
         arrays["unexplained"].astype(np.float64),
@@ -444,11 +444,13 @@ def timeline_of(part: Part, fps: float) -> Timeline:
     )
 
 
-def joined(parts: Iterable[Part]) -> Part:
+def joined(parts: list[Part]) -> Part:
+    """One part of all of them; the list is empty afterwards."""
     whole = Part()
     for part in parts:
         for f in fields(Part):
             getattr(whole, f.name).extend(getattr(part, f.name))
+    parts.clear()
     return whole
 
 
@@ -456,9 +458,11 @@ def scene_of(
     part: Part, swaps: list[Swap], rig: Rig, fps: float, focal_px: float, focal_source: str,
     image_wh: tuple[int, int], **options: Any,
 ) -> Scene:  # fmt: skip
-    """The scene of all that was watched; `options` as those of `assemble`."""
+    """The scene of all that was watched; `options` as those of `assemble`. The part's sights are taken out of it: of a
+    long film they are large."""
     timeline = timeline_of(part, fps)
     sights = Sights.concatenate(part.sights) if part.sights else Sights.none()
+    part.sights.clear()
     sights = Sights(
         **{f.name: getattr(sights, f.name) for f in fields(sights)}
         | {"track": apply_swaps(sights.track, timeline.times[sights.frame], swaps)}

@@ -30,7 +30,7 @@ from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
 from wholebody.files.npz import DAMAGED, SafeNpz, read_arrays
 from wholebody.files.whole import write_whole
-from wholebody.output.rig import place, scene_rows
+from wholebody.output.rig import in_parts, place, scene_rows
 from wholebody.people.scene import Camera, Motion, Scene
 
 
@@ -46,10 +46,14 @@ def write_amass(path: Path, motion: Motion, scene: Scene, body: BodyModel) -> Pa
 
 
 def amass_arrays(motion: Motion, scene: Scene, body: BodyModel) -> dict[str, np.ndarray]:
-    person, camera = place(motion, scene, body), scene.camera
+    camera = scene.camera
+    poses, trans = np.empty((len(motion.frames), 165)), np.empty((len(motion.frames), 3))
+    for rows, part in in_parts(motion):
+        person = place(part, scene, body)
+        poses[rows], trans[rows] = person.pose.reshape(len(person.pose), 165), person.transl
     return {
-        "poses": person.pose.reshape(len(person.pose), 165),
-        "trans": person.transl,
+        "poses": poses,
+        "trans": trans,
         "betas": np.asarray(motion.betas, np.float64),
         "expression": np.asarray(motion.expression, np.float64),
         "gender": np.array(motion.gender),

@@ -17,7 +17,7 @@ from wholebody.body.joints import PARENTS
 from wholebody.body.layer import BodyModel
 from wholebody.body.skeletons import rig_names
 from wholebody.files.whole import write_whole
-from wholebody.output.rig import local_frames, place
+from wholebody.output.rig import in_parts, local_frames, place
 from wholebody.people.scene import Motion, Scene
 
 _CM = 100.0
@@ -29,19 +29,21 @@ def write_bvh(path: Path, motion: Motion, scene: Scene, body: BodyModel, *, rig:
 
     rig: whose names the joints have, see `body.skeletons.RIGS`.
     """
-    person = place(motion, scene, body)
-    rotations, translations = local_frames(person)
-    bones = translations.mean(0) * _CM
-    order = _depth_first()
-    channels = [translations[:, 0] * _CM, *(_euler_zxy(rotations[:, joint]) for joint in order)]
-    rows = np.concatenate(channels, 1)
+    bones = np.zeros((len(PARENTS), 3))
+    for _, part in in_parts(motion):
+        bones += local_frames(place(part, scene, body))[1].sum(0) * _CM / len(motion.frames)
 
-    def write(part: Path) -> None:
-        with open(part, "w", encoding="ascii", newline="\n") as file:
+    def write(path_of_part: Path) -> None:
+        with open(path_of_part, "w", encoding="ascii", newline="\n") as file:
             file.write("HIERARCHY\n")
             file.write("\n".join(_joint_lines(0, bones, 0, rig_names(rig))))
-            file.write(f"\nMOTION\nFrames: {len(rows)}\nFrame Time: {1 / (scene.fps or 30.0):.8f}\n")
-            np.savetxt(file, rows, "%.5f")
+            file.write(f"\nMOTION\nFrames: {len(motion.frames)}\nFrame Time: {1 / (scene.fps or 30.0):.8f}\n")
+            before = None
+            for _, part in in_parts(motion):
+                rotations, translations = local_frames(place(part, scene, body))
+                angles = _euler_zxy(rotations[:, _depth_first()], before)
+                before = angles[-1]
+                np.savetxt(file, np.concatenate([translations[:, 0] * _CM, angles.reshape(len(angles), -1)], 1), "%.5f")
 
     return write_whole(path, write)
 
@@ -77,9 +79,16 @@ def _numbers(values: np.ndarray) -> str:
     return " ".join(f"{value:.5f}" for value in values)
 
 
-def _euler_zxy(rotations: np.ndarray) -> np.ndarray:
-    """(T, 3, 3) = Rz Rx Ry to (T, 3) degrees z, x, y without jumps of a whole turn between frames."""
+def _euler_zxy(rotations: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+    """(T, J, 3, 3) = Rz Rx Ry to (T, J, 3) degrees z, x, y without jumps of a whole turn between frames, and from the
+    angles (J, 3) `before` the first."""
     from scipy.spatial.transform import Rotation
 
-    angles = Rotation.from_matrix(rotations).as_euler("ZXY")
-    return np.degrees(np.unwrap(angles, axis=0))
+    angles = (
+        Rotation.from_matrix(rotations.reshape(-1, 3, 3))
+        .as_euler("ZXY", degrees=True)
+        .reshape(-1, *rotations.shape[1:3])
+    )
+    if before is None:
+        return np.unwrap(angles, axis=0, period=360)
+    return np.unwrap(np.concatenate([before[None], angles]), axis=0, period=360)[1:]

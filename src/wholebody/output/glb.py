@@ -12,24 +12,27 @@ Written by hand rather than by a library: trimesh writes no skins and pygltflib 
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from wholebody.body.joints import PARENTS
 from wholebody.body.layer import BodyModel
 from wholebody.body.skeletons import rig_names
-from wholebody.files.whole import write_bytes
+from wholebody.errors import OutputError
+from wholebody.files.whole import write_whole
 from wholebody.output.look import Look, make_look
 from wholebody.output.rig import (
     MorphTarget,
-    Placed,
     corrective_targets,
     expression_targets,
+    full_pose_of,
+    in_parts,
     local_frames,
     one_sided,
     place,
@@ -39,6 +42,8 @@ from wholebody.output.rig import (
 )
 from wholebody.people.scene import Motion, Scene
 
+MOST_BYTES = 2**32 - 1
+"""The format counts its bytes in 32 bits."""
 EXPRESSION_REACH = 3.0
 """Expression coefficients reach this far both ways, or as far as the scene's do."""
 _STILL = 1e-6  # a rotation or a weight that changes less than this, or a place (metres), is not animated
@@ -48,23 +53,33 @@ _TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
 
 def write_glb(path: Path, scene: Scene, body: BodyModel, *, look: str = "clothed", rig: str = "smplx") -> Path:
     """Write the scene whole or not at all; a photo (one frame) stands still, a film moves."""
-    return write_bytes(path, glb_bytes(scene, body, look=look, rig=rig))
+
+    def write(part: Path) -> None:
+        with open(part, "wb") as out:
+            _made(scene, body, look, rig).write(out)
+
+    return write_whole(path, write)
 
 
 def glb_bytes(scene: Scene, body: BodyModel, *, look: str = "clothed", rig: str = "smplx") -> bytes:
+    out = io.BytesIO()
+    _made(scene, body, look, rig).write(out)
+    return out.getvalue()
+
+
+def _made(scene: Scene, body: BodyModel, look: str, rig: str) -> _File:
     file, names = _File(), rig_names(rig)
     painted = make_look(look, body)
-    placed = [place(motion, scene, body) for motion in scene.people]
-    mesh = _SharedMesh(file, body, painted, scene.people, placed)
+    mesh = _SharedMesh(file, body, painted, scene.people)
     animation = _Animation(file)
-    for number, (motion, person) in enumerate(zip(scene.people, placed, strict=True)):
-        _add_person(file, animation, mesh, number, motion, person, scene, body, names)
+    for number, motion in enumerate(scene.people):
+        _add_person(file, animation, mesh, number, motion, scene, body, names)
     _add_camera(file, animation, scene)
     if animation.channels:
         file.json["animations"] = [
             {"name": "film", "channels": animation.channels, "samplers": animation.samplers}
         ]  # fmt: skip
-    return file.to_bytes()
+    return file
 
 
 class _File:
@@ -145,7 +160,7 @@ class _File:
             "accessors", item | _bounds(offsets if everywhere else np.concatenate([offsets, np.zeros((1, 3), "f4")]))
         )
 
-    def to_bytes(self) -> bytes:
+    def write(self, out: BinaryIO) -> None:
         if self._parts:
             self.json["buffers"] = [{"byteLength": self._length}]
         else:
@@ -154,11 +169,16 @@ class _File:
             del self.json["scenes"][0]["nodes"]
         text = json.dumps(self.json, separators=(",", ":"), allow_nan=False).encode()
         text += b" " * (-len(text) % 4)
-        chunks = [struct.pack("<II", len(text), 0x4E4F534A) + text]
+        length = 12 + 8 + len(text) + (8 + self._length if self._parts else 0)
+        if length > MOST_BYTES:
+            raise OutputError(
+                f"a .glb holds {MOST_BYTES / 1e9:.1f} GB at most, and this one would have {length / 1e9:.1f}: give "
+                "--fps, or --start and --end, or leave glb out of --save"
+            )
+        out.write(struct.pack("<4sIIII", b"glTF", 2, length, len(text), 0x4E4F534A) + text)
         if self._parts:
-            chunks.append(struct.pack("<II", self._length, 0x004E4942) + b"".join(self._parts))
-        length = 12 + sum(map(len, chunks))
-        return struct.pack("<4sII", b"glTF", 2, length) + b"".join(chunks)
+            out.write(struct.pack("<II", self._length, 0x004E4942))
+            out.writelines(self._parts)
 
 
 def _bounds(array: np.ndarray) -> dict[str, list[float]]:
@@ -181,13 +201,11 @@ class _Animation:
 class _SharedMesh:
     """What all people have in common: UVs, skin weights, faces by garment, morph targets."""
 
-    def __init__(
-        self, file: _File, body: BodyModel, look: Look, people: Sequence[Motion], placed: Sequence[Placed]
-    ) -> None:
+    def __init__(self, file: _File, body: BodyModel, look: Look, people: Sequence[Motion]) -> None:
         self._file, self.look = file, look
         self.vertex, faces, uv = _with_uvs(body)
         self.faces = body.faces.numpy()
-        if not placed:
+        if not people:
             return
         count = len(self.vertex)
         self.attributes: dict[str, int] = {}
@@ -203,10 +221,12 @@ class _SharedMesh:
             file.accessor(faces[look.paint_of_face == k].ravel().astype("<u4" if wide else "<u2"), target=34963)
             for k in range(len(look.paints))
         ]
-        coefficients = [np.asarray(motion.expression, np.float64) for motion in people]
+        coefficients = [np.asarray(motion.expression, np.float32) for motion in people]
         reach = max(EXPRESSION_REACH, *(np.abs(own).max() for own in coefficients))
         faces_moved, face_weights = one_sided(expression_targets(body), coefficients, reach)
-        correctives, body_weights = one_sided(*corrective_targets(placed, body))
+        correctives, body_weights = one_sided(
+            *corrective_targets([_full_pose(motion, body) for motion in people], body)
+        )
         targets = [*faces_moved, *correctives]
         self.expression_reach = float(reach)
         self.weights = [np.concatenate(both, 1) for both in zip(face_weights, body_weights, strict=True)]
@@ -254,6 +274,14 @@ class _SharedMesh:
         return self._file.add("meshes", mesh)
 
 
+def _full_pose(motion: Motion, body: BodyModel) -> np.ndarray:
+    """(T, 55, 3) float32 complete axis-angle."""
+    pose = np.empty((len(motion.frames), len(PARENTS), 3), np.float32)
+    for rows, part in in_parts(motion):
+        pose[rows] = full_pose_of(part, body)
+    return pose
+
+
 def _with_uvs(body: BodyModel) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Vertices split where the texture has a seam: of each the body's vertex (N,), faces (F, 3), UVs (N, 2).
 
@@ -299,12 +327,18 @@ def _skin_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _add_person(
-    file: _File, animation: _Animation, shared: _SharedMesh, number: int, motion: Motion, person: Placed, scene: Scene,
-    body: BodyModel, names: Sequence[str],
+    file: _File, animation: _Animation, shared: _SharedMesh, number: int, motion: Motion, scene: Scene, body: BodyModel,
+    names: Sequence[str],
 ) -> None:  # fmt: skip
     first_node = len(file.json["nodes"])
-    rotations, translations = local_frames(person)
-    turns = quaternions(rotations)
+    frames = len(motion.frames)
+    turns, translations = (np.empty((frames, len(PARENTS), size), np.float32) for size in (4, 3))
+    rest_joints = np.empty((len(PARENTS), 3))
+    for rows, part in in_parts(motion):
+        person = place(part, scene, body)
+        rest_joints = person.rest_joints
+        rotations, translations[rows] = local_frames(person)
+        turns[rows] = quaternions(rotations, turns[rows.start - 1].astype(np.float64) if rows.start else None)
     children: list[list[int]] = [[] for _ in PARENTS]
     for joint in range(1, len(PARENTS)):
         children[PARENTS[joint]].append(first_node + joint)
@@ -321,7 +355,7 @@ def _add_person(
     armature = file.node({"name": f"person{number}", "children": [first_node], "extras": about}, root=True)
 
     inverse_bind = np.tile(np.eye(4), (len(PARENTS), 1, 1))
-    inverse_bind[:, :3, 3] = -person.rest_joints
+    inverse_bind[:, :3, 3] = -rest_joints
     skin = {
         "name": f"person{number}",
         "inverseBindMatrices": file.accessor(inverse_bind.transpose(0, 2, 1).reshape(-1, 16).astype("<f4")),

@@ -15,6 +15,7 @@ import html
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from wholebody.files.video import Film
 
 FILM_HEIGHT = 360  # pixels of the film beside the figures
+MOST_FRAMES = 9000
+"""Of longer films only every so manieth frame is in the page."""
 FILM_SECONDS = 300.0  # longer films are left out: a page is opened whole
 _EXPRESSION_STEP = 1 / 2048
 _LEAST_CORRECTIVE = 3e-4  # metres per unit of R - 1 that a vertex moves; less is not kept
@@ -52,6 +55,10 @@ def page_bytes(
 ) -> bytes:  # fmt: skip
     pack = _Pack()
     notes = list(scene.notes)
+    step = -(-len(scene.frames) // MOST_FRAMES)
+    if step > 1:
+        scene = thinned(scene, step)
+        notes.append(f"The film is long: the page shows every {_ordinal(step)} of its frames.")
     if scene.floor != "feet":
         notes.append("The floor is a guess: the camera was taken to be level.")
     about: dict[str, Any] = {
@@ -91,6 +98,25 @@ def page_bytes(
     return "".join(
         [pieces[0], *(parts[name] + rest for name, _, rest in (p.partition("}}") for p in pieces[1:]))]
     ).encode()
+
+
+def thinned(scene: Scene, step: int) -> Scene:
+    """The scene with every `step`-th of its frames; people who are in none of these are left out."""
+    kept = scene.frames[::step]
+    people = []
+    for motion in scene.people:
+        rows = np.flatnonzero(np.isin(motion.frames, kept))
+        if len(rows):
+            people.append(motion.take(slice(int(rows[0]), int(rows[-1]) + 1, step)))
+    return replace(
+        scene, people=tuple(people), fps=scene.fps / step, frames=kept, times=scene.times[::step],
+        camera_from_world=scene.camera_from_world[::step],
+    )  # fmt: skip
+
+
+def _ordinal(number: int) -> str:
+    end = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else end}"
 
 
 class _Pack:

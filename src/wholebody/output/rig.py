@@ -21,6 +21,7 @@ from wholebody.people.scene import Motion, Scene
 
 _SHAPE_ERROR = 3e-4  # metres that one joint's correctives may be off when they become a few morph targets
 _CHUNK = 32  # frames whose meshes are held at a time
+_PART = 1024  # frames whose skeletons are held at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,14 @@ def scene_rows(motion: Motion, scene: Scene) -> np.ndarray:
     if (rows >= len(scene.frames)).any() or (scene.frames[rows] != motion.frames).any():
         raise BadInput(f"person {motion.track_id} has frames that the scene does not: build both from one film")
     return rows
+
+
+def in_parts(motion: Motion, count: int | None = None) -> Iterator[tuple[slice, Motion]]:
+    """The motion some frames at a time, with the rows that these are: a film may last an hour."""
+    count = count or _PART
+    for first in range(0, len(motion.frames), count):
+        rows = slice(first, min(first + count, len(motion.frames)))
+        yield rows, motion.take(rows)
 
 
 def full_pose_of(motion: Motion, body: BodyModel) -> np.ndarray:
@@ -109,12 +118,15 @@ def local_frames(person: Placed) -> tuple[np.ndarray, np.ndarray]:
     return person.rotations, np.concatenate([origins[:, :1], local], 1)
 
 
-def quaternions(rotations: np.ndarray) -> np.ndarray:
-    """(T, J, 3, 3) to unit quaternions (T, J, 4), x y z w, each on the same side as the one of the frame before."""
+def quaternions(rotations: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+    """(T, J, 3, 3) to unit quaternions (T, J, 4), x y z w, each on the same side as the one of the frame before, the
+    first as `before` (J, 4)."""
     import roma
     import torch
 
     out = roma.rotmat_to_unitquat(torch.from_numpy(np.ascontiguousarray(rotations))).numpy()
+    if before is not None and len(out):
+        out[0] *= np.where((out[0] * before).sum(-1, keepdims=True) < 0, -1.0, 1.0)
     flips = np.cumprod(np.where((out[1:] * out[:-1]).sum(-1, keepdims=True) < 0, -1.0, 1.0), axis=0)
     return np.concatenate([out[:1], out[1:] * flips])
 
@@ -125,11 +137,9 @@ def posed_in_camera(
     """(rows, vertices (n, V, 3), joints (n, 144, 3)) in the camera's frame, some frames at a time, float32."""
     import torch
 
-    pose = full_pose_of(motion, body)
-    for first in range(0, len(motion.frames), chunk):
-        rows = slice(first, min(first + chunk, len(motion.frames)))
+    for rows, part in in_parts(motion, chunk):
         with torch.inference_mode():  # left before the caller goes on: the mode would be theirs too
-            mesh = _mesh(body, pose[rows], motion.betas, motion.expression[rows], motion.transl[rows])
+            mesh = _mesh(body, full_pose_of(part, body), part.betas, part.expression, part.transl)
         yield rows, *mesh
 
 
@@ -162,27 +172,32 @@ def expression_targets(body: BodyModel) -> list[MorphTarget]:
     return targets
 
 
-def corrective_targets(people: Sequence[Placed], body: BodyModel) -> tuple[list[MorphTarget], list[np.ndarray]]:
+def corrective_targets(
+    poses: Sequence[np.ndarray], body: BodyModel
+) -> tuple[list[MorphTarget], list[np.ndarray]]:  # fmt: skip
     """Pose correctives as morph targets shared by all people, and their weights: per person (T, number of targets).
 
     A joint's correctives are nine shapes, weighted by the entries of its rotation minus one. Joints move in few ways
     (a knee in about one), so the shapes are combined into as few as keep every vertex of every frame within 0.3 mm a
     joint: the leading singular vectors of the displacements that occur. One frame needs but one shape for all joints.
+
+    Args:
+        poses: (T, 55, 3) complete axis-angle of each person, as `full_pose_of` gives them.
     """
-    ends = np.cumsum([len(person.rotations) for person in people])[:-1]
-    turned = np.concatenate([person.rotations[:, 1:] for person in people]) - np.eye(3)  # (T, 54, 3, 3)
+    ends = np.cumsum([len(pose) for pose in poses])[:-1]
+    frames = sum(map(len, poses))
     shapes = list(corrective_shapes(body))
-    if len(turned) == 1:
+    if frames == 1:
         total = np.zeros((body.num_vertices, 3))
         for joint, vertices, offsets in shapes:
-            total[vertices] += offsets @ turned[0, joint - 1].ravel()
+            total[vertices] += offsets @ _bent(poses, joint)[0]
         target = _sparse("pose_correctives", np.arange(len(total)), total, 1e-5)
         return ([target], [np.ones((1, 1))]) if np.abs(target.offsets).max() > 1e-5 else ([], [np.zeros((1, 0))])
 
     targets: list[MorphTarget] = []
     columns: list[np.ndarray] = []
     for joint, vertices, offsets in shapes:
-        features = turned[:, joint - 1].reshape(-1, 9)
+        features = _bent(poses, joint)
         left, strength, right = np.linalg.svd(offsets.reshape(-1, 9).T, full_matrices=False)  # 9 x 9, 9, 9 x 3 n
         _, sizes, axes = np.linalg.svd(features @ (left * strength), full_matrices=False)
         amounts = features @ (left * strength) @ axes.T  # (T, k), most important first
@@ -197,9 +212,19 @@ def corrective_targets(people: Sequence[Placed], body: BodyModel) -> tuple[list[
             largest = np.abs(amounts[:, k]).max()
             name = f"corrective_{SMPLX_JOINTS[joint]}_{k}"
             targets.append(_sparse(name, vertices, moves[k] * largest, _SHAPE_ERROR / 20))
-            columns.append(amounts[:, k] / largest)
-    weights = np.stack(columns, 1) if columns else np.zeros((len(turned), 0))
+            columns.append((amounts[:, k] / largest).astype(np.float32))
+    weights = np.stack(columns, 1) if columns else np.zeros((frames, 0), np.float32)
     return targets, np.split(weights, ends)
+
+
+def _bent(poses: Sequence[np.ndarray], joint: int) -> np.ndarray:
+    """(frames of all people, 9): the entries of a joint's rotation minus one."""
+    import torch
+
+    from wholebody.geometry.rotation import axis_angle_to_matrix
+
+    turns = np.concatenate([pose[:, joint] for pose in poses]).astype(np.float64)
+    return (axis_angle_to_matrix(torch.from_numpy(turns)).numpy() - np.eye(3)).reshape(-1, 9)
 
 
 def corrective_shapes(body: BodyModel) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:

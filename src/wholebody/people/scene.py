@@ -9,7 +9,7 @@ the body has `flat_hand_mean` (the open body has).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -38,6 +38,12 @@ class Motion:
     filled: np.ndarray  # (T,) bool: nothing was seen in this frame, the pose lies between its neighbours'
     gender: str = "neutral"
     contacts: np.ndarray | None = None  # (T, 2) bool: the left, the right foot stands on the floor; None: unknown
+
+    def take(self, rows: slice) -> Motion:
+        """The same person in these of the T frames."""
+        whole = ("track_id", "betas", "gender")
+        over_time = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in whole}
+        return replace(self, **{name: value[rows] for name, value in over_time.items() if value is not None})
 
 
 @dataclass(frozen=True)
