@@ -45,7 +45,7 @@ class PixelNetwork(nn.Module):
     def __init__(self, answers: np.ndarray):
         super().__init__()
         self.config = OSXConfig(name="pixels")
-        self.body = SimpleNamespace(name="open", flat_hand_mean=False)
+        self.body = SimpleNamespace(name="open", flat_hand_mean=False, faces=torch.zeros(0, 3, dtype=torch.long))
         self.weight = nn.Parameter(torch.zeros(1))
         self.answers, self.next = torch.as_tensor(answers), 0
 
@@ -53,7 +53,16 @@ class PixelNetwork(nn.Module):
         _, rows, columns = self.config.grid
         answer = self.answers[self.next : self.next + len(images)]
         self.next += len(images)
-        return SimpleNamespace(joints_proj_cells=answer * torch.tensor([columns, rows]))
+        count = len(answer)
+        pose = dict(
+            global_orient=(3,), body_pose=(21, 3), left_hand_pose=(15, 3), right_hand_pose=(15, 3), jaw_pose=(3,)
+        )
+        shapes = pose | dict(betas=(10,), expression=(10,), cam_trans=(3,), joints_cam=(55, 3), vertices_cam=(1, 3))
+        return SimpleNamespace(
+            joints_proj_cells=answer * torch.tensor([columns, rows]),
+            **{name: torch.zeros(count, *shape) for name, shape in shapes.items()},
+            **dict.fromkeys(("left_hand_box", "right_hand_box", "face_box", "found_keypoints")),
+        )
 
 
 def all_137(body_joints: np.ndarray) -> np.ndarray:

@@ -1,16 +1,21 @@
 """How well projected bodies lie on people in single photos with labelled keypoints: COCO's and MPII's forms.
 
-Given boxes; only people at least `MIN_HEIGHT` pixels high count, and of these the joints labelled as visible.
+Given boxes; what a `Predictor` gives to users counts, with all that it does beside the network. Only people at least
+`MIN_HEIGHT` pixels high count, and of these the joints labelled as visible.
 
 - `pck`: the share of the 12 limb joints (shoulders to ankles) nearer to their label than a tenth of the larger side of
   the person's box. Points of the face that COCO labels too, and MPII's neck and head, are not limb joints.
-- `pck_wrist`: of the wrists alone.
+- `pck_05`: the same with a twentieth. `pck_wrist`: of the wrists alone, with a tenth.
 - `face`: the mean distance of the 68 face keypoints from their labels over the larger side of the person's box, mean
-  over people with a labelled face; `face_of_face_box` the same over the larger side of the face's own box.
+  over people with a labelled face; `face_of_face_box` the same over the larger side of the face's own box; `face_inner`
+  that of the 51 points inside the face over the distance between the outer corners of the eyes.
+- `hand`: the mean distance of a hand's 21 keypoints over the larger side of the hand, mean over people with a hand of
+  at least `MIN_HAND` pixels of which every point is labelled.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,21 +25,24 @@ from typing import Any
 
 import numpy as np
 
-from wholebody.body.joints import COCO_WHOLEBODY, COCO_WHOLEBODY_FROM_137, JOINTS_137, LIMBS_12
+from wholebody.body.joints import COCO_WHOLEBODY, LIMBS_12
 from wholebody.data.sample import Sample, masked_sample
 from wholebody.errors import AssetMissing, BadInput
-from wholebody.evaluation.inference import predict
+from wholebody.evaluation.inference import picture_of
 from wholebody.evaluation.result import Network, Result, Row, Summary, bootstrap
-from wholebody.evaluation.testset import Figure, Found, thinned
+from wholebody.evaluation.testset import Figure, Found, parameters_of, thinned
 from wholebody.files.coco import box_xyxy, numbers, read_content, read_rows, same_id
+from wholebody.people.predictor import Predictor
 
 TESTSETS = {"coco2d": "COCO photos", "mpii2d": "MPII photos"}
-MEASURES = ("pck", "pck_wrist", "face", "face_of_face_box")
-MIN_HEIGHT, THRESHOLD = 100, 0.1
+MEASURES = ("pck", "pck_05", "pck_wrist", "face", "face_of_face_box", "face_inner", "hand")
+MIN_HEIGHT, THRESHOLD, NEAR = 100, 0.1, 0.05
+MIN_HAND = 40
 _VISIBLE = 2  # COCO's flag: labelled and seen; 1 is labelled and hidden
 _BOX_ENLARGE = 1.2  # MPII gives no box: the published one is the labelled joints' extent, so much larger
-_LIMBS = [COCO_WHOLEBODY_FROM_137[COCO_WHOLEBODY.index(name)] for name in LIMBS_12]
-_FACE = [COCO_WHOLEBODY_FROM_137[COCO_WHOLEBODY.index(f"face-{k}")] for k in range(68)]
+_LIMBS = [COCO_WHOLEBODY.index(name) for name in LIMBS_12]
+_FACE, _HANDS = slice(23, 91), (slice(91, 112), slice(112, 133))
+_INNER, _EYES = slice(17, 68), (36, 45)  # of the 68: without the contour; outer corners of the eyes
 _WRISTS = [k for k, name in enumerate(LIMBS_12) if name.endswith("wrist")]
 _MPII = ("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
          "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow",
@@ -53,6 +61,8 @@ class Labelled:
     face: np.ndarray = field(default_factory=lambda: np.zeros((68, 2)))
     face_visible: np.ndarray = field(default_factory=lambda: np.zeros(68, bool))
     face_side: float = math.nan  # the larger side of the face's box
+    hands: np.ndarray = field(default_factory=lambda: np.zeros((2, 21, 2)))  # left, right
+    hand_visible: np.ndarray = field(default_factory=lambda: np.zeros((2, 21), bool))
 
     @property
     def side(self) -> float:
@@ -92,6 +102,9 @@ def _labelled(picture: str, where: str, person: Mapping[str, Any]) -> Labelled |
     limbs = body[[COCO_WHOLEBODY.index(name) for name in LIMBS_12]]
     face = numbers(person.get("face_kpts", [0] * 204), 68, 3)
     valid = bool(person.get("face_valid"))
+    sides = ("lefthand", "righthand")
+    hands = np.stack([numbers(person.get(f"{side}_kpts", [0] * 63), 21, 3) for side in sides])
+    known = np.array([bool(person.get(f"{side}_valid")) for side in sides])
     return Labelled(
         f"{picture}/{same_id(person.get('id', where))}",
         picture,
@@ -101,6 +114,8 @@ def _labelled(picture: str, where: str, person: Mapping[str, Any]) -> Labelled |
         face[:, :2],
         (face[:, 2] > 0) & valid,
         float(numbers(person["face_box"], 4)[2:].max()) if valid else math.nan,
+        hands[..., :2],
+        (hands[..., 2] > 0) & known[:, None],
     )
 
 
@@ -155,26 +170,20 @@ class PhotoSet:
         return problems
 
     def found(self, models: Sequence[Any], people: Iterable[Labelled], batch_size: int) -> Iterator[list[Found]]:
-        known: deque[Labelled] = deque()
-
-        def samples() -> Iterator[Sample]:
-            for person in people:
-                known.append(person)
-                yield _sample(person, self.name)
-
-        for answers in predict(models, samples(), self.root, batch_size):
-            points = []
-            for model, predicted in zip(models, answers, strict=True):
-                _, rows, columns = model.config.grid
-                cells = predicted.prediction.joints_proj_cells.double().cpu().numpy()
-                points.append(predicted.to_picture(cells, (columns, rows)))
-            for i in range(len(answers[0].samples)):
-                person = known.popleft()
+        predictors = [Predictor(model, batch_size=batch_size) for model in models]
+        # People of one picture together: who stands beside whom matters to a predictor.
+        for _, group in itertools.groupby(people, key=lambda person: person.image):
+            together = list(group)
+            image = picture_of(_sample(together[0], self.name), self.root)
+            # A predictor's boxes end behind their last pixel, the labels' in it.
+            boxes = [person.box_xyxy + np.array([0, 0, 1, 1]) for person in together]
+            answers = [predictor(image, boxes=boxes) for predictor in predictors]
+            for number, person in enumerate(together):
                 of_all = []
-                for predicted, found in zip(answers, points, strict=True):
-                    scored = score(person, found[i])
+                for answer in answers:
+                    scored = score(person, answer[number].keypoints_px)
                     row = Row(person.id, person.image, "", scored.values())
-                    of_all.append(Found(row, predicted.parameters(i), scored))
+                    of_all.append(Found(row, parameters_of(answer[number]), scored))
                 yield of_all
 
     def result(self, names: Sequence[tuple[str, str]], found: Sequence[Sequence[Found]]) -> Result:
@@ -188,12 +197,15 @@ class PhotoSet:
             }
             networks.append(Network(*name, [one.row for one in people], summaries))
         scores = [one.more for one in found[0]]
-        joints = {"pck": sum(s.limbs for s in scores), "pck_wrist": sum(s.wrists for s in scores)}
+        limbs = sum(s.limbs for s in scores)
+        joints = {"pck": limbs, "pck_05": limbs, "pck_wrist": sum(s.wrists for s in scores)}
         note = (
             f"Given boxes; people at least {MIN_HEIGHT} pixels high. pck: share of the visible labelled limb joints "
             f"({joints['pck']}; wrists {joints['pck_wrist']}) within {THRESHOLD} of the larger side of the person's "
-            "box. face: mean distance of the 68 face keypoints over the larger side of the person's box; "
-            "face_of_face_box: over that of the face's own box. Intervals: people drawn with replacement."
+            f"box; pck_05: within {NEAR}. face: mean distance of the 68 face keypoints over the larger side of the "
+            "person's box; face_of_face_box: over that of the face's own box; face_inner: of the 51 inner ones over "
+            "the distance of the outer corners of the eyes. hand: mean distance of 21 keypoints over the larger side "
+            f"of the hand, of hands of at least {MIN_HAND} pixels. Intervals: people drawn with replacement."
         )
         if left_out := self.left_out():
             note += f" {len(left_out)} rows could not be read and are left out, the first: {left_out[0]}."
@@ -223,7 +235,8 @@ def measure(
 
 @dataclass(frozen=True)
 class Score:
-    """One person's counts: joints that are labelled and those of them that are met; the face's mean errors."""
+    """One person's counts: joints that are labelled and those of them that are met; mean errors of face and hands, NaN
+    where nothing is labelled."""
 
     limbs: int
     limbs_met: int
@@ -231,33 +244,58 @@ class Score:
     wrists_met: int
     face: float
     face_of_face_box: float
+    limbs_near: int = 0
+    face_inner: float = math.nan
+    hand: float = math.nan
 
     def values(self) -> dict[str, float]:
         """A person's own figures; NaN where nothing is labelled."""
         return {
             "pck": self.limbs_met / self.limbs if self.limbs else math.nan,
+            "pck_05": self.limbs_near / self.limbs if self.limbs else math.nan,
             "pck_wrist": self.wrists_met / self.wrists if self.wrists else math.nan,
             "face": self.face,
             "face_of_face_box": self.face_of_face_box,
+            "face_inner": self.face_inner,
+            "hand": self.hand,
         }
 
 
-def score(person: Labelled, joints_137_px: np.ndarray) -> Score:
-    """How projected joints (137, 2) in pixels of the picture meet a person's labels."""
-    if joints_137_px.shape != (len(JOINTS_137), 2):
-        raise BadInput(f"projected joints are {joints_137_px.shape}; 137×2 are needed")
-    off = np.linalg.norm(joints_137_px[_LIMBS] - person.limbs, axis=1)
-    met = (off < THRESHOLD * person.side) & person.limb_visible  # NaN meets nothing
-    face = np.linalg.norm(joints_137_px[_FACE] - person.face, axis=1)[person.face_visible]
-    mean = float(face.mean()) if len(face) else math.nan
+def score(person: Labelled, keypoints_px: np.ndarray) -> Score:
+    """How keypoints (133, 2), COCO-WholeBody, in pixels of the picture meet a person's labels."""
+    if keypoints_px.shape != (len(COCO_WHOLEBODY), 2):
+        raise BadInput(f"keypoints are {keypoints_px.shape}; 133×2 are needed")
+    off = np.linalg.norm(keypoints_px[_LIMBS] - person.limbs, axis=1)
+    # NaN meets nothing.
+    met, near = ((off < share * person.side) & person.limb_visible for share in (THRESHOLD, NEAR))
+    face_off = np.linalg.norm(keypoints_px[_FACE] - person.face, axis=1)
+    face = _mean(face_off[person.face_visible])
+    eyes = np.linalg.norm(person.face[_EYES[0]] - person.face[_EYES[1]])
+    inner = person.face_visible[_INNER].all() and eyes > 0
     return Score(
         int(person.limb_visible.sum()),
         int(met.sum()),
         int(person.limb_visible[_WRISTS].sum()),
         int(met[_WRISTS].sum()),
-        mean / person.side,
-        mean / person.face_side,
+        face / person.side,
+        face / person.face_side,
+        int(near.sum()),
+        float(face_off[_INNER].mean() / eyes) if inner else math.nan,
+        _mean(_hand_errors(person, keypoints_px)),
     )
+
+
+def _hand_errors(person: Labelled, keypoints_px: np.ndarray) -> np.ndarray:
+    errors = []
+    for rows, points, seen in zip(_HANDS, person.hands, person.hand_visible, strict=True):
+        size = float(np.ptp(points, axis=0).max())
+        if seen.all() and size >= MIN_HAND:
+            errors.append(float(np.linalg.norm(keypoints_px[rows] - points, axis=1).mean()) / size)
+    return np.array(errors)
+
+
+def _mean(errors: np.ndarray) -> float:
+    return float(errors.mean()) if len(errors) else math.nan
 
 
 def pool(scores: Iterable[Score], measure: str, seed: int = 0) -> Summary:
@@ -265,9 +303,13 @@ def pool(scores: Iterable[Score], measure: str, seed: int = 0) -> Summary:
     or of faces. The interval is of people drawn with replacement: joints of one person are not independent."""
     scores = list(scores)
     if measure.startswith("pck"):
-        part = "wrists" if measure == "pck_wrist" else "limbs"
+        part, good = {
+            "pck": ("limbs", "limbs_met"),
+            "pck_05": ("limbs", "limbs_near"),
+            "pck_wrist": ("wrists", "wrists_met"),
+        }[measure]
         total = np.array([getattr(s, part) for s in scores], np.float64)
-        met = np.array([getattr(s, f"{part}_met") for s in scores], np.float64)
+        met = np.array([getattr(s, good) for s in scores], np.float64)
         count = int(total.sum())
         if not count:
             return Summary(math.nan, math.nan, math.nan, math.nan, 0)

@@ -62,6 +62,8 @@ class SynthesisConfig:
     """people who are children"""
     recombined_fraction: Annotated[float, Parameter(name=("--recombine", "--recombined-fraction"))] = 0.0
     """people whose arms, legs and trunk come from different frames of the motion clips, before anything else"""
+    exercise_fraction: Annotated[float, Parameter(name=("--exercise", "--exercise-fraction"))] = 0.0
+    """people in postures of yoga, gymnastics, climbing and sport (`people/exercise.py`)"""
     closeup_fraction: float = 0.35
     """people framed from the knees, the hips, the waist or the chest up"""
     occluder_fraction: float = 0.2

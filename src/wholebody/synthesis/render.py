@@ -116,7 +116,7 @@ class Studio:
         rng = np.random.default_rng((seed, batch, 0))
         people = sample_people(
             rng, BATCH, self.poses, self.hands, self.population, self.config.child_fraction,
-            self.config.recombined_fraction,
+            self.config.recombined_fraction, self.config.exercise_fraction,
         )  # fmt: skip
         cam_from_world = camera.sample_orientations(rng, BATCH)
         rotations = axis_angle_to_matrix(people.full_pose)

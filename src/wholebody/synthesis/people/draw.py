@@ -14,6 +14,7 @@ from numpy.random import Generator
 
 from wholebody.synthesis.people import postures
 from wholebody.synthesis.people.capture import PoseLibrary, in_split, subject_of
+from wholebody.synthesis.people.exercise import exercising
 from wholebody.synthesis.people.hands import GESTURES, HandSpace
 from wholebody.synthesis.people.penetration import penetrates
 from wholebody.synthesis.people.skeleton import FLIP, LOWER, MIRROR_22, J, compose, forward_kinematics
@@ -45,16 +46,17 @@ def sample_people(
     population: Population,
     child_fraction: float,
     recombined_fraction: float = 0.0,
+    exercise_fraction: float = 0.0,
 ) -> People:
     """Draw `count` people."""
     betas = population.shapes(rng, count, child_fraction)
     girth = population.girth(betas)
-    body = _body_poses(rng, count, poses, recombined_fraction)
+    body = _body_poses(rng, count, poses, recombined_fraction, exercise_fraction)
     for _ in range(5):  # redraw those who pass through themselves
         bad = np.flatnonzero(penetrates(body, girth))
         if not len(bad):
             break
-        body[bad] = _body_poses(rng, len(bad), poses, recombined_fraction)
+        body[bad] = _body_poses(rng, len(bad), poses, recombined_fraction, exercise_fraction)
     body = _turn(rng, body)
     full = np.zeros((count, 55, 3))
     full[:, :22] = body
@@ -169,7 +171,7 @@ _LIMBS = [
 
 
 def _body_poses(
-    rng: Generator, count: int, library: PoseLibrary | None, recombined_fraction: float = 0.0
+    rng: Generator, count: int, library: PoseLibrary | None, recombined_fraction: float, exercise_fraction: float
 ) -> np.ndarray:
     """(count,22,3), heading removed."""
     if library is None:
@@ -194,6 +196,9 @@ def _body_poses(
     pose[reach] = postures.reaching(rng, pose[reach])
     free = np.flatnonzero((arms >= share_reach) & (arms < share_reach + share_free))
     pose[free] = postures.free_arms(rng, pose[free])
+    if exercise_fraction:
+        rows = np.flatnonzero(rng.random(count) < exercise_fraction)
+        pose[rows] = exercising(rng, pose[rows])
     return postures.perturbed(rng, pose)
 
 

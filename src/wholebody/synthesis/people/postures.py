@@ -50,7 +50,7 @@ def _trunk(rng: Generator, pose: np.ndarray, pitch: np.ndarray, bend: np.ndarray
         pose[:, J[name]] = rng.normal(0, 0.04, (count, 3)) + np.stack([bend / 3, 0 * bend, 0 * bend], 1) + twist
 
 
-def _set_leg(
+def set_leg(
     rng: Generator, pose: np.ndarray, side: str, flex: np.ndarray, spread: np.ndarray, roll: np.ndarray, knee:
     np.ndarray, ankle: np.ndarray | float = 0.0,
 ) -> None:  # fmt: skip
@@ -83,7 +83,7 @@ def _sitting(rng: Generator, pose: np.ndarray) -> np.ndarray:
         roll[figure_four], knee[figure_four] = 1.0, 1.75
         stretched = way == 3
         knee[stretched] = rng.uniform(0.1, 0.9, stretched.sum())
-        _set_leg(rng, pose, side, bend, spread, roll, knee)
+        set_leg(rng, pose, side, bend, spread, roll, knee)
     return pose
 
 
@@ -96,7 +96,7 @@ def _floor_sitting(rng: Generator, pose: np.ndarray) -> np.ndarray:
     table = np.array(base)[way]
     for side, _ in _SIDES:
         flex, spread, roll, knee = (table + rng.normal(0, [0.1, 0.1, 0.12, 0.15], (count, 4))).T
-        _set_leg(rng, pose, side, flex, spread, roll, knee.clip(0, 2.5), 0.5 * (way == 3))
+        set_leg(rng, pose, side, flex, spread, roll, knee.clip(0, 2.5), 0.5 * (way == 3))
     return pose
 
 
@@ -109,7 +109,7 @@ def _crouching(rng: Generator, pose: np.ndarray) -> np.ndarray:
         flex = 0.4 + 1.75 * depth + rng.normal(0, 0.12, count)
         knee = (0.3 + 2.05 * depth + rng.normal(0, 0.12, count)).clip(0, 2.5)
         spread = np.abs(rng.normal(0.25, 0.2, count))
-        _set_leg(rng, pose, side, flex, spread, rng.normal(0.1, 0.12, count), knee, -0.4 * depth)
+        set_leg(rng, pose, side, flex, spread, rng.normal(0.1, 0.12, count), knee, -0.4 * depth)
     return pose
 
 
@@ -123,7 +123,7 @@ def _kneeling(rng: Generator, pose: np.ndarray) -> np.ndarray:
         flex = np.where(raised, rng.normal(1.5, 0.15, count), rng.normal(0.1, 0.2, count))
         knee = np.where(raised, rng.normal(1.5, 0.2, count), rng.normal(1.65, 0.2, count))
         spread = np.abs(rng.normal(0.12, 0.12, count))
-        _set_leg(rng, pose, side, flex, spread, rng.normal(0.05, 0.1, count), knee, np.where(raised, 0.0, 0.5))
+        set_leg(rng, pose, side, flex, spread, rng.normal(0.05, 0.1, count), knee, np.where(raised, 0.0, 0.5))
     return pose
 
 
@@ -136,7 +136,7 @@ def _bending(rng: Generator, pose: np.ndarray) -> np.ndarray:
     for side, _ in _SIDES:
         step = rng.normal(0, 0.2, count)
         bent = (knee + rng.normal(0, 0.1, count)).clip(0, 1.6)
-        _set_leg(rng, pose, side, pitch + 0.5 * bent + step, np.abs(rng.normal(0.08, 0.1, count)),
+        set_leg(rng, pose, side, pitch + 0.5 * bent + step, np.abs(rng.normal(0.08, 0.1, count)),
                  rng.normal(0, 0.1, count), bent, -0.4 * bent)  # fmt: skip
     # Arms hang towards the ground, or reach forward: they were made for an upright trunk.
     for side, sign in _SIDES:
@@ -157,7 +157,7 @@ def _free_legs(rng: Generator, pose: np.ndarray) -> np.ndarray:
         flex = np.where(free, rng.uniform(-0.5, 1.9, count), rng.normal(0.05, 0.15, count))
         spread = np.where(free, rng.uniform(-0.15, 0.9, count), np.abs(rng.normal(0.06, 0.08, count)))
         knee = np.where(free, rng.uniform(0, 2.2, count), np.abs(rng.normal(0.1, 0.15, count)))
-        _set_leg(rng, pose, side, flex, spread, rng.normal(0.1, 0.25, count), knee, rng.normal(0.15, 0.25, count))
+        set_leg(rng, pose, side, flex, spread, rng.normal(0.1, 0.25, count), knee, rng.normal(0.15, 0.25, count))
     return pose
 
 
@@ -172,7 +172,7 @@ def _lying(rng: Generator, pose: np.ndarray) -> np.ndarray:
     for side, _ in _SIDES:
         own = (flex + rng.normal(0, 0.25, count)).clip(-0.2, 2.2)
         knee = (1.2 * own + rng.normal(0, 0.3, count)).clip(0, 2.4)
-        _set_leg(rng, pose, side, own, rng.normal(0.12, 0.12, count), rng.normal(0.15, 0.2, count), knee, 0.4)
+        set_leg(rng, pose, side, own, rng.normal(0.12, 0.12, count), rng.normal(0.15, 0.2, count), knee, 0.4)
     return pose
 
 
@@ -186,7 +186,7 @@ def _crossed_standing(rng: Generator, pose: np.ndarray) -> np.ndarray:
         flex = np.where(before, rng.uniform(0.25, 0.45, count), rng.normal(0, 0.05, count))
         spread = np.where(before, rng.uniform(-0.3, -0.15, count), rng.uniform(-0.08, 0.0, count))
         knee = np.where(before, rng.uniform(0.2, 0.6, count), np.abs(rng.normal(0, 0.05, count)))
-        _set_leg(rng, pose, side, flex, spread, rng.normal(0, 0.1, count), knee)
+        set_leg(rng, pose, side, flex, spread, rng.normal(0, 0.1, count), knee)
     return pose
 
 

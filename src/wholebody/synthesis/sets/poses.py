@@ -54,8 +54,9 @@ def run(
     for first in range(0, count, _BATCH):
         rng = np.random.default_rng((seed, first // _BATCH, 17))
         people = sample_people(
-            rng, _BATCH, library, hands, population, config.child_fraction, config.recombined_fraction
-        )
+            rng, _BATCH, library, hands, population, config.child_fraction, config.recombined_fraction,
+            config.exercise_fraction,
+        )  # fmt: skip
         rotations = axis_angle_to_matrix(people.full_pose)
         rotations[:, 0] = camera.sample_orientations(rng, _BATCH) @ rotations[:, 0]
         with torch.inference_mode():

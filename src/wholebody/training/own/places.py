@@ -72,7 +72,7 @@ class PlaceBatches:
         turns, betas = self.turns[pick], self.betas[pick]
         if not self.exact:
             betas = self._shapes(draw, size)
-            turns = _mirrored(turns, draw.uniform(size) < 0.5)
+            turns = _exchanged(draw, _mirrored(turns, draw.uniform(size) < 0.5))
         turns = torch.cat([_views(draw, size, self.exact)[:, None] @ turns[:, :1], turns[:, 1:]], 1)
         joints = self.skeleton(turns, betas)
         joints = joints - joints[:, LIMBS].mean(1, keepdim=True)
@@ -286,6 +286,23 @@ def _mirrored(turns: Tensor, which: Tensor) -> Tensor:
     mirror = torch.tensor([-1.0, 1.0, 1.0])
     other = turns[:, _TREE_SWAP] * mirror[:, None] * mirror
     return torch.where(which[:, None, None, None], other, turns)
+
+
+_LIMBS_OF_TREE = tuple(
+    torch.tensor(limb) for limb in ((13, 16, 18, 20), (14, 17, 19, 21), (1, 4, 7, 10), (2, 5, 8, 11))
+)
+
+
+def _exchanged(draw: _Draw, turns: Tensor) -> Tensor:
+    """Give a quarter of the people arms and legs of others in the batch: what limbs do together in the next person's
+    sport is in no film."""
+    size = len(turns)
+    who = draw.uniform(size, 1, 1, 1) < 0.25
+    for limb in _LIMBS_OF_TREE:
+        other = turns[torch.randperm(size, generator=draw.generator)]
+        taken = who & (draw.uniform(size, 1, 1, 1) < 0.5)
+        turns = turns.index_copy(1, limb, torch.where(taken, other[:, limb], turns[:, limb]))
+    return turns
 
 
 def place_losses(lifter: PoseLifter, batch: dict[str, Tensor]) -> dict[str, Tensor]:
