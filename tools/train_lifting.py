@@ -27,6 +27,7 @@ from wholebody.training.own.places import PlaceBatches, measured_skeleton, place
 
 def measure(lifter: PoseLifter, exact: PlaceBatches, rough: PlaceBatches, count: int) -> str:
     """One line of figures."""
+    lifter = lifter.eval()  # a copy of what learns
     batch, axes = exact.batch(0, count, 0), exact.shape_axes
     gone = batch["places"].clone()
     generator = torch.Generator().manual_seed(5)

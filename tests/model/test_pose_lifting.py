@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from wholebody.body.joints import SMPLX_JOINTS
 from wholebody.body.layer import BodyModel
 from wholebody.geometry.camera import VirtualCamera
 from wholebody.geometry.rotation import rotation_6d_to_matrix
@@ -110,3 +111,24 @@ def test_placing_can_be_learnt_through_where_points_are_unknown():
     seen[:, 3:9, 2] = 0
     place(points, seen, CAMERA).square().sum().backward()
     assert points.grad.isfinite().all() and points.grad.abs().sum() > 0
+
+
+def test_a_mirrored_person_is_the_mirrored_body(lifter):
+    torch.manual_seed(7)
+    here, hint = places(), torch.cat([torch.randn(3, len(POINTS), 3), torch.rand(3, len(POINTS), 1)], 2).double()
+    swap = {names: [names.index(_other_side(name)) for name in names] for names in (POINTS, JOINTS, SMPLX_JOINTS[:22])}
+    there, other_hint = ((x * torch.tensor([-1.0, *[1] * (x.shape[2] - 1)]))[:, swap[POINTS]] for x in (here, hint))
+    answer, mirrored = lifter(here, hint), lifter(there, other_hint)
+    mirror = torch.diag(torch.tensor([-1.0, 1, 1])).double()
+    same(
+        (answer.joints[:, swap[JOINTS]] @ mirror, mirror @ answer.rotations[:, swap[SMPLX_JOINTS[:22]]] @ mirror,
+         answer.betas),
+        mirrored,
+    )  # fmt: skip
+    torch.testing.assert_close(answer.rotations.det(), torch.ones(3, 22).double())
+
+
+def _other_side(name):
+    if name.startswith("left"):
+        return name.replace("left", "right")
+    return name.replace("right", "left")

@@ -145,7 +145,7 @@ def test_a_hand_that_is_where_it_was_costs_one_look():
     # What is unsure, ends elsewhere, or is not there any more is looked for from the arm.
     for lost, region in ((OneHand((300, 300), score=0.6), there), (OneHand((345, 300)), there),
                          (OneHand((300, 300)), there + [400, 0, 0, 0])):  # fmt: skip
-        assert followed(lost, region) == [1] and len(lost.regions) == 3
+        assert followed(lost, region) == [1] and len(lost.regions) >= 3
     small = OneHand((300, 300), size=20)
     assert followed(small, None) == [] and len(small.regions) == 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +27,10 @@ _JOINT = {name: row for row, name in enumerate(COCO_BODY_17)}
 _MARK = {name: row for row, name in enumerate(POSE_33)}
 # BlazePose's points in the order of COCO-WholeBody's feet; it has no small toes.
 _FEET = ("left_foot_index", None, "left_heel", "right_foot_index", None, "right_heel")
+# BlazePose's corners of eyes and mouth among the 68 of the face.
+_CORNERS = {"right_eye_outer": 36, "right_eye_inner": 39, "left_eye_inner": 42, "left_eye_outer": 45, "mouth_right": 48,
+            "mouth_left": 54}  # fmt: skip
+_CORNER_TRUST = 0.3
 _FOLLOWED = 0.8  # a hand's score from which it is where it was in the frame before
 _CONTOUR_TRUST, _FACE_TRUST, _HAND_TRUST = 0.3, 0.9, 0.8  # the contour is the mesh's, not what is seen as the edge
 
@@ -133,7 +137,7 @@ class Landmarkers:
                 if hand.score < _FOLLOWED or not _ends_at(hand, wrist, 0.5 * hand.size_px):
                     hand = None
             if hand is None:
-                hand = self._new_hand(image, points, look, name, box)
+                hand = self._new_hand(image, points, look, name)
             if hand is None or hand.size_px < LEAST_HAND_PX:
                 continue
             # Its wrist is the arm's: a hand of somebody else, or the person's other one, ends elsewhere.
@@ -141,38 +145,41 @@ class Landmarkers:
                 found.append((side, hand))
         return found
 
-    def _new_hand(
-        self, image: np.ndarray, points: np.ndarray, look: PoseLook | None, name: str, box: np.ndarray
-    ) -> HandLook | None:
+    def _new_hand(self, image: np.ndarray, points: np.ndarray, look: PoseLook | None, name: str) -> HandLook | None:
         """From the arm to the hand, and a second look from there."""
-        region = self._hand_region(image, points, look, name, box)
-        if region is None:
+        best: HandLook | None = None
+        for region in self._hand_regions(image, points, look, name):
+            hand = self._hand(image, region)
+            if hand.score >= 0.5 and (best is None or hand.score > best.score):
+                best = hand
+            if best is not None and best.score >= _FOLLOWED:
+                break
+        if best is None or best.size_px < 0.7 * LEAST_HAND_PX:  # a second look does not make it so much larger
             return None
-        hand = self._hand(image, region)
-        if hand.score < 0.5 or hand.size_px < 0.7 * LEAST_HAND_PX:  # a second look does not make it so much larger
-            return None
-        again = self._hand(image, hand.next_region)
-        return again if again.score >= 0.5 else hand
+        again = self._hand(image, best.next_region)
+        return again if again.score >= 0.5 else best
 
-    def _hand_region(
-        self, image: np.ndarray, points: np.ndarray, look: PoseLook | None, name: str, box: np.ndarray
-    ) -> np.ndarray | None:
-        """Where to look for a hand; None where it would be too small."""
+    def _hand_regions(
+        self, image: np.ndarray, points: np.ndarray, look: PoseLook | None, name: str
+    ) -> Iterator[np.ndarray]:
+        """Where to look for a hand, the likeliest first; nowhere where it would be too small."""
         wrist, elbow = points[_JOINT[f"{name}_wrist"], :2], points[_JOINT[f"{name}_elbow"], :2]
-        if look is not None:
+        if look is None:
+            forearm = wrist - elbow
+            if points[_JOINT[f"{name}_elbow"], 2] < 0.15 or np.linalg.norm(forearm) < 1:
+                return
+            index = pinky = wrist + 0.4 * forearm
+        else:
             marks = [look.points_px[_MARK[f"{name}_{end}"]] for end in ("wrist", "index", "pinky")]
             moved = wrist - marks[0]  # knuckles relative to the wrist, which is known better
             index, pinky = marks[1] + moved, marks[2] + moved
-        else:
-            forearm = wrist - elbow
-            if points[_JOINT[f"{name}_elbow"], 2] < 0.15 or np.linalg.norm(forearm) < 1:
-                return None
-            index = pinky = wrist + 0.4 * forearm
-        if wide_region(wrist, index, pinky)[2] < 1.2 * LEAST_HAND_PX:
-            return None
-        if look is None:
-            return wide_region(wrist, index, pinky) * [1, 1, 0.6, 1]
-        return self._hand.region_from_arm(image, wrist, index, pinky)
+        wide = wide_region(wrist, index, pinky)
+        if wide[2] < 1.2 * LEAST_HAND_PX:
+            return
+        yield wide * [1, 1, 0.7, 1]
+        if look is not None:
+            yield self._hand.region_from_arm(image, wrist, index, pinky)
+        yield wide * [1, 1, 0.5, 1]
 
     def _head(self, image: np.ndarray, evidence: Evidence, row: int, points: np.ndarray, box: np.ndarray) -> None:
         face = self._find_face(image, points, box)
@@ -200,14 +207,24 @@ class Landmarkers:
         shoulders = points[5:7]
         if (shoulders[:, 2] >= _SURE).all():
             extent = max(extent, 0.45 * np.linalg.norm(shoulders[0, :2] - shoulders[1, :2]))
-        side = 3.0 * max(extent, 0.06 * max(box[2:] - box[:2]))
+        extent = max(extent, 0.06 * max(box[2:] - box[:2]))
         across = head[1, :2] - head[2, :2]
         angle = np.arctan2(across[1], across[0]) if sure[1:3].all() and np.linalg.norm(across) > 0.15 * extent else 0.0
-        faces = self._face_detector(image, np.array([*middle, side, angle]))
+        nose = points[0, :2] if sure[0] else middle
+        # Seen from the side, the eyes say little of how the head is turned: then upright, and nearer.
+        tries = [(3.0, angle), (3.0, 0.0), (2.0, 0.0)] if angle else [(3.0, 0.0), (2.0, 0.0)]
+        for wide, turned in tries:
+            look = self._face_in(image, np.array([*middle, wide * extent, turned]), nose)
+            if look is not None:
+                return look
+        return None
+
+    def _face_in(self, image: np.ndarray, region: np.ndarray, nose: np.ndarray) -> FaceLook | None:
+        """The face in a region whose nose is nearest to where it should be; None where it is no face, or another's."""
+        faces = self._face_detector(image, region)
         best, least = None, 0.0
         for number in range(len(faces)):
             size = (faces.boxes_xyxy[number, 2:] - faces.boxes_xyxy[number, :2]).max()
-            nose = points[0, :2] if sure[0] else middle
             off = np.linalg.norm(faces.points_px[number, 2] - nose) / size
             if off < 0.4 and size >= LEAST_FACE_PX and (best is None or off < least):
                 best, least = number, off
@@ -293,6 +310,10 @@ def _merged(body: np.ndarray, look: PoseLook | None, box: np.ndarray) -> np.ndar
 
 
 def _put_body(evidence: Evidence, row: int, look: PoseLook, image_hw: tuple[int, int]) -> None:
+    faces_us = evidence.keypoints_px[row, :3, 2].max() >= _SURE  # nose or eyes
+    for name, k in _CORNERS.items() if faces_us else ():
+        # Which way a head looks, until the face itself is read.
+        evidence.keypoints_px[row, FACE.start + k] = *look.points_px[_MARK[name]], _CORNER_TRUST * look.score
     for k, name in enumerate(_FEET):
         if name is not None:
             evidence.keypoints_px[row, FEET.start + k] = *look.points_px[_MARK[name]], look.visibility[_MARK[name]]

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wholebody.body.joints import COCO_BODY_17
+from wholebody.body.joints import COCO_BODY_17, SMPLX_JOINTS, flip_permutation
 from wholebody.geometry.camera import VirtualCamera
-from wholebody.geometry.rotation import rotation_6d_to_matrix
+from wholebody.geometry.rotation import matrix_to_rotation_6d, rotation_6d_to_matrix
 from wholebody.model.embedded.skeleton import TREE, Skeleton
 from wholebody.model.heads import BETAS
 
@@ -29,6 +29,9 @@ POINTS: tuple[str, ...] = (
 JOINTS: tuple[str, ...] = (*POINTS, "pelvis", "neck")
 """What it says in 3D."""
 
+_POINT_SWAP, _JOINT_SWAP, _TREE_SWAP = (
+    flip_permutation(names).tolist() for names in (POINTS, JOINTS, SMPLX_JOINTS[:TREE])
+)
 _PELVIS, _NECK = JOINTS.index("pelvis"), JOINTS.index("neck")
 LIMBS = slice(5, 17)
 """Shoulders, elbows, wrists, hips, knees, ankles, among `POINTS` and `JOINTS`: a person's middle is their mean."""
@@ -76,14 +79,27 @@ class PoseLifter(nn.Module):
                 layer.bias[: 6 * TREE] = still  # type: ignore[index, operator]
 
     def forward(self, places: Tensor, hint: Tensor | None = None) -> Lifted:
-        """
+        """The second answer; outside of training its mean with what is said of the mirror image.
+
         Args:
             places: B×25×3, x, y in any unit that is the same for both (y down) and how sure, 0 to 1; 0: unknown, x and
                 y may be anything.
             hint: B×25×4, the same points in 3D in any unit, axes of the camera, about any middle, and how sure; None:
                 there is none.
         """
-        return self.lift(places, hint)[-1]
+        if self.training:
+            return self.lift(places, hint)[-1]
+        hint = places.new_zeros(*places.shape[:2], 4) if hint is None else hint
+        both = [torch.cat([given, mirrored_points(given, _POINT_SWAP)]) for given in (places, hint)]
+        joints, rotations, betas = self.lift(*both)[-1]
+        (joints, other_joints), (rotations, other), (betas, other_betas) = (
+            value.chunk(2) for value in (joints, rotations, betas)
+        )
+        return Lifted(
+            (joints + mirrored_points(other_joints, _JOINT_SWAP)) / 2,
+            _middle(rotations, mirrored_turns(other)),
+            (betas + other_betas) / 2,
+        )
 
     def lift(self, places: Tensor, hint: Tensor | None = None) -> tuple[Lifted, Lifted]:
         """First answer and second: both are trained."""
@@ -121,6 +137,23 @@ class PoseLifter(nn.Module):
         points = self.skeleton(lifted.rotations, lifted.betas)
         points = points - points[:, LIMBS].mean(1, keepdim=True)
         return points / self.skeleton.size(lifted.betas)[:, None, None]
+
+
+def mirrored_points(points: Tensor, swap: list[int]) -> Tensor:
+    """Points B×P×D, x first, as in a mirror: `swap` says which row is the same of the other side."""
+    points = points[:, swap]
+    return torch.cat([-points[..., :1], points[..., 1:]], -1)
+
+
+def mirrored_turns(rotations: Tensor) -> Tensor:
+    """Rotations B×22×3×3 of the tree as in a mirror."""
+    mirror = rotations.new_tensor([-1.0, 1.0, 1.0])
+    return rotations[:, _TREE_SWAP] * mirror[:, None] * mirror
+
+
+def _middle(one: Tensor, other: Tensor) -> Tensor:
+    """Rotations half way between two, which are near each other."""
+    return rotation_6d_to_matrix(matrix_to_rotation_6d((one + other) / 2))
 
 
 def standardised(points: Tensor) -> Tensor:

@@ -16,7 +16,15 @@ from torch import Tensor
 from wholebody.body.joints import flip_permutation
 from wholebody.body.open_body import COMPACT_PATH, read_compact
 from wholebody.geometry.rotation import axis_angle_to_matrix
-from wholebody.model.embedded.pose_lifting import JOINTS, LIMBS, POINTS, Lifted, PoseLifter, as_pointed_at
+from wholebody.model.embedded.pose_lifting import (
+    JOINTS,
+    LIMBS,
+    POINTS,
+    Lifted,
+    PoseLifter,
+    as_pointed_at,
+    mirrored_turns,
+)
 from wholebody.model.embedded.skeleton import TREE, Skeleton
 from wholebody.synthesis.sets.poses import read_people
 from wholebody.training.own.poses import LiftingBatches
@@ -61,7 +69,7 @@ class PlaceBatches:
     @torch.no_grad()
     def batch(self, number: int, size: int, start: int | None = None) -> dict[str, Tensor]:
         """`places`, `hint` as `PoseLifter.lift` takes them; `rotations`, `betas`, `joints` as it gives them; `true`:
-        places without any error, B×25×2; `shape_axes` (10, 10): `betas @ shape_axes` is measured in metres of the skin
+        places without any error, B×25×2; `again`, `known`, `shake`: see `doubtful_hints`; `shape_axes` (10, 10): `betas @ shape_axes` is measured in metres of the skin
         (its squared length is the mean squared way that the skin goes). start: people in order from this one on, else
         any."""
         draw = _Draw(self.seed, number)
@@ -83,14 +91,19 @@ class PlaceBatches:
         if self.exact:
             places = torch.cat([true, torch.ones(size, _COUNT, 1)], 2)
             places[:, _BEYOND] = 0.0
-            hint = torch.zeros(size, _COUNT, 4)
+            hint, again, known = torch.zeros(size, _COUNT, 4), places, torch.full((size,), -1.0)
+            shake = torch.zeros(size, _COUNT, 3)
         else:
             places, deep, outside = found(draw, true)
             hint = hinted(draw, joints[:, :_COUNT], deep, outside)
+            again = found(draw, true)[0]
+            known = torch.where(draw.uniform(size) < 0.5, 0.6 * draw.uniform(size), -1.0)
+            shake = torch.tensor([0.05, 0.05, 0.08]) * draw.normal(size, _COUNT, 3)
+            shake = shake * torch.exp(0.4 * draw.normal(size, 1, 1))
         unit = self.skeleton.size(betas)[:, None, None]
         return {
             "places": places, "hint": hint, "rotations": turns, "betas": betas, "joints": joints / unit, "true": true,
-            "shape_axes": self.shape_axes,
+            "shape_axes": self.shape_axes, "again": again, "known": known, "shake": shake,
         }  # fmt: skip
 
     def _pointing(self, draw: _Draw, size: int) -> Tensor:
@@ -273,19 +286,8 @@ def _views(draw: _Draw, size: int, exact: bool) -> Tensor:
     return z @ x @ y
 
 
-_TREE_SWAP = torch.from_numpy(
-    flip_permutation(
-        ("pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
-         "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",
-         "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist")
-    )
-)  # fmt: skip
-
-
 def _mirrored(turns: Tensor, which: Tensor) -> Tensor:
-    mirror = torch.tensor([-1.0, 1.0, 1.0])
-    other = turns[:, _TREE_SWAP] * mirror[:, None] * mirror
-    return torch.where(which[:, None, None, None], other, turns)
+    return torch.where(which[:, None, None, None], mirrored_turns(turns), turns)
 
 
 _LIMBS_OF_TREE = tuple(
@@ -305,14 +307,35 @@ def _exchanged(draw: _Draw, turns: Tensor) -> Tensor:
     return turns
 
 
+@torch.no_grad()
+def doubtful_hints(lifter: PoseLifter, batch: dict[str, Tensor]) -> Tensor:
+    """The batch's hints, half of them as a network gives them that knows hardly more than the lifter itself.
+
+    Where one picture leaves open whether a limb points towards us or away, whoever looks errs in the same way; a hint
+    whose errors were all its own would be trusted too much (on drawn people it made true places worse, by 13 mm). So
+    these hints are what the lifter makes of other errors (`again`), `known` (B; -1: leave the hint) of the way to the
+    truth, and `shake` (B×25×3, in units of the limbs' extent) beside.
+    """
+    chosen = batch["known"] >= 0
+    hint = batch["hint"].clone()
+    if chosen.any():
+        guess = lifter.lift(batch["again"][chosen])[-1].joints[:, :_COUNT]
+        true = batch["joints"][chosen, :_COUNT]
+        extent = true[:, LIMBS].square().sum(-1).mean(1).sqrt()[:, None, None]
+        at = guess + batch["known"][chosen][:, None, None] * (true - guess)
+        hint[chosen, :, :3] = at + extent * batch["shake"][chosen]
+    return hint
+
+
 def place_losses(lifter: PoseLifter, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Terms of both answers of a lifter to a batch of `PlaceBatches`."""
     axes = batch["shape_axes"]
     terms: dict[str, Tensor] = {}
+    hint = doubtful_hints(lifter, batch)
     weight = torch.ones(len(JOINTS), device=axes.device)
     weight[:5], weight[17:25] = 0.5, 0.5  # the face, feet and knuckles
     weight = weight / weight.mean()
-    for name, lifted in zip(("first", "last"), lifter.lift(batch["places"], batch["hint"]), strict=True):
+    for name, lifted in zip(("first", "last"), lifter.lift(batch["places"], hint), strict=True):
         share = 0.3 if name == "first" else 1.0
         if name == "last":
             terms["joints"] = 8 * ((lifted.joints - batch["joints"]).norm(dim=-1) * weight).mean()
