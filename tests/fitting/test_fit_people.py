@@ -13,6 +13,7 @@ import torch
 from fake_network import FakeNetwork
 from PIL import Image
 
+from wholebody.body.joints import SMPLX_JOINTS
 from wholebody.cli import main
 from wholebody.data.readers import READERS
 from wholebody.errors import BadInput
@@ -68,6 +69,47 @@ def test_a_refined_person_is_one_body(network, person, raised):
     assert np.linalg.norm(after.keypoints_px - raised[:, :2], axis=1).mean() < 0.02 * 240
     with pytest.raises(BadInput, match="133"):
         Refiner(network.body, FitConfig(starts=0))([person], raised)
+
+
+def test_nobody_is_moved_onto_a_neighbours_keypoints(network, person, raised):
+    refiner = Refiner(network.body, FitConfig(starts=0))
+    away = raised + [150, 0, 0]  # outside of the box
+    there = dataclasses.replace(person, keypoints_px=person.keypoints_px + np.float32([40, 0]))
+    nearer = np.concatenate([there.keypoints_px, np.ones((133, 1))], 1)  # inside, and on the other one
+    for people, keypoints in (([person], [away]), ([person, there], [nearer, nearer])):
+        left = refiner(people, np.stack(keypoints))[0]
+        assert not left.moved and left.person is person and "somebody else" in str(left)
+    assert refiner([person], raised[None])[0].moved
+
+
+def test_a_limb_that_is_unsure_stays_as_predicted_and_the_message_names_what_was_gained(network, person, raised):
+    refiner = Refiner(network.body, FitConfig(starts=0))
+    unsure = raised.copy()
+    unsure[[7, 9], 2] = 0.2  # left elbow and wrist
+    sure, kept = refiner([person, person], np.stack([raised, unsure]))
+    left_arm = [12, 15, 17, 19]  # collar, shoulder, elbow, wrist of the body pose
+    assert np.abs(sure.person.body_pose[left_arm] - person.body_pose[left_arm]).max() > 0.4
+    np.testing.assert_allclose(kept.person.body_pose[left_arm], person.body_pose[left_arm], atol=1e-5)
+    assert kept.moved and kept.error < kept.error_before
+    before, after = sure.gains["arms"]
+    assert after < 0.5 * before and "arms" in str(sure) and f"{before:.1%} -> {after:.1%}" in str(sure)
+    few = refiner([person], np.where(np.arange(133)[:, None] < 4, raised, 0)[None])[0]
+    assert not few.moved and "4 keypoints" in str(few)
+
+
+def test_what_contradicts_the_depth_that_was_seen_is_not_taken(network, person, raised):
+    """A landmarker saw the joints where the prediction has them; the keypoints want the left arm elsewhere."""
+    from wholebody.model.embedded.pose_lifting import LIMBS, POINTS
+
+    rows = [SMPLX_JOINTS.index(name) for name in POINTS[LIMBS]]
+    hint = np.zeros((25, 4), np.float32)
+    hint[LIMBS, :3], hint[LIMBS, 3] = person.joints_cam[rows], 1.0
+    refiner = Refiner(network.body, FitConfig(starts=0))
+    seen = dataclasses.replace(person, hint_3d=hint)
+    left = refiner([seen], raised[None])[0]
+    assert not left.moved and "depth" in str(left) and left.person is seen
+    hint[LIMBS, :3] = refiner([person], raised[None])[0].person.joints_cam[rows]
+    assert refiner([dataclasses.replace(person, hint_3d=hint)], raised[None])[0].moved
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from wholebody.body.joints import LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS, SKIN_POIN
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.files.npz import read_npy
 from wholebody.files.unpickle import as_array, as_dense, read_pickle
+from wholebody.geometry.similarity import aligned, similarity
 
 MILLIMETRES = 1000.0
 _FINGERS = ("thumb", "index", "middle", "ring", "pinky")
@@ -37,33 +38,14 @@ def similarity_transform(source: Any, target: Any) -> tuple[Any, Any, Any]:
     coincide have no scale, and give NaN.
     """
     (source, target), give_back = _tensors(source, target)
-    scale, rotation, translation = _similarity(source, target)
+    scale, rotation, translation = similarity(source, target)
     return give_back(scale), give_back(rotation), give_back(translation)
-
-
-def _similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    source_mean, target_mean = source.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
-    covariance = (source - source_mean).mT @ (target - target_mean) / source.shape[-2]
-    u, stretch, vt = torch.linalg.svd(covariance)
-    # A reflection would fit better: turn the weakest axis round instead.
-    sign = torch.ones_like(stretch)
-    sign[..., 2] = torch.where(torch.linalg.det(u) * torch.linalg.det(vt) < 0, -1.0, 1.0)
-    rotation = vt.mT @ (sign[..., None] * u.mT)
-    variance = (source - source_mean).square().mean(-2).sum(-1)
-    scale = (stretch * sign).sum(-1) / variance
-    translation = target_mean[..., 0, :] - scale[..., None] * (rotation @ source_mean.mT)[..., 0]
-    return scale, rotation, translation
 
 
 def rigid_align(source: Any, target: Any) -> Any:
     """`source` (..., N, 3) after the similarity transform that brings it closest to `target`."""
     (source, target), give_back = _tensors(source, target)
-    return give_back(_aligned(source, target))
-
-
-def _aligned(source: Tensor, target: Tensor) -> Tensor:
-    scale, rotation, translation = _similarity(source, target)
-    return scale[..., None, None] * (source @ rotation.mT) + translation[..., None, :]
+    return give_back(aligned(source, target))
 
 
 def mean_distance_mm(points: Any, truth: Any, valid: Any = None) -> Any:
@@ -89,7 +71,7 @@ def mpjpe_mm(joints: Any, truth: Any, root: int | None = None) -> Any:
 def pa_mpjpe_mm(joints: Any, truth: Any) -> Any:
     """Mean per-joint position error (...) in mm of joints (..., N, 3) after rigid alignment."""
     (joints, truth), give_back = _tensors(joints, truth)
-    return give_back(_distance(_aligned(joints, truth), truth))
+    return give_back(_distance(aligned(joints, truth), truth))
 
 
 def pa_mpvpe_mm(vertices: Any, truth: Any) -> Any:
@@ -265,7 +247,7 @@ def _part_errors(
     ours, theirs = vertices[:, rows].to(dtype), truth[:, rows].to(dtype)
     counted_rows = None if valid is None else valid.to(vertices.device)[:, rows]
     moved = mean_distance_mm(ours + shift[:, None].to(dtype), theirs, counted_rows)
-    return moved, mean_distance_mm(_aligned(ours, theirs), theirs, counted_rows)
+    return moved, mean_distance_mm(aligned(ours, theirs), theirs, counted_rows)
 
 
 def _precision(*tensors: Tensor) -> torch.dtype:

@@ -112,7 +112,7 @@ class Fitter:
 
     def __init__(
         self, body: BodyModel, config: FitConfig | None = None, prior: PosePrior | None = None,
-        dtype: torch.dtype = torch.float64, lift: Callable[[Bodies, Tensor, Tensor], Bodies] | None = None,
+        dtype: torch.dtype = torch.float64, lift: Callable[..., Bodies] | None = None,
     ) -> None:  # fmt: skip
         self.config = config or (LIFTED if lift else FitConfig())
         self.lift = lift
@@ -128,13 +128,16 @@ class Fitter:
         self.expression_whiten = self.prior.expression_whiten if open_body else eye
         self.starts = Starts(self.body, self.prior, torch.cat([self.shape_mean, self.expression_mean]))
 
-    def __call__(self, bodies: Bodies, keypoints_px: Tensor, confidence: Tensor, size_px: Tensor) -> Fitted:
+    def __call__(
+        self, bodies: Bodies, keypoints_px: Tensor, confidence: Tensor, size_px: Tensor, hint: Tensor | None = None
+    ) -> Fitted:
         """Fit bodies to keypoints.
 
         Args:
             keypoints_px: (B, 133, 2) COCO-WholeBody, pixels of the picture that the cameras belong to.
             confidence: (B, 133), 0 to 1; 0 where a keypoint is unknown (its place may be anything then).
             size_px: (B,) the larger side of each person's box.
+            hint: (B, 25, 4) for a `lift` that takes one; None: there is none.
         """
         start = bodies.to(self.dtype)
         confidence = confidence.to(self.dtype)
@@ -147,7 +150,8 @@ class Fitter:
         widest, *rounds = self.config.robust
         before = self._error(self.project(start), evidence)
         if self.lift is not None:
-            start = self.lift(start, keypoints_px, confidence)
+            told = () if hint is None else (hint,)
+            start = self.lift(start, keypoints_px, confidence, *told)
         model = self._linearise(start, start, evidence, widest)
         now, model = self._descend(start, model, start, evidence, widest, self.config.steps)
         margin = torch.full_like(model.cost, self.config.start_margin)

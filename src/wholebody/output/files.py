@@ -133,6 +133,7 @@ def coco_results(people: Sequence[Person], image_id: int | str) -> list[dict[str
                 "score": round(float(person.score), 5),
                 "keypoints": [round(float(value), 3) for value in points.ravel()],
             }
+            | ({"sources": dict(person.sources)} if person.sources else {})
         )
     return rows
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wholebody.body.joints import COCO_WHOLEBODY, SMPLX_JOINTS
+from wholebody.body.joints import SMPLX_JOINTS
 from wholebody.fitting.fit import Bodies, FitConfig
 from wholebody.geometry.rotation import (
     axis_angle_to_matrix,
@@ -28,7 +28,7 @@ from wholebody.model.embedded.evidence import FEET, Evidence
 from wholebody.model.embedded.lifting import turn_wrists, wrist_turns
 from wholebody.model.embedded.pose_lifting import LIMBS, as_pointed_at
 from wholebody.people.person import Person
-from wholebody.people.refine import LEAST_KEYPOINTS, Refiner
+from wholebody.people.refine import LEAST_KEYPOINTS, SURE, Refiner, with_unsure_limbs
 from wholebody.people.relift import POINTS_OF_133, SightLift
 from wholebody.people.stature import Stature
 
@@ -37,9 +37,6 @@ ALIGN = FitConfig(
     hand_spread=0.5, jaw_spread=0.2, shape_prior=0.5, shape_spread=0.3, expression_spread=1.0, least_confidence=0.25,
 )  # fmt: skip
 """Near to what was lifted: two steps that lay it onto what was seen."""
-
-_SURE = 0.3
-"""From which a keypoint of the landmarkers counts, and moves the limb that it belongs to."""
 
 _LIMBS_SEEN = 10
 """Of the twelve limb joints, for a hint of depth to be taken."""
@@ -86,9 +83,8 @@ class Aligner:
         keypoints, hint = given(evidence.keypoints_px), given(evidence.hint_3d)
         # Of people whom it sees in part BlazePose guesses the rest: feet and depth then say less than nothing.
         sure = keypoints[..., 2].clone()
-        sure[:, FEET] = torch.where(sure[:, FEET] >= _SURE, sure[:, FEET], 0.0)
-        whole = (hint[:, LIMBS, 3] >= _SURE).sum(1) >= _LIMBS_SEEN
-        hint = torch.where(whole[:, None, None], hint, 0.0)
+        sure[:, FEET] = torch.where(sure[:, FEET] >= SURE, sure[:, FEET], 0.0)
+        hint = torch.where(given(_sees_whole(evidence))[:, None, None] > 0, hint, 0.0)
         places = torch.where(sure[..., None] > 0, keypoints[..., :2], 0.0)
         lifted = self.lift(bodies, places, sure, hint)
         rotations = lifted.rotations.clone()
@@ -130,20 +126,27 @@ class Aligner:
         places[:, list(POINTS_OF_133)] -= off[..., :2] / depth[:, None, None] * lifted.focal_px[:, None]
         size = torch.tensor([float(max(p.box_xyxy[2:] - p.box_xyxy[:2])) for p in people]).to(places)
         fitted = self.refiner.fitter(lifted, places, sure, size)
-        better = (fitted.error <= fitted.error_before) & ((sure >= _SURE).sum(1) >= LEAST_KEYPOINTS)
+        better = (fitted.error <= fitted.error_before) & ((sure >= SURE).sum(1) >= LEAST_KEYPOINTS)
         rotations = torch.where(
             better[:, None, None, None], fitted.bodies.rotations.to(lifted.rotations), lifted.rotations
         )
-        for points, turns in _LIMBS:
-            unsure = sure[:, points].amax(1) < _SURE
-            rotations[:, turns] = torch.where(
-                unsure[:, None, None, None], lifted.rotations[:, turns], rotations[:, turns]
-            )
+        rotations = with_unsure_limbs(rotations, lifted.rotations, sure)
         rest = {
             name: torch.where(better[:, None], getattr(fitted.bodies, name).to(lifted.betas), getattr(lifted, name))
             for name in ("betas", "expression", "transl")
         }
         return replace(lifted, rotations=rotations, **rest)
+
+
+def depth_hints(evidence: Evidence) -> list[np.ndarray | None]:
+    """`Person.hint_3d` of each person: of those whose depth is taken over."""
+    whole = _sees_whole(evidence)
+    return [hint.astype(np.float32) if taken else None for hint, taken in zip(evidence.hint_3d, whole, strict=True)]
+
+
+def _sees_whole(evidence: Evidence) -> np.ndarray:
+    """Of whom (B) enough limbs are seen that what is said of their depth is of use."""
+    return (evidence.hint_3d[:, LIMBS, 3] >= SURE).sum(1) >= _LIMBS_SEEN
 
 
 def _turned_head(body: Tensor, head: Tensor, trust: Tensor) -> Tensor:
@@ -166,18 +169,6 @@ def _orthonormal(matrix: Tensor) -> Tensor:
     return rotation_6d_to_matrix(matrix_to_rotation_6d(matrix))
 
 
-def _limb(points: Sequence[str], turns: Sequence[str]) -> tuple[list[int], list[int]]:
-    return [COCO_WHOLEBODY.index(name) for name in points], [SMPLX_JOINTS.index(name) for name in turns]
-
-
 _JAW = SMPLX_JOINTS.index("jaw")
 _NECK, _HEAD = SMPLX_JOINTS.index("neck"), SMPLX_JOINTS.index("head")
 _TO_NECK = [SMPLX_JOINTS.index(name) for name in ("spine1", "spine2", "spine3")]
-_LIMBS = [
-    _limb([f"{side}_{point}" for point in points], [f"{side}_{turn}" for turn in turns])
-    for side in ("left", "right")
-    for points, turns in (
-        (("elbow", "wrist"), ("collar", "shoulder", "elbow", "wrist")),
-        (("knee", "ankle"), ("hip", "knee", "ankle", "foot")),
-    )
-]

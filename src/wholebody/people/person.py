@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from wholebody.files.mesh import MESHES, mesh_bytes
 from wholebody.files.whole import write_bytes
 
 FORMAT = "wholebody.person/1"
+_BESIDE = ("faces", "sources", "hint_3d")  # not predicted numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +51,25 @@ class Person:
     faces: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.int64), repr=False)
     """(F, 3) the triangles of the body's mesh, as rows of `vertices_cam`; shared by all people of a body."""
 
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """What saw each part beside the network: "body", "left_hand", "right_hand", "face" -> such as "hand landmarker";
+    parts that nothing else saw are left out."""
+    hint_3d: np.ndarray | None = field(default=None, repr=False)
+    """(25, 4) where a landmarker saw the person's depth: points as `PoseLifter` takes them, metres and how sure."""
+
     def numbers(self) -> dict[str, np.ndarray | float]:
-        """All that was predicted, by name; not the triangles, which are the body's."""
-        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "faces"}
+        """All that was predicted, by name; not the triangles, which are the body's, nor what it was told by."""
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _BESIDE}
         return {name: value for name, value in values.items() if value is not None}
 
     def __eq__(self, other: object) -> bool:
         """Whether all numbers are the same."""
         if not isinstance(other, Person):
             return NotImplemented
-        return all(np.array_equal(getattr(self, item.name), getattr(other, item.name)) for item in fields(self))
+        if dict(self.sources) != dict(other.sources):
+            return False
+        arrays = [item.name for item in fields(self) if item.name != "sources"]
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in arrays)
 
     def save(self, path: str | Path) -> Path:
         """Write this person to `path`, whole or not at all, as its suffix says.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -209,6 +209,7 @@ class Predictor:
         """Align, in place, the people of the pictures of which something was `seen`; about `_ALIGNED` at a time, as one
         at a time is several times as slow, and thousands take much memory."""
         from wholebody.model.embedded.evidence import Evidence
+        from wholebody.people.alignment import depth_hints
 
         together: list[tuple[int, Any]] = []
         for place, (number, evidence) in enumerate(seen):
@@ -222,8 +223,12 @@ class Predictor:
                     Evidence.concatenate([part for _, part in together]),
                 )
             )
-            for row, _ in together:
-                people[row] = [next(aligned) for _ in people[row]]
+            for row, evidence in together:
+                hints = depth_hints(evidence)
+                people[row] = [
+                    replace(next(aligned), sources=dict(sources), hint_3d=hint)
+                    for sources, hint in zip(evidence.sources, hints, strict=True)
+                ]
             together = []
 
 

@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from wholebody.body.joints import COCO_WHOLEBODY_FROM_137
+from wholebody.body.joints import COCO_WHOLEBODY, COCO_WHOLEBODY_FROM_137, SMPLX_JOINTS
 from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
 from wholebody.fitting.fit import Bodies, FitConfig, Fitter
 from wholebody.geometry.camera import project
 from wholebody.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
+from wholebody.geometry.similarity import aligned
+from wholebody.model.embedded.pose_lifting import LIMBS, POINTS
 from wholebody.model.network import Network
 from wholebody.people.person import Person
 from wholebody.people.relift import KeypointLift, SightLift, lift_of
 
 TRUNK_AND_LIMBS = slice(5, 17)  # of the 133: shoulders to ankles
 LEAST_KEYPOINTS = 6  # fewer say less about a body than the network does
+SURE = 0.3
+"""From which confidence on a keypoint moves the limb that it belongs to."""
+
+PARTS: dict[str, list[int]] = {
+    "trunk": [5, 6, 11, 12],
+    "arms": [7, 8, 9, 10],
+    "legs": [13, 14, 15, 16],
+    "feet": [*range(17, 23)],
+    "face": [0, 1, 2, 3, 4, *range(23, 91)],
+    "hands": [*range(91, 133)],
+}
+"""Rows of the 133 keypoints whose gain is told apart."""
+
+_SOMEBODY_ELSE = 0.5  # share of the body's keypoints outside of a person's box from which they are another's
+_MARGIN = 0.2  # of the box's larger side, beyond which a keypoint is outside
+_WORSE_3D = 1.1  # times as far from what was seen of depth as before: not taken
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,16 @@ class Refined:
     error_before: float  # confidence-weighted mean distance, fraction of the larger side of the box; NaN without any
     error: float
     implausible: float  # of the pose, in the prior's units: under 1 usual, over 3 hardly ever seen
+    why: str = ""  # not moved: why not
+    gains: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """moved: of each of `PARTS` with keypoints that count, the error before and after, as `error` is measured."""
+
+    def __str__(self) -> str:
+        """For a person to read: what was gained where, or why nothing was."""
+        if not self.moved:
+            return f"left as predicted: {self.why}"
+        parts = ", ".join(f"{name} {before:.1%} -> {after:.1%}" for name, (before, after) in self.gains.items())
+        return f"{self.error_before:.1%} -> {self.error:.1%} of the box ({parts})"
 
 
 def quality(error: float, known: float, implausible: float) -> float:
@@ -68,24 +96,47 @@ class Refiner:
             raise BadInput(f"{len(people)} people need {len(people)}×133×3 keypoints, got {keypoints.shape}")
         if not people:
             return []
+        strangers = [_anothers(n, people, keypoints[n]) for n in range(len(people))]
+        keypoints = np.where(np.array(strangers)[:, None, None], 0.0, keypoints)
         confidence = torch.from_numpy(np.clip(np.nan_to_num(keypoints[..., 2]), 0, 1))
-        size = torch.tensor([float(max(p.box_xyxy[2:] - p.box_xyxy[:2])) for p in people], dtype=torch.float64)
-        fitted = self.fitter(self.bodies(people), torch.from_numpy(keypoints[..., :2]), confidence, size)
         counts = (confidence >= self.fitter.config.least_confidence).sum(1).tolist()
-        implausible = self.fitter.implausibility(fitted.bodies).tolist()
+        size = torch.tensor([float(max(p.box_xyxy[2:] - p.box_xyxy[:2])) for p in people], dtype=torch.float64)
+        places, before = torch.from_numpy(keypoints[..., :2]), self.bodies(people)
+        fitted = self.fitter(before, places, confidence, size, self._hints(people))
+        rotations = with_unsure_limbs(fitted.bodies.rotations, before.rotations, confidence)
+        after = replace(fitted.bodies, rotations=rotations)
+        pixels = self.fitter.project(after)
+        implausible = self.fitter.implausibility(after).tolist()
         rows = []
-        for n, (person, after) in enumerate(zip(people, self.people(people, fitted.bodies), strict=True)):
-            before, error = float(fitted.error_before[n]), float(fitted.error[n])
-            moved = counts[n] >= LEAST_KEYPOINTS and error < before
-            unknown = counts[n] == 0
+        for n, (person, refined) in enumerate(zip(people, self.people(people, after), strict=True)):
+            seen = confidence[n] * (confidence[n] >= self.fitter.config.least_confidence)
+            was, now = (
+                _errors(at, keypoints[n, :, :2], seen.numpy(), float(size[n]))
+                for at in (self.fitter.project(before)[n].numpy(), pixels[n].numpy())
+            )
+            why = ""
+            if strangers[n]:
+                why = "these keypoints lie on somebody else"
+            elif counts[n] < LEAST_KEYPOINTS:
+                why = f"{counts[n]} keypoints say less than the picture ({LEAST_KEYPOINTS} are needed)"
+            elif not now["all"] < was["all"]:
+                why = "no body nearer to the keypoints was found"
+            elif _off_in_3d(refined) > _WORSE_3D * _off_in_3d(person):
+                why = "it would be nearer to the keypoints and further from the depth that was seen"
+            gains = {name: (was[name], now[name]) for name in PARTS if name in was}
             rows.append(
                 Refined(
-                    after if moved else person, moved, counts[n],
-                    float("nan") if unknown else before, float("nan") if unknown else error if moved else before,
-                    implausible[n],
+                    person if why else refined, not why, counts[n], was["all"], was["all"] if why else now["all"],
+                    implausible[n], why, {} if why else gains,
                 )
             )  # fmt: skip
         return rows
+
+    def _hints(self, people: Sequence[Person]) -> torch.Tensor | None:
+        if not isinstance(self.fitter.lift, SightLift) or all(person.hint_3d is None for person in people):
+            return None
+        nothing = np.zeros((25, 4))
+        return torch.from_numpy(np.stack([nothing if p.hint_3d is None else p.hint_3d for p in people]).astype(float))
 
     def bodies(self, people: Sequence[Person]) -> Bodies:
         """Predicted people as a fit takes them, float64."""
@@ -127,6 +178,79 @@ class Refiner:
             fields["keypoints_px"] = project(seen[n], person.focal_px, person.principal_px).astype(like)
             refined.append(replace(person, **fields))
         return refined
+
+
+def with_unsure_limbs(rotations: torch.Tensor, before: torch.Tensor, sure: torch.Tensor) -> torch.Tensor:
+    """Rotations (B, 55, 3, 3) with the limbs as `before` of which no keypoint is `SURE`; sure: (B, 133)."""
+    kept = rotations.clone()
+    for points, turns in _LIMBS:
+        unsure = sure[:, points].amax(1) < SURE
+        kept[:, turns] = torch.where(unsure[:, None, None, None], before[:, turns].to(kept), kept[:, turns])
+    return kept
+
+
+def _limb(side: str, points: Sequence[str], turns: Sequence[str]) -> tuple[list[int], list[int]]:
+    return (
+        [COCO_WHOLEBODY.index(f"{side}_{name}") for name in points],
+        [SMPLX_JOINTS.index(f"{side}_{name}") for name in turns],
+    )
+
+
+_LIMBS = [
+    _limb(side, *limb)
+    for side in ("left", "right")
+    for limb in (
+        (("elbow", "wrist"), ("collar", "shoulder", "elbow", "wrist")),
+        (("knee", "ankle"), ("hip", "knee", "ankle", "foot")),
+    )
+]
+
+
+def _anothers(number: int, people: Sequence[Person], keypoints: np.ndarray) -> bool:
+    """Whether keypoints (133, 3) given for one of the people are somebody else's: most of the body's lie outside of
+    the box, or they lie on another of the people and not on this one."""
+    body = np.arange(17)[keypoints[:17, 2] > 0]
+    if len(body) < LEAST_KEYPOINTS:
+        return False
+    at, box = keypoints[body, :2], people[number].box_xyxy
+    margin = _MARGIN * float(max(box[2:] - box[:2]))
+    inside = ((at >= box[:2] - margin) & (at <= box[2:] + margin)).all(1)
+    if inside.mean() < 1 - _SOMEBODY_ELSE:
+        return True
+
+    def off(person: Person) -> float:
+        size = float(max(person.box_xyxy[2:] - person.box_xyxy[:2]))
+        return float(np.median(np.linalg.norm(person.keypoints_px[body] - at, axis=1))) / size
+
+    own = off(people[number])
+    return own > 0.1 and any(off(other) < 0.3 * own for k, other in enumerate(people) if k != number)
+
+
+def _errors(pixels: np.ndarray, places: np.ndarray, sure: np.ndarray, size: float) -> dict[str, float]:
+    """Confidence-weighted mean distances as fractions of `size`: "all" (NaN without any keypoint), and of those of
+    `PARTS` that are known."""
+    off = np.where(sure > 0, np.linalg.norm(pixels - places, axis=1), 0.0) * sure / size
+
+    def mean(rows: Any) -> float:
+        return float(off[rows].sum() / sure[rows].sum())
+
+    errors = {name: mean(rows) for name, rows in PARTS.items() if sure[rows].any()}
+    return {"all": mean(slice(None)) if sure.any() else float("nan")} | errors
+
+
+def _off_in_3d(person: Person) -> float:
+    """How far the limbs' joints are from where a landmarker saw them in depth, metres; 0 where nothing did."""
+    if person.hint_3d is None:
+        return 0.0
+    seen, now = (torch.from_numpy(x.astype(np.float64)) for x in (person.hint_3d[LIMBS, :3], _limbs_of(person)))
+    return float((aligned(seen, now) - now).norm(dim=1).mean())
+
+
+def _limbs_of(person: Person) -> np.ndarray:
+    return person.joints_cam[_LIMB_JOINTS]
+
+
+_LIMB_JOINTS = [SMPLX_JOINTS.index(name) for name in POINTS[LIMBS]]
 
 
 def refine(people: Sequence[Person], keypoints: np.ndarray, model: Network | BodyModel) -> list[Refined]:

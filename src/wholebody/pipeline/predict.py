@@ -231,8 +231,7 @@ class _Writer:
         rows = self._refiner(people, self.keypoints(picture.job.source.path, picture.image, picture.found))
         if self.say is not None:
             for number, row in enumerate(rows):
-                change = f"{row.error_before:.1%} -> {row.error:.1%} of the box" if row.moved else "left as predicted"
-                self.say(f"{shown(picture.job.source.path)}: person {number} by {row.keypoints} keypoints: {change}")
+                self.say(f"{shown(picture.job.source.path)}: person {number} by {row.keypoints} keypoints: {row}")
         return [row.person for row in rows]
 
     @cached_property

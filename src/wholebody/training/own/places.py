@@ -69,9 +69,9 @@ class PlaceBatches:
     @torch.no_grad()
     def batch(self, number: int, size: int, start: int | None = None) -> dict[str, Tensor]:
         """`places`, `hint` as `PoseLifter.lift` takes them; `rotations`, `betas`, `joints` as it gives them; `true`:
-        places without any error, B×25×2; `again`, `known`, `shake`: see `doubtful_hints`; `shape_axes` (10, 10): `betas @ shape_axes` is measured in metres of the skin
-        (its squared length is the mean squared way that the skin goes). start: people in order from this one on, else
-        any."""
+        places without any error, B×25×2; `again`, `known`, `shake`: see `doubtful_hints`; `shape_axes` (10, 10):
+        `betas @ shape_axes` is measured in metres of the skin (its squared length is the mean squared way that the
+        skin goes). start: people in order from this one on, else any."""
         draw = _Draw(self.seed, number)
         if start is None:
             pick = torch.randint(len(self.turns), (size,), generator=draw.generator)
