@@ -183,8 +183,8 @@ def mesh_errors_mm(vertices: Any, truth: Any, parts: MeshParts, valid: Any = Non
         ("face", parts.face, 3),
     ):
         counted = None if valid is None else torch.as_tensor(valid)
-        moved, aligned = _part_errors(vertices, truth, ids, shift[:, root], counted)
-        errors[f"mpvpe_{name}"], errors[f"pa_mpvpe_{name}"] = moved, aligned
+        moved, after = _part_errors(vertices, truth, ids, shift[:, root], counted)
+        errors[f"mpvpe_{name}"], errors[f"pa_mpvpe_{name}"] = moved, after
     for measure in ("mpvpe", "pa_mpvpe"):
         hands = torch.stack([errors.pop(f"{measure}_{side}_hand") for side in ("left", "right")])
         errors[f"{measure}_hand"] = _mean_of_known(hands, skip=valid is not None)
@@ -240,8 +240,8 @@ def _part_errors(
 
         counted = None if valid is None else np.ascontiguousarray(valid.cpu().numpy(), bool)
         both = part_errors(vertices.numpy(), truth.numpy(), ids, shift.double().numpy(), counted) * MILLIMETRES
-        moved, aligned = torch.from_numpy(both).to(_precision(vertices, truth)).unbind(1)
-        return moved, aligned
+        moved, after = torch.from_numpy(both).to(_precision(vertices, truth)).unbind(1)
+        return moved, after
     rows = torch.as_tensor(ids, device=vertices.device)
     dtype = _precision(vertices, truth)
     ours, theirs = vertices[:, rows].to(dtype), truth[:, rows].to(dtype)

@@ -146,7 +146,8 @@ def depth_hints(evidence: Evidence) -> list[np.ndarray | None]:
 
 def _sees_whole(evidence: Evidence) -> np.ndarray:
     """Of whom (B) enough limbs are seen that what is said of their depth is of use."""
-    return (evidence.hint_3d[:, LIMBS, 3] >= SURE).sum(1) >= _LIMBS_SEEN
+    seen: np.ndarray = (evidence.hint_3d[:, LIMBS, 3] >= SURE).sum(1)
+    return seen >= _LIMBS_SEEN
 
 
 def _turned_head(body: Tensor, head: Tensor, trust: Tensor) -> Tensor:

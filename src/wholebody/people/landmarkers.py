@@ -311,9 +311,9 @@ def _merged(body: np.ndarray, look: PoseLook | None, box: np.ndarray) -> np.ndar
 
 def _put_body(evidence: Evidence, row: int, look: PoseLook, image_hw: tuple[int, int]) -> None:
     faces_us = evidence.keypoints_px[row, :3, 2].max() >= _SURE  # nose or eyes
-    for name, k in _CORNERS.items() if faces_us else ():
+    for corner, k in _CORNERS.items() if faces_us else ():
         # Which way a head looks, until the face itself is read.
-        evidence.keypoints_px[row, FACE.start + k] = *look.points_px[_MARK[name]], _CORNER_TRUST * look.score
+        evidence.keypoints_px[row, FACE.start + k] = *look.points_px[_MARK[corner]], _CORNER_TRUST * look.score
     for k, name in enumerate(_FEET):
         if name is not None:
             evidence.keypoints_px[row, FEET.start + k] = *look.points_px[_MARK[name]], look.visibility[_MARK[name]]
