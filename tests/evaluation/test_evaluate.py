@@ -152,6 +152,22 @@ def test_real_photos_are_measured_after_alignment(photos):
     assert row.values["constant_pose"] > 20
 
 
+def test_unsound_frames_are_shown_and_count_apart(photos):
+    path = photos / "real3d.json"
+    content = json.loads(path.read_text())
+    wrong = dict(content["frames"][0], joints_mm=np.random.default_rng(1).normal(0, 300, (12, 3)).tolist(), sound=False)
+    path.write_text(json.dumps({**content, "frames": [content["frames"][0], wrong]}))
+    real = RealPhotos(photos)
+    found = list(real.found([FakeNetwork()], real.people(), 8))
+    result = real.result([("fake", "")], [[of_all[0] for of_all in found]])
+    summary = result.networks[0].summary(result.measures)
+    assert summary["pa_mpjpe_limbs"].mean < 0.1 and summary["pa_mpjpe_limbs"].count == 1
+    assert summary["pa_mpjpe_limbs_unsound"].mean > 50 and summary["constant_pose"].count == 1
+    path.write_text(json.dumps({**content, "frames": [dict(wrong, sound="no")]}))
+    with pytest.raises(BadInput, match="'no'"):
+        RealPhotos(photos)
+
+
 def test_each_network_sees_crops_as_large_as_it_was_trained_on():
     """Two networks share one pass over the pictures: 1.25 is OSX's, 1.2 that of its successors."""
     from wholebody.data.sample import masked_sample

@@ -1,11 +1,13 @@
 """Errors on real photos with measured joints: a folder with `real3d.json` and its pictures.
 
 The JSON names the joints (`joint_names`) and lists frames: `image`, `box_xywh` (pixels) and `joints_mm` (J×3, in any
-coordinates: only what is left after rigid alignment is measured).
+coordinates: only what is left after rigid alignment is measured). A frame whose measured skeleton does not lie on the
+person says `"sound": false`: it is shown, and counts in a figure of its own alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,8 @@ from wholebody.files.npz import DAMAGED
 from wholebody.geometry.crop import fit_box
 from wholebody.people.predictor import Predictor
 
-MEASURES = ("pa_mpjpe_limbs", "constant_pose")
+MEASURES = ("pa_mpjpe_limbs", "pa_mpjpe_limbs_unsound", "constant_pose")
+"""PA-MPJPE over the measured joints of sound frames, of the others, and that of one standing pose on sound frames."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,7 @@ class Frame:
     image: str
     box_xyxy: np.ndarray  # (4,) pixels
     joints_m: np.ndarray  # (J, 3) in any coordinates
+    sound: bool = True  # the measured joints are the person's
 
 
 class RealPhotos:
@@ -59,7 +63,10 @@ class RealPhotos:
     def _frame(self, frame: dict[str, Any]) -> Frame:
         x, y, width, height = map(float, frame["box_xywh"])
         joints = np.asarray(frame["joints_mm"], np.float64).reshape(len(self.rows), 3) / 1000
-        return Frame(str(frame["image"]), np.array([x, y, x + width, y + height]), joints)
+        sound = frame.get("sound", True)
+        if not isinstance(sound, bool):
+            raise TypeError(f"`sound` is {sound!r}, neither true nor false")
+        return Frame(str(frame["image"]), np.array([x, y, x + width, y + height]), joints, sound)
 
     def check(self, models: Sequence[Any]) -> None:
         """Joints are compared by name, of any body."""
@@ -77,7 +84,8 @@ class RealPhotos:
             for predictor in predictors:
                 (person,) = predictor(image, boxes=[frame.box_xyxy.tolist()])
                 error = float(pa_mpjpe_mm(person.joints_cam[self.rows].astype(np.float64), frame.joints_m))
-                row = Row(frame.image, frame.image, "", dict(zip(MEASURES, (error, constant), strict=True)))
+                figures = (error, math.nan, constant) if frame.sound else (math.nan, error, math.nan)
+                row = Row(frame.image, frame.image, "", dict(zip(MEASURES, figures, strict=True)))
                 of_all.append(Found(row, parameters_of(person)))
             yield of_all
 
@@ -87,7 +95,8 @@ class RealPhotos:
         networks = [Network(*name, [one.row for one in rows]) for name, rows in zip(names, found, strict=True)]
         note = (
             f"{len(self.rows)} joints, measured by other means than pictures, after the best similarity transform; "
-            "boxes given. constant pose: of one standing pose for everybody."
+            "boxes given. constant pose: of one standing pose for everybody. unsound: of frames whose measured joints do "
+            "not lie on the person; they count in no other figure."
         )
         return Result(self.name, self.title, note, "mm", MEASURES, networks)
 
