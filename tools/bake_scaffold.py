@@ -202,7 +202,7 @@ def main() -> None:
     arrays = bake(args.cache)
     partial = args.out.with_suffix(".part")
     with open(partial, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     os.replace(partial, args.out)
     print(f"{args.out.name}: {args.out.stat().st_size / 1e6:.2f} MB")
 

@@ -68,7 +68,7 @@ def draw_photo(body, vertices, joints, camera, box, crop_box) -> np.ndarray:
     principal = (camera.principal_px + 0.5 + pad) * UP - 0.5
     faces = body.faces.numpy()
     drawing = draw_mesh(vertices, faces, camera.focal_px * UP, principal, canvas.shape[:2],
-                        np.broadcast_to(SKIN, (len(vertices), 3)))  # fmt: skip
+                        np.broadcast_to(SKIN, (len(vertices), 3)))  # type: ignore[arg-type]  # fmt: skip
     canvas = drawing.over(canvas, 0.85)
 
     def at(point):
@@ -103,8 +103,8 @@ def draw_scheme(body, vertices) -> np.ndarray:
     x, y, z = (vertices - centre).T
     turned = np.stack([z, y, 8 - x], 1)  # seen from the photo's right: z to the right, y down
     focal = 262 * UP / np.ptp(y) * 8
-    drawing = draw_mesh(turned, body.faces.numpy(), focal, middle, (height, width),
-                        np.broadcast_to(SKIN, (len(vertices), 3)))  # fmt: skip
+    skin = np.broadcast_to(SKIN, (len(vertices), 3))
+    drawing = draw_mesh(turned, body.faces.numpy(), focal, middle.tolist(), (height, width), skin)
     canvas = drawing.over(canvas)
     top, bottom = middle - np.array([0, 131 * UP]), middle + np.array([0, 131 * UP])
     for end in (top, bottom):

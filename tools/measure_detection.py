@@ -60,7 +60,7 @@ def group(
             ground = height * 0.35 + high * 0.8 + rng.normal(0, 10)
         people.append((float(np.clip(ground, high * 0.9, height - 1)), float(x), float(high), int(rng.choice(rows))))
     people.sort()
-    alphas = []
+    alphas: list[np.ndarray] = []
     for ground, x, high, row in people:
         layer = layers.get(row)
         box = layer.sample.box_xyxy
@@ -72,9 +72,10 @@ def group(
         people[len(alphas) - 1] = (ground, x, high, float((alpha > 127).sum()))  # type: ignore[assignment]
     boxes, shown = [], []
     for (*_, area), alpha in zip(people, alphas, strict=True):
-        y, x = np.nonzero(alpha > 0.5)
-        shown.append(len(x) / max(area, 1) if area > 60 else 0.0)
-        boxes.append([x.min(), y.min(), x.max() + 1, y.max() + 1] if len(x) else [0, 0, 1, 1])
+        down, across = np.nonzero(alpha > 0.5)
+        shown.append(len(across) / max(area, 1) if area > 60 else 0.0)
+        corners = [across.min(), down.min(), across.max() + 1, down.max() + 1] if len(across) else [0, 0, 1, 1]
+        boxes.append(corners)
     return camera_effects(picture, rng), np.array(boxes, float), np.array(shown)
 
 
@@ -107,7 +108,8 @@ def main() -> None:
     arguments = parser.parse_args()
     layers, bank = LayerSet(arguments.layers), BackgroundBank(None, None, seed=0)
     rows, detector = whole_people(layers), make_detector(arguments.detector)
-    heights, hits, false, seconds, shots = [], [], 0, [], []
+    heights, hits, false, seconds = [], [], 0, []
+    shots: list[np.ndarray] = []
     for seed in range(arguments.first, arguments.first + arguments.groups):
         picture, boxes, shown = group(layers, rows, bank, seed)
         start = time.process_time()

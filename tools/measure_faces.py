@@ -65,11 +65,11 @@ def main() -> None:
         }  # fmt: skip
         for name, value in values.items():
             kept.setdefault(name, []).append(value)
-    found = {name: np.array(value) for name, value in kept.items()}
-    print(f"{len(found['score'])} of {wanted} faces found")
+    table = {name: np.array(value) for name, value in kept.items()}
+    print(f"{len(table['score'])} of {wanted} faces found")
     if arguments.out:
-        np.savez_compressed(arguments.out, **found)
-    report(found)
+        np.savez_compressed(arguments.out, **table)  # type: ignore[arg-type]
+    report(table)
 
 
 def report(found: dict[str, np.ndarray]) -> None:

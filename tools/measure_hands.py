@@ -93,7 +93,7 @@ def main() -> None:
         bias = in_palm[train].mean(0)
         residuals = error[train] - np.einsum("pi,nji->npj", bias, palm[train])
         np.savez_compressed(arguments.out, bias=bias, residuals=residuals, train=train,
-                            **{name: value for name, value in found.items()})  # fmt: skip
+                            **{name: value for name, value in found.items()})  # type: ignore[arg-type]  # fmt: skip
     judge(found, np.arange(len(error)) % 5 == 0)
 
 

@@ -94,7 +94,7 @@ def main() -> None:
         )  # fmt: skip
     found = {name: np.array(value) for name, value in rows.items()}
     if arguments.out:
-        np.savez_compressed(arguments.out, **found)
+        np.savez_compressed(arguments.out, **found)  # type: ignore[arg-type]
     report(found)
 
 

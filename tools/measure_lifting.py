@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from wholebody.body.joints import PARTS_137
+from wholebody.body.kinematics import tree_rotations
 from wholebody.body.layer import BodyModel
 from wholebody.data.augment import CROP_HW
 from wholebody.evaluation.metrics import pa_mpvpe_mm
@@ -26,7 +27,7 @@ from wholebody.geometry.rotation import rotation_6d_to_matrix
 from wholebody.model.embedded.build import SMALL, build_embedded
 from wholebody.model.osx import OSX
 from wholebody.training.loop import parameter_groups
-from wholebody.training.own.batch import _tree_rotations, body_losses
+from wholebody.training.own.batch import body_losses
 from wholebody.training.own.losses import LossWeights
 from wholebody.training.own.poses import LiftingBatches
 
@@ -72,8 +73,8 @@ def error(learner: Learner, body: BodyModel, batch: dict[str, Tensor], places: T
     """PA-MPVPE in mm; hands and jaw are the true ones."""
     body_6d, betas, _ = learner.lifter.lift(places)[-1]  # type: ignore[operator]
     rotations = torch.cat([rotation_6d_to_matrix(body_6d), batch["rotations"][:, 22:]], 1)
-    found = body.from_matrices(_tree_rotations(rotations), betas, batch["expression"]).vertices
-    truth = body.from_matrices(_tree_rotations(batch["rotations"]), batch["betas"], batch["expression"]).vertices
+    found = body.from_matrices(tree_rotations(rotations), betas, batch["expression"]).vertices
+    truth = body.from_matrices(tree_rotations(batch["rotations"]), batch["betas"], batch["expression"]).vertices
     return float(pa_mpvpe_mm(found, truth).mean())
 
 

@@ -23,7 +23,8 @@ def main() -> int:
     parser.add_argument("--keypoints", default="wholebody", choices=tuple(KEYPOINT_SETS))
     options = parser.parse_args()
     errors = measure(
-        load_model(options.model), options.layers, options.count,
+        load_model(options.model),  # type: ignore[arg-type]
+        options.layers, options.count,
         noise=options.noise, outliers=options.outliers, keypoints=options.keypoints,
     )  # fmt: skip
     print(report(errors))

@@ -135,7 +135,8 @@ def main() -> None:
                 " ".join(f"{k} {v / since:.3f}" for k, v in sums.items()),
                 flush=True,
             )
-            print("   ", measure(average.module, exact, rough, 2000 if last else 500), flush=True)
+            shown = measure(average.module, exact, rough, 2000 if last else 500)  # type: ignore[arg-type]
+            print("   ", shown, flush=True)
             sums, since = {}, 0
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from wholebody.cli import main
 from wholebody.people.predictor import Predictor
 from wholebody.pipeline import predict
-from wholebody.pipeline.record import RECORD, Record
+from wholebody.pipeline.record import RECORD, Record, hash_of
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +142,40 @@ def test_a_record_that_is_none(tmp_path, capsys):
 
 
 # A result knows its source
+
+
+@pytest.mark.parametrize("rows", [
+    3, [3], [{"writes": "a", "hash": {"id": [1]}}], [{"writes": [], "hash": "a"}], [{"name": 3}],
+    [{"name": "ski", "source": "x", "content": "0", "made_with": "0", "image_id": [1], "people": 1, "files": {}}],
+    [{"name": "ski", "source": "x", "content": "0", "made_with": "0", "image_id": 1, "people": 10**12, "files": {}}],
+    [{"name": "ski", "source": "x", "content": "0", "made_with": "0", "image_id": 1, "people": 1, "files": [1]}],
+])  # fmt: skip
+def test_rows_of_a_record_that_are_none(tmp_path, rows):
+    out, picture = tmp_path / "out", photo(tmp_path / "ski.jpg")
+    assert run(out, picture) == 0
+    table = json.loads((out / RECORD).read_text())
+    (out / RECORD).write_text(json.dumps(table | {"results": rows}))
+    assert run(out, picture, "--resume", "--overwrite") == 0
+    assert len(json.loads((out / RECORD).read_text())["results"]) >= 1
+
+
+def test_a_strangers_record_cannot_delete_what_lies_elsewhere(tmp_path):
+    """A folder of results may have come with its record: only files in that folder are taken away."""
+    out, picture = tmp_path / "out", photo(tmp_path / "ski.jpg")
+    precious, inner = tmp_path / "precious.txt", tmp_path / "elsewhere" / "inner.txt"
+    inner.parent.mkdir()
+    for path in (precious, inner):
+        path.write_text("precious")
+    assert run(out, picture) == 0
+    (out / "linked").symlink_to(inner.parent)
+    table = json.loads((out / RECORD).read_text())
+    known = hash_of(precious)
+    entry = next(row for row in table["results"] if "name" in row)
+    entry["files"] |= {"../precious.txt": known, str(precious): known, "linked/inner.txt": known}
+    (out / RECORD).write_text(json.dumps(table))
+    photo(picture, 10)  # another picture: its earlier results go
+    assert run(out, picture, "--overwrite") == 0
+    assert precious.exists() and inner.exists()
 
 
 def test_pictures_of_one_name(tmp_path):

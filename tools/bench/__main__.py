@@ -52,7 +52,7 @@ def start() -> None:
         ("import wholebody", "import wholebody", "target < 0.3"),
         ("wholebody --help", "import wholebody.cli as c; c.main(['--help'])", "target < 0.5"),
     ):
-        seconds = [_seconds(lambda code=code: _run(code)) for _ in range(5)]
+        seconds = [_seconds(partial(_run, code)) for _ in range(5)]
         row(what + ", a new process", min(seconds), "s", target)
 
 
@@ -62,7 +62,8 @@ def small() -> None:
 
     import wholebody
     from wholebody.files.image import read_image
-    from wholebody.pipeline.predict import PredictConfig, predict_files
+    from wholebody.pipeline.config import PredictConfig
+    from wholebody.pipeline.predict import predict_files
 
     model = wholebody.load_model("t")
     crop = torch.rand(1, 3, 512, 384)

@@ -24,9 +24,9 @@ class PublishedLoop:
     def __init__(self, parts: MeshParts, dtype: type = np.float64) -> None:
         """dtype: of the regressors. The published ones are float32, which is slower against float64 meshes than
         float64 would be; the benchmark's default gives the loop the faster way."""
-        self.joints = parts.joint_regressor.astype(dtype)
-        self.hands = [parts.hand_regressor(side).astype(dtype) for side in ("left", "right")]
-        self.body = None if parts.body_regressor is None else parts.body_regressor.astype(dtype)
+        self.joints: np.ndarray = parts.joint_regressor.astype(dtype)
+        self.hands: list[np.ndarray] = [parts.hand_regressor(side).astype(dtype) for side in ("left", "right")]
+        self.body: np.ndarray | None = None if parts.body_regressor is None else parts.body_regressor.astype(dtype)
         self.parts = {"left_hand": parts.left_hand, "right_hand": parts.right_hand, "face": parts.face}
 
     def __call__(self, meshes: np.ndarray, truths: np.ndarray) -> dict[str, np.ndarray]:

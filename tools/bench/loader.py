@@ -221,7 +221,7 @@ def _write_million(path: Path, count: int) -> None:
             writer._records = raw.reshape(-1).view(RECORD)
             names = [f"images/train2017/{number // 2:012d}.jpg" for number in numbers]
             writer._texts = {
-                "id": [f"{number:09d}" for number in numbers], "image_path": names, "mesh_path": [None] * len(names),
+                "id": [f"{number:09d}" for number in numbers], "image_path": names, "mesh_path": [None] * len(names),  # type: ignore[dict-item]
                 "dataset": ["MSCOCO"] * len(names), "body": ["smplx"] * len(names), "gender": ["neutral"] * len(names),
             }  # fmt: skip
             writer._flush()

@@ -9,6 +9,7 @@ the oracle as ours is.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +19,9 @@ from torch.nn import functional as F
 from wholebody.body.assets import BodyArrays
 from wholebody.body.layer import BodyModel, BodyOutput
 from wholebody.geometry.rotation import axis_angle_to_matrix, rotation_6d_to_axis_angle
-from wholebody.model.decoder import DecoderLayer, KeypointDecoder
+from wholebody.model.decoder import DecoderLayer
 from wholebody.model.heads import PositionHead
-from wholebody.model.osx import OSX, Face, Prediction
+from wholebody.model.osx import OSX, Prediction
 
 
 class PublishedWay(nn.Module):
@@ -33,7 +34,7 @@ class PublishedWay(nn.Module):
         self.body = None if model.body is None or body is None else PublishedBody(model.body, body)
 
     def forward(self, images: Tensor) -> Prediction:
-        m = self.model
+        m: Any = self.model  # its parts are those of OSX, whatever torch says of attributes
         tokens, feature_map = self._encode(F.interpolate(images, (256, 192)))
         volumes, body_cells = _positions(m.body_positions, feature_map)
         body_tokens = m.body_head.token(tokens[:, 6:])
@@ -47,10 +48,10 @@ class PublishedWay(nn.Module):
         hand_crops = self._hand_crops(feature_map, boxes[0], boxes[1])
         level = m.hands.level
         _, hand_cells = _positions(m.hands.positions, hand_crops[level])
-        found = _sample(m.hands.positions.query(hand_crops[level]), hand_cells.detach()[..., :2])  # type: ignore[misc]
+        found = _sample(m.hands.positions.query(hand_crops[level]), hand_cells.detach()[..., :2])
         if m.hands.decoder is not None:
             found = _decode(m.hands.decoder, hand_crops, hand_cells.detach() / 16, found)
-            found = m.hands.head.joint(found)  # type: ignore[misc]
+            found = m.hands.head.joint(found)
         hand_6d = m.hands.head.pose(torch.cat((found, hand_cells.detach()), 2).flatten(1))
         hand_pose = rotation_6d_to_axis_angle(hand_6d.reshape(-1, 6)).reshape(-1, 15, 3)
         batch = len(images)
@@ -59,20 +60,20 @@ class PublishedWay(nn.Module):
         left_pose = torch.cat((hand_pose[:batch, :, :1], -hand_pose[:batch, :, 1:]), 2)
         right_pose = hand_pose[batch:]
 
-        face_cells = None
-        if isinstance(m.face, Face):
+        face_cells, face = None, m.face
+        if m.config.face is not None:
             face_crops = [
                 _roi_align(_upsample(branch, feature_map), boxes[2], (side, side), scale)
-                for branch, side, scale in zip(m.face.features.pyramid.branches, (16, 8, 4), (4, 2, 1), strict=True)  # type: ignore[union-attr,arg-type]
+                for branch, side, scale in zip(face.features.pyramid.branches, (16, 8, 4), (4, 2, 1), strict=True)
             ]
-            _, face_cells = _positions(m.face.positions, face_crops[1])
-            found = _sample(m.face.positions.query(face_crops[1]), face_cells.detach()[..., :2])  # type: ignore[misc]
-            found = _decode(m.face.decoder, face_crops, face_cells.detach() / 8, found)
-            points = torch.cat((m.face.head.point(found), face_cells.detach()), 2).flatten(1)
-            features = torch.cat((m.face.head.face(face_crops[2].mean((2, 3))), points), 1)
-            expression, jaw = m.face.head.expression(features), m.face.head.jaw(features)
+            _, face_cells = _positions(face.positions, face_crops[1])
+            found = _sample(face.positions.query(face_crops[1]), face_cells.detach()[..., :2])
+            found = _decode(face.decoder, face_crops, face_cells.detach() / 8, found)
+            points = torch.cat((face.head.point(found), face_cells.detach()), 2).flatten(1)
+            features = torch.cat((face.head.face(face_crops[2].mean((2, 3))), points), 1)
+            expression, jaw = face.head.expression(features), face.head.jaw(features)
         else:
-            expression, jaw = m.face.expression(tokens[:, 2]), m.face.jaw(tokens[:, 3])
+            expression, jaw = face.expression(tokens[:, 2]), face.jaw(tokens[:, 3])
 
         root_pose = rotation_6d_to_axis_angle(root)
         body_pose = rotation_6d_to_axis_angle(pose.reshape(-1, 6)).reshape(batch, 21, 3)
@@ -104,19 +105,19 @@ class PublishedWay(nn.Module):
         return prediction if self.body is None else self._with_mesh(prediction)
 
     def _encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        encoder = self.model.encoder
-        x = encoder.patch_embed(images).flatten(2).transpose(1, 2)  # type: ignore[operator]
-        x = x + encoder.pos_embed[:, 1:] + encoder.pos_embed[:, :1]  # type: ignore[index]
-        x = torch.cat((encoder.component_tokens.expand(len(x), -1, -1), x), 1)  # type: ignore[operator]
-        for block in encoder.blocks:  # type: ignore[union-attr]
-            x = x + _attention(block.attention, block.norm1(x))  # type: ignore[union-attr,arg-type,operator]
-            x = x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))  # type: ignore[union-attr,operator]
-        x = encoder.norm(x)  # type: ignore[operator]
+        encoder: Any = self.model.encoder
+        x = encoder.patch_embed(images).flatten(2).transpose(1, 2)
+        x = x + encoder.pos_embed[:, 1:] + encoder.pos_embed[:, :1]
+        x = torch.cat((encoder.component_tokens.expand(len(x), -1, -1), x), 1)
+        for block in encoder.blocks:
+            x = x + _attention(block.attention, block.norm1(x))
+            x = x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))
+        x = encoder.norm(x)
         patches = x[:, 31:].permute(0, 2, 1).reshape(len(x), -1, 16, 12).contiguous()
         return x[:, :31], patches
 
     def _boxes(self, feature_map: Tensor, volumes: Tensor) -> tuple[Tensor, Tensor]:
-        head = self.model.box_head
+        head: Any = self.model.box_head
         features = _upsample(head.upsample, torch.cat((feature_map, volumes.flatten(1, 2)), 1))
         scores = head.center(features)
         probabilities = F.softmax(scores.flatten(2), 2).reshape(scores.shape)
@@ -128,10 +129,10 @@ class PublishedWay(nn.Module):
         return centers / 8, torch.stack(sizes, 1)
 
     def _hand_crops(self, feature_map: Tensor, left: Tensor, right: Tensor) -> list[Tensor]:
-        features = self.model.hands.features
-        branches = features.pyramid.branches  # type: ignore[union-attr]
+        features: Any = self.model.hands.features
+        branches = features.pyramid.branches
         crops = []
-        for branch, side, scale in zip(branches, features.crops, (4, 2, 1), strict=False):  # type: ignore[arg-type]
+        for branch, side, scale in zip(branches, features.crops, (4, 2, 1), strict=False):
             upsampled = _upsample(branch, feature_map)
             left_crop = torch.flip(_roi_align(upsampled, left, (side, side), scale), [3])
             right_crop = _roi_align(upsampled, right, (side, side), scale)
@@ -140,9 +141,10 @@ class PublishedWay(nn.Module):
         return crops
 
     def _with_mesh(self, p: Prediction) -> Prediction:
-        output = self.body(p)  # type: ignore[misc]
+        assert self.body is not None and self.model.body is not None
+        output = self.body(p)
         joints = output.joints + p.cam_trans[:, None]
-        selected = self.model.body.joints_137(joints)  # type: ignore[union-attr]
+        selected = self.model.body.joints_137(joints)
         x = selected[..., 0] / (selected[..., 2] + 1e-4) * 5000 + 96
         y = selected[..., 1] / (selected[..., 2] + 1e-4) * 5000 + 128
         p.joints_proj_cells = torch.stack((x / 192 * 12, y / 256 * 16), 2)
@@ -153,6 +155,12 @@ class PublishedWay(nn.Module):
 
 class PublishedBody(nn.Module):
     """Linear blend skinning by dense products over the whole file, as the stock body layer does it."""
+
+    template: Tensor
+    shape_dirs: Tensor
+    pose_dirs: Tensor
+    regressor: Tensor
+    weights: Tensor
 
     def __init__(self, body: BodyModel, arrays: BodyArrays) -> None:
         super().__init__()
@@ -206,12 +214,12 @@ def _rigid_transforms(rotations: Tensor, joints: Tensor, parents: tuple[int, ...
     return transforms[:, :, :3, 3], transforms - shift
 
 
-def _attention(attention: nn.Module, x: Tensor) -> Tensor:
+def _attention(attention: Any, x: Tensor) -> Tensor:
     batch, count, width = x.shape
-    qkv = attention.qkv(x).reshape(batch, count, 3, attention.heads, -1).permute(2, 0, 3, 1, 4)  # type: ignore[operator]
-    query, key, value = qkv[0] * (width // attention.heads) ** -0.5, qkv[1], qkv[2]  # type: ignore[operator]
+    qkv = attention.qkv(x).reshape(batch, count, 3, attention.heads, -1).permute(2, 0, 3, 1, 4)
+    query, key, value = qkv[0] * (width // attention.heads) ** -0.5, qkv[1], qkv[2]
     weights = (query @ key.transpose(-2, -1)).softmax(-1)
-    return attention.proj((weights @ value).transpose(1, 2).reshape(batch, count, -1))  # type: ignore[operator]
+    return attention.proj((weights @ value).transpose(1, 2).reshape(batch, count, -1))
 
 
 def _positions(head: PositionHead, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -226,11 +234,11 @@ def _positions(head: PositionHead, features: Tensor) -> tuple[Tensor, Tensor]:
     return again, torch.cat(means, 2)
 
 
-def _upsample(branch: nn.Module, x: Tensor) -> Tensor:
+def _upsample(branch: Any, x: Tensor) -> Tensor:
     """Convolution, norm and activation one after the other: our own blocks do them another way."""
     if isinstance(branch, nn.Sequential):
         for stage in branch:
-            for layer in stage:  # type: ignore[attr-defined]
+            for layer in stage:
                 x = layer(x)
         return x
     return branch(x)
@@ -267,7 +275,7 @@ def _roi_align(features: Tensor, boxes: Tensor, out_hw: tuple[int, int], scale: 
     return torch.cat(crops)
 
 
-def _decode(decoder: KeypointDecoder, crops: list[Tensor], reference: Tensor, queries: Tensor) -> Tensor:
+def _decode(decoder: Any, crops: list[Tensor], reference: Tensor, queries: Tensor) -> Tensor:
     levels, embeddings, masks, sizes = [], [], [], []
     for i, (neck, crop) in enumerate(zip(decoder.neck, crops, strict=True)):
         level = neck(crop)
@@ -275,11 +283,11 @@ def _decode(decoder: KeypointDecoder, crops: list[Tensor], reference: Tensor, qu
         levels.append(level.flatten(2).transpose(1, 2))
         embeddings.append(_sine(mask, level).flatten(2).transpose(1, 2) + decoder.level_embed[i])
         masks.append(mask.flatten(1))
-        sizes.append(tuple(crop.shape[2:]))
+        sizes.append((crop.shape[2], crop.shape[3]))
     memory = (torch.cat(levels, 1).permute(1, 0, 2) + torch.cat(embeddings, 1).permute(1, 0, 2)).permute(1, 0, 2)
     positions = decoder.keypoint_embed.repeat(len(queries), 1, 1)
     for layer in decoder.layers:
-        queries = _layer(layer, queries, positions, memory, torch.cat(masks, 1), reference, sizes)  # type: ignore[arg-type]
+        queries = _layer(layer, queries, positions, memory, torch.cat(masks, 1), reference, sizes)
     return queries
 
 

@@ -35,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("minutes", nargs="?", type=float, default=20)
     parser.add_argument("--inputs", type=int, help="mutations of each format, in place of a time")
-    parser.add_argument("--together", action="store_true", help="one process for all formats; needs --inputs")
+    parser.add_argument("--together", action="store_true", help="one process for all formats")
     parser.add_argument("--only", action="append", choices=TARGETS, help="a format; may be given again")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("output/fuzz"))
@@ -47,10 +47,9 @@ def main() -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     names = args.only or list(TARGETS)
     if args.together:
-        if args.inputs is None:
-            parser.error("--together needs --inputs: a time would go to the first format")
         names = ["+".join(names)]
-    total, findings = 0, {}
+    total = 0
+    findings: dict[str, Path] = {}
     for name in names:
         count, found = _run(name, args.seed, args.inputs, args.minutes * 60 / len(names), args.out)
         total, findings = total + count, findings | found
@@ -130,7 +129,7 @@ class _TooLong(BaseException):
 def _work(what: str, seed: int, inputs: int | None, seconds: float, folder: Path) -> None:
     """The worker: `what` is FORMAT:FIRST, or FORMAT+FORMAT+...:0 for one after the other."""
     names, _, start = what.partition(":")
-    end = time.monotonic() + seconds
+    begin = time.monotonic()
     place = folder / "work"
     place.mkdir()
     events: list[str] = []
@@ -149,8 +148,9 @@ def _work(what: str, seed: int, inputs: int | None, seconds: float, folder: Path
     signal.signal(signal.SIGPROF, _alarm)  # of the processor's time: a busy machine is no finding
     found: dict[str, str] = {}
     count = 0
-    for name in names.split("+"):
-        target, number = TARGETS[name], int(start)
+    chosen = names.split("+")
+    for turn, name in enumerate(chosen, 1):
+        target, number, end = TARGETS[name], int(start), begin + seconds * turn / len(chosen)
         seeds = list(target.seeds())
         path = place / f"x{target.suffix}"
         path.write_bytes(seeds[0])

@@ -133,7 +133,7 @@ def layer_seeds() -> Iterator[bytes]:
         recipe = {"config": {"size_hw": None}, "seed": 0}
         (folder / "recipe.json").write_text(json.dumps(recipe))
         shapes = {"full_pose": (5, 55, 3), "betas": (5, 10), "expression": (5, 10)}
-        np.savez(folder / FILE, **{key: np.zeros(shapes.get(key, (5, 55, 3)), np.float32) for key in KEYS})
+        np.savez(folder / FILE, **{key: np.zeros(shapes.get(key, (5, 55, 3)), np.float32) for key in KEYS})  # type: ignore[arg-type]
         people, frames = 2, 3
         wide = {
             "fps": (), "crossing": (), "focal_px": (), "principal_px": (2,), "camera_from_world": (4, 4),
@@ -142,7 +142,7 @@ def layer_seeds() -> Iterator[bytes]:
         }  # fmt: skip
         assert wide.keys() == ClipTruth.__dataclass_fields__.keys()
         (folder / "clips").mkdir()
-        np.savez(folder / "clips" / "000000.npz", **{key: np.ones(shape) for key, shape in wide.items()})
+        np.savez(folder / "clips" / "000000.npz", **{key: np.ones(shape) for key, shape in wide.items()})  # type: ignore[arg-type]
         picture = cv2.imencode(".jpg", rng.integers(0, 255, (16, 12, 3), np.uint8))[1].tobytes()
         (folder / "images").mkdir()
         (folder / "images" / "000000.jpg").write_bytes(picture)
@@ -299,9 +299,9 @@ def film_seeds() -> Iterator[bytes]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"x.{suffix}"
             with av.open(str(path), "w") as container:
-                stream = container.add_stream(codec, rate=10)
+                stream: Any = container.add_stream(codec, rate=10)
                 stream.width, stream.height, stream.pix_fmt = 48, 32, form
-                audio = container.add_stream("aac", rate=48000) if sound else None
+                audio: Any = container.add_stream("aac", rate=48000) if sound else None
                 for picture in pictures:
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
                 container.mux(stream.encode(None))
@@ -338,7 +338,7 @@ def read_film(path: Path) -> None:
         film = open_film(path, start=0.2)
         track = SoundTrack(film)
         with av.open(io.BytesIO(), "w", format="mp4") as container:
-            video = container.add_stream("mpeg4", rate=10)
+            video: Any = container.add_stream("mpeg4", rate=10)
             video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
             if track.add_to(container):
                 container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((32, 48, 3), np.uint8), format="rgb24")))

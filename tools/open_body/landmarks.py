@@ -148,8 +148,7 @@ def _eye_and_lip_picks(
     lips = view.texture(source, source.mask_picture("lips")) > 0.5
     x0, x1 = _extent(lips)
     out[48] = view.pick(x0, np.median(_column(lips, x0)))
-    upper, lower = ((49, 0.21), (50, 0.39), (51, 0.5)), ((57, 0.5), (58, 0.36), (59, 0.20))
-    for k, share in (*upper, *lower):
+    for k, share in ((49, 0.21), (50, 0.39), (51, 0.5), (57, 0.5), (58, 0.36), (59, 0.20)):
         x = round(x0 + share * (x1 - x0))
         out[k] = view.pick(x, _column(lips, x).min() if k <= 51 else _column(lips, x).max())
 
@@ -193,7 +192,7 @@ def _nose_picks(vertices: np.ndarray, view: FrontView, tip: int, lip_top: Pick, 
     for k, share in ((31, 0.72), (32, 0.36)):
         x = middle - int(share * half)
         step = np.abs(np.diff(view.depth[tip_row : lip_row - 4, x])).argmax()
-        out[k] = view.pick(x, tip_row + step + 2)
+        out[k] = view.pick(x, float(tip_row + step + 2))
     return out
 
 
@@ -294,7 +293,7 @@ def find(
     picks |= {twin: mirrored(picks[k]) for k, twin in MIRROR_PAIRS.items()}
 
     chosen = np.array([picks[k][0] for k in range(68)])
-    share = np.array([picks[k][1] for k in range(68)])
+    shares = np.array([picks[k][1] for k in range(68)])
     skin = source.painted("face")[faces].min(1) > 0.55
     contour = _contour_by_yaw(vertices, faces, skin, picks, mirrored)
-    return Landmarks(points, chosen, share, *contour)
+    return Landmarks(points, chosen, shares, *contour)

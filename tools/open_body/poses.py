@@ -70,9 +70,16 @@ STRONG: dict[str, Turns] = {
         "head": (0, 0, -0.3),
     },
     "hugging oneself": _both(shoulder=(0.2, -1.2, -0.5), elbow=(0.3, -2.0, 0), collar=(0, -0.25, 0)),
-    "legs apart, leaning": {"spine1": (0, 0, 0.4), "spine2": (0, 0, 0.3), "neck": (0, 0, 0.3)}
-    | {"left_hip": (0, 0.3, 0.8), "right_hip": (0, -0.3, -0.8), "left_shoulder": (0, 0, -0.6)}
-    | {"right_collar": (0, 0, -0.4), "right_shoulder": (0, 0, -0.8)},
+    "legs apart, leaning": {
+        "spine1": (0, 0, 0.4),
+        "spine2": (0, 0, 0.3),
+        "neck": (0, 0, 0.3),
+        "left_hip": (0, 0.3, 0.8),
+        "right_hip": (0, -0.3, -0.8),
+        "left_shoulder": (0, 0, -0.6),
+        "right_collar": (0, 0, -0.4),
+        "right_shoulder": (0, 0, -0.8),
+    },
 }
 
 

@@ -60,7 +60,7 @@ def fit(
         row = np.bincount(ids[kept], x / x.sum(), minlength=len(weights))
         mirrored = np.bincount(mirror, row, minlength=len(weights))
         if twin == k:
-            row = (row + mirrored) / 2
+            row = (row + mirrored) / 2  # type: ignore[assignment]
         else:
             out[twin] = mirrored
         out[k] = row

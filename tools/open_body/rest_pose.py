@@ -1,6 +1,7 @@
 """From Anny's A-pose with bent elbows to the T-pose, person by person, by inverse skinning."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from wholebody.body.joints import PARENTS
 
@@ -12,7 +13,7 @@ THIGH_OUT_DEG = 3.0
 LEFT_THUMB = np.array([0.66, -0.40, 0.63])  # where a straight thumb points
 
 
-def rotation_about(axis: str, angle: np.ndarray) -> np.ndarray:
+def rotation_about(axis: str, angle: ArrayLike) -> np.ndarray:
     """Rotations (...,3,3) about x, y or z by angles (...)."""
     angle = np.asarray(angle, dtype=float)
     c, s, zero, one = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)

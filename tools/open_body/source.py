@@ -6,6 +6,7 @@ Never ask for Anny's `smplx` topology: it downloads a file under a non-commercia
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import anny
 import numpy as np
@@ -36,7 +37,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Source:
-    model: torch.nn.Module
+    model: Any  # Anny's
     weights: np.ndarray  # V,55: Anny's skinning weights, summed over the bones of each joint
     faces: np.ndarray  # F,3
     uv: np.ndarray  # T,2
@@ -131,9 +132,9 @@ class Source:
         rest, heads = axes(out["rest_vertices"].numpy()), axes(out["rest_bone_heads"].numpy())
         of_bone = rotations[:, rig.joint_of_bone(labels, parents)]
         moved = heads.copy()
-        for b in range(1, len(labels)):
-            p = parents[b]
-            moved[:, b] = moved[:, p] + np.einsum("nij,nj->ni", of_bone[:, p], heads[:, b] - heads[:, p])
+        for bone in range(1, len(labels)):
+            p = parents[bone]
+            moved[:, bone] = moved[:, p] + np.einsum("nij,nj->ni", of_bone[:, p], heads[:, bone] - heads[:, p])
         bones, amounts = self.model.vertex_bone_indices.numpy(), self.model.vertex_bone_weights.numpy()
         posed = np.zeros_like(rest)
         for slot in range(bones.shape[1]):

@@ -175,6 +175,7 @@ class Rows:
     def __init__(self, whole: np.ndarray, file: IO[bytes] | None, name: str, count: int | None = None):
         self._whole, self._file, self._name, self._at = whole, file, name, 0
         self.shape: tuple[int, ...] = (len(whole) if count is None else count, *whole.shape[1:])
+        self.dtype = whole.dtype
 
     def take(self, count: int) -> np.ndarray:
         """The next rows, at most `count`; BadInput if the archive ends before."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wholebody.errors import BadInput
+from wholebody.files.reading import read_bytes
 
 T = TypeVar("T")
 
@@ -24,9 +25,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+        return tomllib.loads(read_bytes(path).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: is no text in UTF-8, which TOML has to be: {error}") from error
     except (ValueError, RecursionError) as error:  # also numbers of too many digits

@@ -228,9 +228,19 @@ class Record:
         entry = self.entries.get(name.casefold())
         for relative in sorted(entry.files if entry else (), key=lambda relative: not relative.endswith(".json")):
             path = self.folder / relative
+            if not self._lies_here(path):  # a record may have come from a stranger with its folder
+                continue
             if os.path.lexists(path) and (self.overwrite or self._not_ours(path) is None):
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+    def _lies_here(self, path: Path) -> bool:
+        """Whether a place lies in the folder: not above it by `..`, not elsewhere by a link to another folder."""
+        try:
+            parent = Path(os.path.realpath(path.parent))
+            return ".." not in path.parts and parent.is_relative_to(os.path.realpath(self.folder))
+        except (OSError, ValueError):
+            return False
 
     def announce(self, path: Path, data: bytes) -> tuple[str, str]:
         """Note what is about to be written; its path relative to the folder, and its hash."""
@@ -390,6 +400,22 @@ def _parse(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if not isinstance(table, dict) or not (table.get("format") == FORMAT or {"model", "version"} <= table.keys()):
         raise ValueError("it holds something else")
     rows = table.pop("results", [])
-    known = {field.name for field in Entry.__dataclass_fields__.values()}
-    rows = [row for row in rows if isinstance(row, dict) and (row.keys() == known or row.keys() == {"writes", "hash"})]
-    return table, rows
+    return table, [row for row in rows if _is_row(row)] if isinstance(rows, list) else []
+
+
+def _is_row(row: Any) -> bool:
+    """Whether a row of a record has the fields that it must, each of its type."""
+    if not isinstance(row, dict):
+        return False
+    if row.keys() == {"writes", "hash"}:
+        return isinstance(row["writes"], str) and isinstance(row["hash"], str)
+    files = row.get("files")
+    return (
+        row.keys() == Entry.__dataclass_fields__.keys()
+        and all(isinstance(row[key], str) for key in ("name", "source", "content", "made_with"))
+        and isinstance(row["image_id"], int | str)
+        and isinstance(row["people"], int)
+        and 0 <= row["people"] < 100_000
+        and isinstance(files, dict)
+        and all(isinstance(content, str) for content in files.values())
+    )

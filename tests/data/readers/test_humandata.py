@@ -308,7 +308,8 @@ def test_meta_of_one_value_for_everybody_or_none(root, tmp_path, meta):
         {"meta": np.array({"height": float("nan"), "width": 5}, object)}, {"bbox_xywh": np.zeros(6)},
         {"meta": np.array({"height": 10**30, "width": 5}, object)}, {"bbox_xywh": np.zeros((6, 3))},
         {"meta": np.array({"focal_length": "x", "principal_point": 1}, object)}, {"meta": np.array([1, 2], object)},
-        {"meta": np.array(3, object)},
+        {"meta": np.array(3, object)}, {"keypoints2d_smplx": np.zeros((6, 145, 3), "S1")},
+        {"keypoints2d_smplx": np.zeros((6, 145, 3), "M8[s]")}, {"keypoints2d_smplx_mask": np.array(["x"] * 190)},
     ],
 )  # fmt: skip
 def test_shapes_that_do_not_fit_are_named(root, tmp_path, changes):

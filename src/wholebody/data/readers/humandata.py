@@ -436,8 +436,11 @@ class _Columns:
         if key is None:
             return None
         masks = (f"{key}_mask", common_mask, "mask")
-        mask = next((np.asarray(archive[name]).reshape(-1) > 0 for name in masks if name in archive), None)
+        found = next((name for name in masks if name in archive), None)
+        mask = None if found is None else _numbers(self.path, found, archive[found]).reshape(-1) > 0
         points = archive.rows(key)
+        if points.dtype.kind not in "fiub":
+            raise BadInput(f"{self.path}: {key!r} holds {points.dtype} values, not numbers; fetch it again")
         if len(points.shape) != 3 or points.shape[0] != len(self.paths) or points.shape[2] < size:
             raise BadInput(f"{self.path}: {key!r} has shape {points.shape} for {len(self.paths)} people")
         count = points.shape[1] if mask is None else len(mask)
@@ -554,6 +557,13 @@ _POSE_ROWS = (
     (slice(25, 40), "left_hand_pose"),
     (slice(40, 55), "right_hand_pose"),
 )
+
+
+def _numbers(path: Path, name: str, values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise BadInput(f"{path}: {name!r} holds {array.dtype} values, not numbers; fetch it again")
+    return array
 
 
 def _pick(points: np.ndarray, columns: np.ndarray, size: int) -> _Points:
