@@ -95,8 +95,8 @@ class RealPhotos:
         networks = [Network(*name, [one.row for one in rows]) for name, rows in zip(names, found, strict=True)]
         note = (
             f"{len(self.rows)} joints, measured by other means than pictures, after the best similarity transform; "
-            "boxes given. constant pose: of one standing pose for everybody. unsound: of frames whose measured joints do "
-            "not lie on the person; they count in no other figure."
+            "boxes given. constant pose: of one standing pose for everybody. unsound: of frames whose measured joints "
+            "do not lie on the person; they count in no other figure."
         )
         return Result(self.name, self.title, note, "mm", MEASURES, networks)
 
