@@ -529,11 +529,54 @@ def train(
     """
     from wholebody.training.launch import launch
 
+    _say_what_is_left_out(config)
     if published_form:
         overrides = (*overrides, "published_form=true")
     folder = launch(config, overrides, out, devices, nodes)
     if folder is not None:
         say(str(folder))
+    return OK
+
+
+def _say_what_is_left_out(config: str) -> None:
+    """Of a published config that is trained as a recipe. Only whoever starts the processes of a run says it."""
+    if config.endswith(".py") and "RANK" not in os.environ:
+        from wholebody.training.config import find_recipe
+        from wholebody.training.import_config import import_config
+
+        imported = import_config(find_recipe(config))
+        say(f"{config} is read as a recipe of {imported.family}; left out of it:", file=sys.stderr)
+        for line in imported.left_out:
+            say(f"  {line}", file=sys.stderr)
+
+
+recipe = App(name="recipe", help="recipes of training")
+app.command(recipe)
+
+
+@recipe.command(name="import")
+def import_recipe(config: Annotated[Path, positional("CONFIG")], *, out: Path | None = None) -> int:
+    """a published Python config (OSX, SMPLer-X, SMPLest-X) as a recipe; the config is read and never run
+
+    Args:
+        config: config_base.py, say
+        out: file to write, .toml; printed if not given
+    """
+    from wholebody.files.whole import write_bytes
+    from wholebody.training.config import find_recipe
+    from wholebody.training.import_config import import_config, recipe_text
+
+    path = find_recipe(config)
+    imported = import_config(path)
+    text = recipe_text(imported, path.name)
+    if out is None:
+        print(text, end="", flush=True)
+    elif out.exists():
+        raise BadInput(f"{out} is there already, and is not written over: choose another --out")
+    else:
+        say(str(write_bytes(out, text.encode())))
+    for line in imported.left_out:
+        say(f"left out: {line}", file=sys.stderr)
     return OK
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from wholebody.data.dataset import PeopleDataConfig
+from wholebody.data.dataset import PeopleDataConfig, SetConfig
+from wholebody.data.family import FINE_TUNING, FINE_TUNING_SAMPLES, MIX_SAMPLES, mix, training_interval
 from wholebody.errors import BadInput
 from wholebody.files.settings import from_table, override, read_toml, to_table
 from wholebody.synthesis.sets.crops import CropDataConfig
@@ -65,6 +66,12 @@ class PublishedConfig:
 class PeopleConfig(PeopleDataConfig):
     """Which data sets, how they are mixed, and what of each person a network is trained towards."""
 
+    sets: tuple[SetConfig, ...] = ()
+    """With `mix_of` or `fine_tune_for`: further ones, or other settings of sets in these."""
+    mix_of: int = 0
+    """The published mix of so many sets of SMPLer-X: 5, 10, 20 or 32, each thinned as its family does."""
+    fine_tune_for: str = ""
+    """The sets that SMPLer-X is fine-tuned on for one: agora, 3dpw, arctic, egobody, renbody or ubody."""
     targets: str = "crop"
     """"crop": those of our own objective (`own.targets`); "published": those of the published one; "both"."""
 
@@ -195,27 +202,81 @@ PUBLISHED_NAMES = {
 
 def read_config(recipe: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """A TOML recipe (see `find_recipe`), with `key.subkey=value` overrides (values in TOML's notation; plain words are
-    strings).
+    strings); or a published Python config (`published_config.import_config`), read as a recipe.
 
     Raises:
         BadInput: no such recipe, not TOML, an unknown key or a value of the wrong type; says which.
     """
     path = find_recipe(recipe)
-    return config_from_table(override(read_toml(path), overrides), source=str(path))
+    if path.suffix == ".py":
+        from wholebody.training.import_config import import_config
+
+        table = import_config(path).table
+    else:
+        table = of_size(read_toml(path), overrides)
+    return config_from_table(override(table, overrides), source=str(path))
+
+
+def of_size(table: dict[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A recipe's table with what its `network_is` says of the size that it, or an override, names."""
+    asked = override({"network": table.get("network")}, [text for text in overrides if text.startswith("network=")])
+    differs = table.pop("network_is", {})
+    if not isinstance(differs, dict) or not all(isinstance(part, dict) for part in differs.values()):
+        raise BadInput("network_is holds tables of settings by size, as [network_is.h]")
+    return table | differs.get(str(asked["network"]), {})
+
+
+def people_of(config: TrainConfig) -> PeopleConfig | None:
+    """The data sets of a run, all written out: those of its published mix too, by its family's intervals."""
+    people = config.people
+    if people is None:
+        return None
+    intervals: dict[str, int] = {}
+    if people.mix_of:
+        intervals = {name: training_interval(name, config.family) for name in mix(people.mix_of)}
+    elif people.fine_tune_for:
+        intervals = {name: _FINE_TUNING_EVERY.get(name, 1) for name in FINE_TUNING[people.fine_tune_for]}
+    own = {one.name: one for one in people.sets}
+    sets = [own.pop(name, SetConfig(name, every=every)) for name, every in intervals.items()]
+    length = people.epoch_length
+    if not length and people.mix == "balance":
+        length = MIX_SAMPLES.get(people.mix_of, FINE_TUNING_SAMPLES if people.fine_tune_for else 0)
+    return replace(people, sets=(*sets, *own.values()), epoch_length=length, family=config.family)
+
+
+_FINE_TUNING_EVERY = {"UBody": 10, "Talkshow": 10}  # the published fine-tuning thins no other sets
 
 
 def find_recipe(name: str | Path) -> Path:
     """The recipe of this path, or the one of this name that is part of the package (with or without `.toml`, and with
-    the folder `configs/`, where they lay before)."""
+    the folder `configs/`, where they lay before); of a Python config also where the published code keeps them."""
     path = Path(name)
     if path.is_file():
         return path
+    if path.suffix == ".py":
+        return _find_python(path)
     shipped = RECIPES / f"{path.name.removesuffix('.toml')}.toml"
     if path.parent.name in ("", "configs") and shipped.is_file():
         return shipped
     close = difflib.get_close_matches(path.name.removesuffix(".toml"), recipe_names(), n=1)
     meant = f" Did you mean {close[0]}?" if close else ""
     raise BadInput(f"there is no recipe {str(name)!r}: name a file, or one of {', '.join(recipe_names())}.{meant}")
+
+
+def _find_python(path: Path) -> Path:
+    """A published config by its name alone, where the published code looks for it."""
+    places = [Path(folder) / path for folder in CONFIG_FOLDERS]
+    for place in places:
+        if place.is_file():
+            return place
+    raise BadInput(
+        f"there is no config {str(path)!r}, nor one in {', '.join(CONFIG_FOLDERS)}. Name its file, or a recipe: "
+        f"{', '.join(recipe_names())}"
+    )
+
+
+CONFIG_FOLDERS = ("config", "configs", "main/config", "../config", "../main/config")
+"""Where the published repositories keep their configs, seen from their folders."""
 
 
 def recipe_names() -> list[str]:
@@ -252,6 +313,8 @@ def _check(config: TrainConfig, source: str) -> None:
     if config.network not in sizes and not config.start_from:  # what it starts from may be of a size of its own
         family = "" if config.family == "osx" else f" of family {config.family}"
         raise BadInput(f"{source}: network is {config.network!r}; known{family} are {', '.join(sizes)}")
+    if config.people:
+        _check_sets(config.people, config.family, source)
     if config.people and config.people.targets not in TARGETS:
         raise BadInput(f"{source}: people.targets is {config.people.targets!r}; known are {', '.join(TARGETS)}")
     for key in ("batch_size", "lifting_batch_size", "epochs", "steps", "workers", "threads", "allowed_skips"):
@@ -288,6 +351,19 @@ def _check(config: TrainConfig, source: str) -> None:
     for problem, there in problems.items():
         if there:
             raise BadInput(f"{source}: {problem}")
+
+
+def _check_sets(people: PeopleConfig, family: str, source: str) -> None:
+    if people.mix_of and people.mix_of not in MIX_SAMPLES:
+        known = ", ".join(map(str, MIX_SAMPLES))
+        raise BadInput(f"{source}: people.mix_of is {people.mix_of}; published mixes are of {known} sets")
+    if people.fine_tune_for and people.fine_tune_for not in FINE_TUNING:
+        known = ", ".join(FINE_TUNING)
+        raise BadInput(f"{source}: people.fine_tune_for is {people.fine_tune_for!r}; known are {known}")
+    if people.mix_of and people.fine_tune_for:
+        raise BadInput(f"{source}: people.mix_of and people.fine_tune_for both say which sets; leave one out")
+    if people.family not in ("osx", family):
+        raise BadInput(f"{source}: people.family is {people.family!r}, and family {family!r} is trained; leave it out")
 
 
 def config_to_table(config: TrainConfig) -> dict[str, Any]:

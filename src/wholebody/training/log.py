@@ -20,8 +20,11 @@ from wholebody.errors import BadInput, OutputError
 from wholebody.files.reading import read_bytes
 from wholebody.files.whole import append_line, cannot_write, write_bytes
 from wholebody.training.config import TrainConfig, config_to_table
+from wholebody.training.export_config import published_config_text
 from wholebody.training.processes import Group
 
+PUBLISHED_CONFIG = "config_base.py"
+"""In `code`: the run's settings as the published tools read them."""
 FOLDERS = ("log", "model_dump", "vis", "result", "code")
 
 
@@ -160,8 +163,10 @@ def write_code(config: TrainConfig, folder: Path, recipe: Path | None) -> None:
         table = (json.dumps(config_to_table(config), indent=2) + "\n").encode()
         if not (folder / "code" / "config.json").exists():
             write_bytes(folder / "config.json", table)
+            write_bytes(folder / "code" / PUBLISHED_CONFIG, published_config_text(config).encode())
             if recipe is not None:
-                write_bytes(folder / "code" / recipe.name, read_bytes(recipe))
+                own = f"recipe_{recipe.name}" if recipe.name in (PUBLISHED_CONFIG, "config.json") else recipe.name
+                write_bytes(folder / "code" / own, read_bytes(recipe))
             write_bytes(folder / "code" / "config.json", table)
         state = _git_state()
         if changes := state.pop("changes", ""):

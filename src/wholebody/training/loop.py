@@ -34,7 +34,7 @@ from wholebody.model.load import EMBEDDED, find_weights
 from wholebody.model.network import Network
 from wholebody.model.prediction import PartBoxes, Prediction
 from wholebody.synthesis.sets.crops import CROP_HW, TrainingCrops
-from wholebody.training.config import PeopleConfig, TrainConfig, new_folder, read_config
+from wholebody.training.config import PeopleConfig, TrainConfig, new_folder, people_of, read_config
 from wholebody.training.log import Log
 from wholebody.training.network import VITPOSE, check_start, freeze, load_encoder, network_config, prepare_encoder
 from wholebody.training.norms import share_statistics
@@ -274,21 +274,20 @@ def open_data(config: TrainConfig) -> tuple[Dataset | None, int]:
     """What is learnt from, sample n a function of the seed and n, and how many samples make an epoch."""
     if not config.batch_size:
         return None, 0
-    if config.people is not None:
-        targets = targets_of(config.people, config.body, config.family)
-        people = PeopleDataset(config.people, config.seed, targets=targets)
+    if (sets := people_of(config)) is not None:
+        people = PeopleDataset(sets, config.seed, targets=targets_of(sets, config.body))
         return people, people.epoch_length
     assert config.data is not None
     layers = TrainingCrops(config.data, config.seed, 0, crop_targets)
     return layers, len(layers.layers)
 
 
-def targets_of(people: PeopleConfig, body: str | None, family: str = "osx") -> Targets:
-    """What a network of a family is trained towards on data sets, as their recipe says; body: whose mesh has joints,
-    None: none."""
+def targets_of(people: PeopleConfig, body: str | None) -> Targets:
+    """What a network is trained towards on data sets, as their recipe says; body: whose mesh has joints, None: none."""
     if people.targets == "crop":
         return crop_targets
-    published = PublishedTargetsOf(MeshJoints(body) if body else None, "parts" if family == "osx" else "pelvis")
+    about = "parts" if people.family == "osx" else "pelvis"
+    published = PublishedTargetsOf(MeshJoints(body) if body else None, about)
     return both(crop_targets, published) if people.targets == "both" else published
 
 
