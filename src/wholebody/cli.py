@@ -541,8 +541,8 @@ def train(
 def _say_what_is_left_out(config: str) -> None:
     """Of a published config that is trained as a recipe. Only whoever starts the processes of a run says it."""
     if config.endswith(".py") and "RANK" not in os.environ:
-        from wholebody.training.config import find_recipe
         from wholebody.training.import_config import import_config
+        from wholebody.training.recipes import find_recipe
 
         imported = import_config(find_recipe(config))
         say(f"{config} is read as a recipe of {imported.family}; left out of it:", file=sys.stderr)
@@ -563,8 +563,8 @@ def import_recipe(config: Annotated[Path, positional("CONFIG")], *, out: Path | 
         out: file to write, .toml; printed if not given
     """
     from wholebody.files.whole import write_bytes
-    from wholebody.training.config import find_recipe
     from wholebody.training.import_config import import_config, recipe_text
+    from wholebody.training.recipes import find_recipe
 
     path = find_recipe(config)
     imported = import_config(path)

@@ -42,7 +42,7 @@ def test_the_walk_through_works(tmp_path, monkeypatch, capsys):
 
 def test_commands_and_files_that_it_names_exist():
     from wholebody.cli import app
-    from wholebody.training.config import recipe_names
+    from wholebody.training.recipes import recipe_names
 
     text = DOC.read_text()
     for command in re.findall(r"^wholebody (.*?)(?:#.*)?$", text, re.M):

@@ -12,9 +12,10 @@ import tiny
 from wholebody.cli import main
 from wholebody.errors import BadInput
 from wholebody.training import loop
-from wholebody.training.config import TrainConfig, config_from_table, people_of, read_config, recipe_names
+from wholebody.training.config import TrainConfig, config_from_table, people_of, read_config
 from wholebody.training.export_config import published_config_text
 from wholebody.training.import_config import import_config, recipe_text
+from wholebody.training.recipes import recipe_names
 
 if sys.version_info >= (3, 11):
     import tomllib

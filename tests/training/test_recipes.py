@@ -9,7 +9,8 @@ import torch
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.files.settings import names_of
 from wholebody.training import loop
-from wholebody.training.config import PUBLISHED_NAMES, RECIPES, TrainConfig, find_recipe, read_config, recipe_names
+from wholebody.training.config import PUBLISHED_NAMES, TrainConfig, read_config
+from wholebody.training.recipes import RECIPES, find_recipe, recipe_names
 
 CONFIGS = RECIPES
 PUBLISHED = {"setting1": "normal", "setting2": "wo_decoder", "ubody": "wo_face_decoder", "finetune": "normal"}
@@ -114,7 +115,8 @@ def test_settings_that_do_not_go_together_are_named(overrides, message):
 
 
 def test_missing_files_are_named_with_what_to_do(tmp_path):
-    with pytest.raises(AssetMissing, match="smpl-x.is.tue.mpg.de"):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(AssetMissing, match="smpl-x.is.tue.mpg.de"):
+        patch.setattr(loop, "open_data", tiny.open_made_up)
         loop.train(CONFIGS / "setting1.toml", [f"body={tmp_path}"], tmp_path / "run")
     with pytest.raises(AssetMissing, match="pretrained_models/osx_vit_b.pth"):
         loop.new_network(read_config(CONFIGS / "setting1.toml", ["network=b"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,9 +13,9 @@ from wholebody.data.family import FINE_TUNING, FINE_TUNING_SAMPLES, MIX_SAMPLES,
 from wholebody.errors import BadInput
 from wholebody.files.settings import from_table, override, read_toml, to_table
 from wholebody.synthesis.sets.crops import CropDataConfig
+from wholebody.training.import_config import import_config
 from wholebody.training.own.losses import LossWeights
-
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+from wholebody.training.recipes import find_recipe, of_size
 
 
 @dataclass(frozen=True)
@@ -209,21 +208,10 @@ def read_config(recipe: str | Path, overrides: Sequence[str] = ()) -> TrainConfi
     """
     path = find_recipe(recipe)
     if path.suffix == ".py":
-        from wholebody.training.import_config import import_config
-
         table = import_config(path).table
     else:
         table = of_size(read_toml(path), overrides)
     return config_from_table(override(table, overrides), source=str(path))
-
-
-def of_size(table: dict[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """A recipe's table with what its `network_is` says of the size that it, or an override, names."""
-    asked = override({"network": table.get("network")}, [text for text in overrides if text.startswith("network=")])
-    differs = table.pop("network_is", {})
-    if not isinstance(differs, dict) or not all(isinstance(part, dict) for part in differs.values()):
-        raise BadInput("network_is holds tables of settings by size, as [network_is.h]")
-    return table | differs.get(str(asked["network"]), {})
 
 
 def people_of(config: TrainConfig) -> PeopleConfig | None:
@@ -245,43 +233,6 @@ def people_of(config: TrainConfig) -> PeopleConfig | None:
 
 
 _FINE_TUNING_EVERY = {"UBody": 10, "Talkshow": 10}  # the published fine-tuning thins no other sets
-
-
-def find_recipe(name: str | Path) -> Path:
-    """The recipe of this path, or the one of this name that is part of the package (with or without `.toml`, and with
-    the folder `configs/`, where they lay before); of a Python config also where the published code keeps them."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    if path.suffix == ".py":
-        return _find_python(path)
-    shipped = RECIPES / f"{path.name.removesuffix('.toml')}.toml"
-    if path.parent.name in ("", "configs") and shipped.is_file():
-        return shipped
-    close = difflib.get_close_matches(path.name.removesuffix(".toml"), recipe_names(), n=1)
-    meant = f" Did you mean {close[0]}?" if close else ""
-    raise BadInput(f"there is no recipe {str(name)!r}: name a file, or one of {', '.join(recipe_names())}.{meant}")
-
-
-def _find_python(path: Path) -> Path:
-    """A published config by its name alone, where the published code looks for it."""
-    places = [Path(folder) / path for folder in CONFIG_FOLDERS]
-    for place in places:
-        if place.is_file():
-            return place
-    raise BadInput(
-        f"there is no config {str(path)!r}, nor one in {', '.join(CONFIG_FOLDERS)}. Name its file, or a recipe: "
-        f"{', '.join(recipe_names())}"
-    )
-
-
-CONFIG_FOLDERS = ("config", "configs", "main/config", "../config", "../main/config")
-"""Where the published repositories keep their configs, seen from their folders."""
-
-
-def recipe_names() -> list[str]:
-    """The recipes that are part of the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
 def config_from_table(table: dict[str, Any], source: str) -> TrainConfig:

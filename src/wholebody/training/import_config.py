@@ -17,7 +17,7 @@ from wholebody.errors import BadInput
 from wholebody.files.python_settings import PythonSettings, Unknown, read_python_settings
 from wholebody.files.settings import read_toml, to_table
 from wholebody.files.text import brief
-from wholebody.training.config import RECIPES
+from wholebody.training.recipes import RECIPES
 
 SECTIONS = ("data", "train", "model")
 """Of the nested form: those that are read here."""

@@ -59,7 +59,8 @@ def submit_training(
 
     Raises BadInput for a recipe that cannot be read, here and not hours later in the queue.
     """
-    from wholebody.training.config import find_recipe, new_folder, read_config
+    from wholebody.training.config import new_folder, read_config
+    from wholebody.training.recipes import find_recipe
 
     recipe = find_recipe(recipe)
     overrides = [*overrides, f'name="{job}"']
