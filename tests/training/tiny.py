@@ -127,11 +127,18 @@ def open_made_up(*_: object) -> tuple[Dataset, int]:
 
 def run_in_process(recipe: str, out: str, overrides: tuple[str, ...] = (), place: dict[str, str] | None = None) -> None:
     """Train with the made-up data, in a process of its own; place: RANK, WORLD_SIZE, ... of one among several."""
+    loop.open_data = open_made_up
+    run_recipe_in_process(recipe, out, overrides, place)
+
+
+def run_recipe_in_process(
+    recipe: str, out: str, overrides: tuple[str, ...] = (), place: dict[str, str] | None = None
+) -> None:
+    """The same with the data that the recipe names."""
     from wholebody.training.launch import Stopped
 
     os.environ.update(place or {})
     sys.setswitchinterval(60)  # threads wait for each other as long as they can: a deadlock at the end is no rare one
-    loop.open_data = open_made_up
     if "DOUBLE" in os.environ:
         compute_in_double_precision()
     try:

@@ -45,6 +45,7 @@ from wholebody.training.own.targets import crop_targets
 from wholebody.training.processes import ALONE, Group, NotFinite, Signals, processes, seed_of, share_gradients
 from wholebody.training.published.batch import draw_batch, published_terms
 from wholebody.training.published.targets import PublishedTargetsOf
+from wholebody.training.recipes import find_recipe
 from wholebody.training.run import Batch, KeptRun
 from wholebody.training.state import AveragedWeights, samples_per_step, set_random_state
 
@@ -68,7 +69,7 @@ def train(recipe: str | Path, overrides: Sequence[str] = (), out: str | Path | N
     config = read_config(recipe, overrides)
     with processes() as group, Signals() as signals:
         folder = Path(group.same(str(out or new_folder(config.name))))
-        with closing(start(config, folder, group, signals, Path(recipe))) as run:
+        with closing(start(config, folder, group, signals, find_recipe(recipe))) as run:
             run.save_missing_snapshot()
             for batches in run.batches():
                 run.learn(batches)
