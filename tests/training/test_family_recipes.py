@@ -1,4 +1,4 @@
-"""The recipes of SMPLer-X and SMPLest-X, end to end at a tiny size on forged sets: two epochs, resumed, two processes."""
+"""The recipes of SMPLer-X and SMPLest-X on forged sets, tiny: two epochs, resumed, shared by two processes."""
 
 import json
 import multiprocessing
