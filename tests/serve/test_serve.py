@@ -202,7 +202,7 @@ def test_options_are_checked():
 
 @pytest.mark.slow
 def test_clicked_through_in_a_browser(tmp_path):
-    """The real thing below a path: a photo dropped, its figures seen, its files downloaded, all deleted."""
+    """The real thing below a path: a photo and a film dropped, figures seen, files downloaded, all deleted."""
     from functools import partial
 
     from wholebody.pipeline.config import PredictConfig
@@ -228,6 +228,17 @@ def test_clicked_through_in_a_browser(tmp_path):
         page.wait_for_selector("#drop:not([hidden])")
         page.wait_for_timeout(1000)
         assert list(tmp_path.iterdir()) == []
+        page.set_input_files("#file", DEMO / "film.mp4")
+        page.wait_for_selector("#result:not([hidden])", timeout=600_000)
+        figures.locator('body[data-ready="yes"]').wait_for(timeout=60_000)
+        page.screenshot(path=tmp_path.parent / "serve_film.png")
+        offered = " ".join(page.locator("a.file").all_text_contents())
+        assert all(name in offered for name in ("glTF", "BVH")), offered
+        with page.expect_download() as download:
+            page.click("a.file:has-text('BVH')")
+        assert Path(download.value.path()).read_bytes().startswith(b"HIERARCHY")
+        page.click("#delete")
+        page.wait_for_selector("#drop:not([hidden])")
         (tmp_path.parent / "no.jpg").write_bytes(b"no picture")
         page.set_input_files("#file", tmp_path.parent / "no.jpg")
         page.wait_for_selector("#bad:not(:empty)", timeout=60_000)

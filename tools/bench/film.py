@@ -30,6 +30,10 @@ def measure(row: Callable[..., None], cache: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path = drawn(cache / "bench-film-v1")
+        found = compare(path)
+        row("a frame of a film", found["ours_ms"], "ms")
+        row("the same frame by itself, as a photo", found["other_ms"], "ms")
+        row("times as fast", found["ratio"], "x")
         count = sum(1 for _ in open_film(path))
         for what, parts, save, target in _CASES:
             seconds, processor = _timed(path, folder / "out", parts, save)
@@ -37,6 +41,37 @@ def measure(row: Callable[..., None], cache: Path) -> None:
             for step in ("watching", "film files"):
                 row(f"  {step}", 1e3 * seconds[step] / count, "ms/frame")
             row("  processor time", 1e3 * processor / count, "ms/frame")
+
+
+def compare(path: Path, count: int = 24, pairs: int = 3) -> dict[str, float | str]:
+    """Milliseconds of a frame as part of a film (`motion.watch`, the scene included) and by itself, as photos go: both
+    ways take turns; times are medians, the ratio is that of the pairs."""
+    import numpy as np
+
+    from wholebody.motion.watch import watch
+    from wholebody.people.detect import make_detector
+    from wholebody.people.predictor import Predictor
+
+    film = open_film(path)
+    frames = [frame for frame, _ in zip(film, range(count), strict=False)]
+    predictor, detector = Predictor("t"), make_detector("movenet", 0.1)
+    times = []
+    for _ in range(pairs + 1):
+        begin = time.perf_counter()
+        watch(
+            frames, predictor, detector, fps=film.rate, focal_px=1000.0, focal_source="--focal", image_wh=film.info.wh
+        )
+        middle = time.perf_counter()
+        for frame in frames:
+            predictor(frame.image)
+        times.append((middle - begin, time.perf_counter() - middle))
+    ours, other = 1e3 * np.array(times[1:]).T / len(frames)  # the first pair loads what is loaded once
+    return {
+        "name": "film: a frame of it, and the same by itself",
+        "ours_ms": float(np.median(ours)),
+        "other_ms": float(np.median(other)),
+        "ratio": float(np.median(other / ours)),
+    }
 
 
 def drawn(folder: Path) -> Path:

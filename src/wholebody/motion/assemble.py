@@ -230,7 +230,8 @@ def _on_time(track: int, mine: Sights, timeline: Timeline) -> _Person:
     """Rows spread over every frame from the first to the last; what is between sights waits to be filled."""
     rows = np.arange(mine.frame[0], mine.frame[-1] + 1)
     times = timeline.times[rows]
-    sure = mine.take(np.flatnonzero(mine.confidence > 0)) if (mine.confidence > 0).any() else mine
+    known = mine.confidence > 0
+    sure = mine if known.all() or not known.any() else mine.take(np.flatnonzero(known))
     at = sure.frame - rows[0]
     seen = np.zeros(len(rows), bool)
     seen[at] = True
@@ -246,7 +247,7 @@ def _on_time(track: int, mine: Sights, timeline: Timeline) -> _Person:
         times,
         seen,
         np.where(seen, sure.confidence[source], 0.0).clip(0, 1),
-        sure.pose[source].astype(np.float32),
+        sure.pose[source].astype(np.float32, copy=False),
         robust_mean(sure.betas, sure.confidence * size),
         sure.expression[source].astype(np.float64),
         np.zeros((len(rows), 3)),

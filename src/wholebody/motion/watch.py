@@ -43,7 +43,7 @@ LOOKS_A_SECOND = 6.0
 _AGAIN = 2  # looks at those who are known alone, between two looks at all of a frame
 _SURE = 0.4  # of everybody's sureness, for that
 _FOUND = 0.4  # overlap (IoU) with where they should be
-_JOB_FRAMES, _JOB_BYTES = 16, 48e6
+_JOB_FRAMES, _JOB_BYTES = 16, 24e6
 """So many frames, and not more than that of them, go through the networks together: small batches are slow."""
 _JOBS = 2  # that may wait for the networks
 WHOLE_EVERY = 3  # frames of a person: hands and face, as the network alone says them, need no more

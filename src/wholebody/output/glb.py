@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import struct
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,6 +48,7 @@ MOST_BYTES = 2**32 - 1
 """The format counts its bytes in 32 bits."""
 EXPRESSION_REACH = 3.0
 """Expression coefficients reach this far both ways, or as far as the scene's do."""
+_IN_MEMORY = 64_000_000  # bytes of a file that grows; more goes to the disk
 _STILL = 1e-6  # a rotation or a weight that changes less than this, or a place (metres), is not animated
 _FLOAT, _USHORT, _UBYTE, _UINT = 5126, 5123, 5121, 5125
 _TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
@@ -55,20 +58,23 @@ def write_glb(path: Path, scene: Scene, body: BodyModel, *, look: str = "clothed
     """Write the scene whole or not at all; a photo (one frame) stands still, a film moves."""
 
     def write(part: Path) -> None:
-        with open(part, "wb") as out:
-            _made(scene, body, look, rig).write(out)
+        with open(part, "wb") as out, _File(part.parent) as file:
+            _fill(file, scene, body, look, rig)
+            file.write(out)
 
     return write_whole(path, write)
 
 
 def glb_bytes(scene: Scene, body: BodyModel, *, look: str = "clothed", rig: str = "smplx") -> bytes:
     out = io.BytesIO()
-    _made(scene, body, look, rig).write(out)
+    with _File() as file:
+        _fill(file, scene, body, look, rig)
+        file.write(out)
     return out.getvalue()
 
 
-def _made(scene: Scene, body: BodyModel, look: str, rig: str) -> _File:
-    file, names = _File(), rig_names(rig)
+def _fill(file: _File, scene: Scene, body: BodyModel, look: str, rig: str) -> None:
+    names = rig_names(rig)
     painted = make_look(look, body)
     mesh = _SharedMesh(file, body, painted, scene.people)
     animation = _Animation(file)
@@ -79,13 +85,12 @@ def _made(scene: Scene, body: BodyModel, look: str, rig: str) -> _File:
         file.json["animations"] = [
             {"name": "film", "channels": animation.channels, "samplers": animation.samplers}
         ]  # fmt: skip
-    return file
 
 
 class _File:
-    """The JSON and the binary part of a `.glb` while it grows."""
+    """The JSON and the binary part of a `.glb` while it grows; a large one grows in a nameless file in `folder`."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         from wholebody import __version__
 
         self.json: dict[str, Any] = {
@@ -96,8 +101,14 @@ class _File:
             "bufferViews": [],
             "accessors": [],
         }
-        self._parts: list[bytes] = []
+        self._binary = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=None if folder is None else str(folder))
         self._length = 0
+
+    def __enter__(self) -> _File:
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        self._binary.close()
 
     def add(self, kind: str, item: dict[str, Any]) -> int:
         self.json.setdefault(kind, []).append(item)
@@ -115,7 +126,7 @@ class _File:
         if target:
             view["target"] = target
         data += b"\0" * (-len(data) % 4)
-        self._parts.append(data)
+        self._binary.write(data)
         self._length += len(data)
         return self.add("bufferViews", view)
 
@@ -161,7 +172,7 @@ class _File:
         )
 
     def write(self, out: BinaryIO) -> None:
-        if self._parts:
+        if self._length:
             self.json["buffers"] = [{"byteLength": self._length}]
         else:
             del self.json["bufferViews"], self.json["accessors"]
@@ -169,16 +180,17 @@ class _File:
             del self.json["scenes"][0]["nodes"]
         text = json.dumps(self.json, separators=(",", ":"), allow_nan=False).encode()
         text += b" " * (-len(text) % 4)
-        length = 12 + 8 + len(text) + (8 + self._length if self._parts else 0)
+        length = 12 + 8 + len(text) + (8 + self._length if self._length else 0)
         if length > MOST_BYTES:
             raise OutputError(
                 f"a .glb holds {MOST_BYTES / 1e9:.1f} GB at most, and this one would have {length / 1e9:.1f}: give "
                 "--fps, or --start and --end, or leave glb out of --save"
             )
         out.write(struct.pack("<4sIIII", b"glTF", 2, length, len(text), 0x4E4F534A) + text)
-        if self._parts:
+        if self._length:
             out.write(struct.pack("<II", self._length, 0x004E4942))
-            out.writelines(self._parts)
+            self._binary.seek(0)
+            shutil.copyfileobj(self._binary, out)
 
 
 def _bounds(array: np.ndarray) -> dict[str, list[float]]:
@@ -332,20 +344,26 @@ def _add_person(
 ) -> None:  # fmt: skip
     first_node = len(file.json["nodes"])
     frames = len(motion.frames)
-    turns, translations = (np.empty((frames, len(PARENTS), size), np.float32) for size in (4, 3))
-    rest_joints = np.empty((len(PARENTS), 3))
+    turns = np.empty((frames, len(PARENTS), 4), np.float32)
+    paths = {0: np.empty((frames, 3), np.float32)}  # of the joints whose places in their parents change
+    for joint in _shifting(motion, scene, body):
+        paths[joint] = np.empty((frames, 3), np.float32)
+    first_places = rest_joints = np.empty((len(PARENTS), 3))
     for rows, part in in_parts(motion):
         person = place(part, scene, body)
-        rest_joints = person.rest_joints
-        rotations, translations[rows] = local_frames(person)
+        rotations, places = local_frames(person)
+        if not rows.start:
+            rest_joints, first_places = person.rest_joints, places[0]
         turns[rows] = quaternions(rotations, turns[rows.start - 1].astype(np.float64) if rows.start else None)
+        for joint, path in paths.items():
+            path[rows] = places[:, joint]
     children: list[list[int]] = [[] for _ in PARENTS]
     for joint in range(1, len(PARENTS)):
         children[PARENTS[joint]].append(first_node + joint)
     for joint, name in enumerate(names):
         node = {
             "name": name,
-            "translation": translations[0, joint].tolist(),
+            "translation": first_places[joint].tolist(),
             "rotation": turns[0, joint].tolist(),
         }
         if children[joint]:
@@ -371,11 +389,22 @@ def _add_person(
         for joint in range(len(PARENTS)):
             if _moves(turns[:, joint]):
                 animation.add(first_node + joint, "rotation", times, turns[:, joint])
-            if _moves(translations[:, joint]):
-                animation.add(first_node + joint, "translation", times, translations[:, joint])
+            if joint in paths and _moves(paths[joint]):
+                animation.add(first_node + joint, "translation", times, paths[joint])
         if _moves(weights):
             animation.add(holder, "weights", times, weights.ravel())
     _hide_outside(file, animation, armature, motion, scene)
+
+
+def _shifting(motion: Motion, scene: Scene, body: BodyModel) -> list[int]:
+    """Joints, but for the root, that expression moves in their parents' frames: of licensed bodies."""
+    if not body.joint_directions[10:].any():
+        return []
+    low, high = np.full((len(PARENTS), 3), np.inf), np.full((len(PARENTS), 3), -np.inf)
+    for _, part in in_parts(motion):
+        places = local_frames(place(part, scene, body))[1]
+        low, high = np.minimum(low, places.min(0)), np.maximum(high, places.max(0))
+    return [joint for joint in range(1, len(PARENTS)) if (high - low)[joint].max() > _STILL]
 
 
 def _hide_outside(file: _File, animation: _Animation, armature: int, motion: Motion, scene: Scene) -> None:

@@ -7,6 +7,7 @@ that an interrupted run goes on with `--resume`; memory holds a few frames and s
 from __future__ import annotations
 
 import copy
+import ctypes
 import shutil
 import sys
 import time
@@ -39,6 +40,7 @@ Progress = Callable[[int, "int | None"], None]
 """Is told how many frames are done, and about how many there are."""
 PART_FRAMES = 300
 """About so many frames make a part."""
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # of malloc.h
 _WEAK = 0.1  # detections from this score on may go on with a track
 
 
@@ -56,6 +58,7 @@ def watch_film(
     config: PredictConfig, path: Path, name: str, predictor: Predictor, progress: Progress | None = None
 ) -> FilmResult:
     """A film to its scene; what an earlier run saw is not seen again where `config.resume` says so."""
+    _give_memory_back()
     film = open_film(path, config.start, config.end, config.fps)
     focal_px, source = choose_focal(film.info.wh, config.focal, config.fov)
     parts = _Parts(config.out, name, _made_with(config, film))
@@ -142,6 +145,15 @@ def predict_film(
 def work_is_begun(out: Path, name: str) -> bool:
     """Whether an earlier run left parts of its work on the film of that name."""
     return _Parts.folder_of(out, name).exists()
+
+
+def _give_memory_back() -> None:
+    """Let large arrays go back to the system when they are freed (glibc alone does not by itself: after the first
+    large array it keeps the next ones, and frames on several threads leave holes of hundreds of megabytes)."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, 1 << 20)
+        mallopt(_ARENA_MAX, 2)
 
 
 def _detector(config: PredictConfig) -> Detector:
