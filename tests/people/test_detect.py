@@ -80,6 +80,23 @@ def test_a_second_look_at_where_people_were(movenet, astronaut):
     assert len(movenet.again(np.zeros((200, 300, 3), np.uint8), np.array([[20.0, 20, 90, 180]]))) == 0
 
 
+def test_no_box_is_much_larger_than_a_person_who_is_seen_from_head_to_foot(monkeypatch):
+    from wholebody.people import movenet as module
+
+    points = np.zeros((17, 3))
+    points[:, 0], points[:, 1], points[:, 2] = np.linspace(300, 340, 17), np.linspace(100, 300, 17), 0.8
+    half = points.copy()
+    half[11:, 2] = 0.1  # legs below the picture
+    boxes = np.array([[0.0, 0, 960, 540], [290, 80, 350, 310], [0, 0, 960, 540]])
+    for box, marks, expected in zip(
+        boxes, (points, points, half), ([240, 40, 400, 360], boxes[1], boxes[2]), strict=True
+    ):
+        seen = module._Seen(box[None], np.ones(1), marks[None], np.ones(1))
+        monkeypatch.setattr(MoveNet, "_look", lambda *about, seen=seen: seen)
+        found = MoveNet().again(np.zeros((540, 960, 3), np.uint8), box[None])
+        np.testing.assert_allclose(found.boxes_xyxy, [expected])
+
+
 def test_nobody(movenet):
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8)
     for picture in (noise, np.zeros((16, 16, 3), np.uint8), np.full((40, 3000, 3), 200, np.uint8)):

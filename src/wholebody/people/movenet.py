@@ -17,6 +17,9 @@ _SMALL = 72.0  # pixels of the finest look: who is lower is seen better from nea
 _CLOSE = 192  # pixels with which a part of the picture is looked at closely
 _MOST_CLOSE = 6  # parts; more of them, and the whole picture is looked at in one finer look
 _FINEST = 1024
+_SURE, _WHOLE, _BEYOND = 0.3, 12, 0.3
+"""Scores of keypoints; so many of them, with head and foot, are a whole person; who reaches no further beyond them than
+this, in shares of their extent."""
 _WELL_SEEN = 176.0  # pixels of a look that a person is high, to be seen well
 _ROOM = 0.25  # of the largest person's longer side, about those who are looked at again
 _CLOSE_UP = 0.25  # of the picture's height: a face that is larger leaves little of the body to be seen
@@ -148,7 +151,7 @@ class MoveNet:
 
     def _chosen(self, seen: _Seen, image_hw: tuple[int, int]) -> Detections:
         height, width = image_hw
-        boxes = np.clip(seen.boxes, 0, [width, height, width, height])
+        boxes = np.clip(_about_keypoints(seen.boxes, seen.keypoints), 0, [width, height, width, height])
         seen = _Seen(boxes, seen.centers, seen.keypoints, seen.scales)
         size = (boxes[:, 2:] - boxes[:, :2]).min(1) if len(seen) else np.zeros(0)
         seen = seen.take((size >= 2) & (seen.scores >= self.threshold))
@@ -193,6 +196,18 @@ class _Seen:
         like = float(np.exp(-off / (2 * size.prod(axis=1).max() * (2 * SIGMAS[shared]) ** 2)).mean())
         # Two who embrace share a box; the keypoints of one person in two looks do not differ wholly.
         return like > 0.5 or (overlap > 0.7 and like > 0.2) or overlap > 0.92
+
+
+def _about_keypoints(boxes: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) of people who are seen from head to foot, none of them much larger than the keypoints (N, 17, 3):
+    the trunk's sizes are at times those of the whole picture."""
+    sure = keypoints[..., 2] >= _SURE
+    whole = (sure.sum(1) >= _WHOLE) & sure[:, :5].any(1) & sure[:, 15:].any(1)
+    low = np.where(sure[..., None], keypoints[..., :2], np.inf).min(1)
+    high = np.where(sure[..., None], keypoints[..., :2], -np.inf).max(1)
+    room = _BEYOND * (high - low).max(1, keepdims=True)
+    held = np.concatenate([np.maximum(boxes[:, :2], low - room), np.minimum(boxes[:, 2:], high + room)], 1)
+    return np.where(whole[:, None], held, boxes)
 
 
 def _joined(looks: list[_Seen]) -> _Seen:
