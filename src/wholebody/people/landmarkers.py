@@ -31,6 +31,7 @@ _FEET = ("left_foot_index", None, "left_heel", "right_foot_index", None, "right_
 _CORNERS = {"right_eye_outer": 36, "right_eye_inner": 39, "left_eye_inner": 42, "left_eye_outer": 45, "mouth_right": 48,
             "mouth_left": 54}  # fmt: skip
 _CORNER_TRUST = 0.3
+_STRAY = 0.1  # times as sure of what goes with a joint that strays
 _FOLLOWED = 0.8  # a hand's score from which it is where it was in the frame before
 _CONTOUR_TRUST, _FACE_TRUST, _HAND_TRUST = 0.3, 0.9, 0.8  # the contour is the mesh's, not what is seen as the edge
 
@@ -97,7 +98,7 @@ class Landmarkers:
         for row, look in enumerate(looks):
             evidence.sources[row]["body"] = "thunder"
             if look is not None and "body" in self.parts:
-                _put_body(evidence, row, look, image.shape[:2])
+                _put_body(evidence, row, look, image.shape[:2], float(max(boxes[row, 2:] - boxes[row, :2])))
         hands: list[tuple[int, int, HandLook]] = []
         for row in range(len(boxes)):
             if "hands" in self.parts:
@@ -309,20 +310,35 @@ def _merged(body: np.ndarray, look: PoseLook | None, box: np.ndarray) -> np.ndar
     return points
 
 
-def _put_body(evidence: Evidence, row: int, look: PoseLook, image_hw: tuple[int, int]) -> None:
+def _put_body(evidence: Evidence, row: int, look: PoseLook, image_hw: tuple[int, int], side: float) -> None:
+    # Where its own limbs are elsewhere than those that are known better, its feet and depth are of elsewhere too.
+    body = evidence.keypoints_px[row, :17]
+    off = np.linalg.norm(look.points_px[[_MARK[name] for name in COCO_BODY_17]] - body[:, :2], axis=1) / side
+    strays = (off > _AGREE) & (body[:, 2] >= _SURE)
+    trust = {name: _STRAY if stray else 1.0 for name, stray in zip(COCO_BODY_17, strays, strict=True)}
     faces_us = evidence.keypoints_px[row, :3, 2].max() >= _SURE  # nose or eyes
     for corner, k in _CORNERS.items() if faces_us else ():
         # Which way a head looks, until the face itself is read.
         evidence.keypoints_px[row, FACE.start + k] = *look.points_px[_MARK[corner]], _CORNER_TRUST * look.score
     for k, name in enumerate(_FEET):
         if name is not None:
-            evidence.keypoints_px[row, FEET.start + k] = *look.points_px[_MARK[name]], look.visibility[_MARK[name]]
+            seen = look.visibility[_MARK[name]] * trust[f"{name.split('_')[0]}_ankle"]
+            evidence.keypoints_px[row, FEET.start + k] = *look.points_px[_MARK[name]], seen
     rows = list(HINT_ROWS)
     evidence.hint_3d[row, :, :3] = look.points_m[rows]
-    evidence.hint_3d[row, :, 3] = look.visibility[rows] * look.score
+    evidence.hint_3d[row, :, 3] = look.visibility[rows] * look.score * [trust[_limb_end(k)] for k in rows]
     evidence.pose_regions[row] = look.next_region
     evidence.masks[row] = _mask_in_picture(look, image_hw)
     evidence.sources[row]["body"] = "thunder, blazepose"
+
+
+def _limb_end(mark: int) -> str:
+    """The joint of COCO's 17 whose place says whether one of BlazePose's points is this person's."""
+    name = POSE_33[mark]
+    if name in COCO_BODY_17:
+        return name
+    side, _, part = name.partition("_")
+    return f"{side}_ankle" if part in ("heel", "foot_index") else f"{side}_wrist"
 
 
 def _mask_in_picture(look: PoseLook, image_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray] | None:

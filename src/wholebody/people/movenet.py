@@ -23,7 +23,7 @@ this, in shares of their extent."""
 _WELL_SEEN = 176.0  # pixels of a look that a person is high, to be seen well
 _ROOM = 0.25  # of the largest person's longer side, about those who are looked at again
 _CLOSE_UP = 0.25  # of the picture's height: a face that is larger leaves little of the body to be seen
-_LEAST_FACE = 0.6  # a face's score that stands for a person of whom nothing else was found
+_LEAST_FACE = 0.75  # a face's score that stands for a person of whom nothing else was found
 
 
 @dataclass
