@@ -277,3 +277,33 @@ def test_a_glance_has_the_body_of_a_whole_look_and_the_hands_of_before(image):
     kept = [joint for joint in range(21) if joint not in wrists]
     torch.testing.assert_close(other.body_pose[:, kept], whole.body_pose[:, kept], atol=2e-4, rtol=1e-4)
     torch.testing.assert_close(other.right_hand_pose, whole.right_hand_pose.flip(0), atol=2e-4, rtol=1e-4)
+
+
+def test_a_person_whom_a_detector_found_twice_counts_once(image, monkeypatch):
+    """Two boxes, one person's key points in both: it stays in whose box they are at home. Given boxes are all kept."""
+    boxes = np.array([[10.0, 10, 60, 110], [12, 40, 90, 118], [70, 10, 110, 110]])
+    scores = np.array([0.5, 0.6, 0.4])
+    rng = np.random.default_rng(0)
+    person, other = (np.column_stack([box[:2] + rng.random((17, 2)) * (box[2:] - box[:2]), np.full(17, 0.8)])
+                     for box in boxes[[0, 2]])  # fmt: skip
+    points = [person, person + [1, 1, 0], other]
+    predictor = Predictor(FakeNetwork())
+    see = predictor.see
+
+    def seen(images, found):
+        answer = see(images, found)
+        answer.keypoints[:] = [[points[int(np.abs(boxes - p.box_xyxy).sum(1).argmin())] for p in row]
+                               for row in answer.people]  # fmt: skip
+        return answer
+
+    monkeypatch.setattr(predictor, "see", seen)
+    monkeypatch.setattr(predictor, "laid_on", lambda images, seen: seen.people)
+    found = Detections(boxes, scores, np.zeros((3, 17, 2)), np.zeros((3, 17)))
+    (people,) = predictor.predict_many([image], [found])
+    assert [p.box_xyxy.tolist() for p in people] == boxes[[0, 2]].tolist()
+    np.testing.assert_array_equal(found.of(people).scores, [0.5, 0.4])
+    (everybody,) = predictor.predict_many([image], [Detections(boxes, scores)])
+    assert len(everybody) == 3
+    unsure = [p * [1, 1, 0.2] for p in points]
+    points[:] = unsure
+    assert len(predictor.predict_many([image], [found])[0]) == 3

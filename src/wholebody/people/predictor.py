@@ -12,11 +12,13 @@ import numpy as np
 
 from wholebody.errors import BadInput
 from wholebody.people.detect import Detector, check_boxes, make_detector
-from wholebody.people.detections import Detections
+from wholebody.people.detections import Detections, box_iou
 from wholebody.people.person import Person
 
 __all__ = ["Person", "Predictor", "check_image", "crop_person"]
 
+_POINT_SEEN, _POINTS_SHARED = 0.25, 6  # score, and number, of key points by which two boxes are told to show one person
+_POINT_SAME = 0.04  # of the box's longer side: two key points in one place
 _NOWHERE = np.full((2, 4), np.nan)
 Regions = dict[int, np.ndarray]
 """Where each person's hands are to be looked for in the next frame: (2, 4), not finite where nobody knows."""
@@ -119,8 +121,17 @@ class Predictor:
         return self._detector(image)
 
     def predict_many(self, images: Sequence[np.ndarray], found: Sequence[Detections]) -> list[list[Person]]:
-        """The people of several pictures whose boxes are known, `batch_size` at a time across the pictures."""
-        return self.laid_on(images, self.see(images, found))
+        """The people of several pictures whose boxes are known, `batch_size` at a time across the pictures.
+
+        Boxes that a detector found (with key points) and that show one person twice count once.
+        """
+        seen = self.see(images, found)
+        for number, detections in enumerate(found):
+            if detections.keypoints_px is not None and seen.keypoints[number]:
+                once = _once_each(seen.people[number], seen.keypoints[number])
+                seen.people[number] = [seen.people[number][row] for row in once]
+                seen.keypoints[number] = [seen.keypoints[number][row] for row in once]
+        return self.laid_on(images, seen)
 
     def see(
         self, images: Sequence[np.ndarray], found: Sequence[Detections], who: Sequence[Sequence[int]] | None = None,
@@ -230,6 +241,31 @@ class Predictor:
                     for sources, hint in zip(evidence.sources, hints, strict=True)
                 ]
             together = []
+
+
+def _once_each(people: Sequence[Person], keypoints: Sequence[np.ndarray]) -> list[int]:
+    """Rows of people without those in whose box the network saw the same person as in another: there it stays in whose
+    box the key points (17, 3) are more at home."""
+
+    def fit(row: int) -> float:
+        points = keypoints[row][keypoints[row][:, 2] >= _POINT_SEEN, :2]
+        if len(points) < _POINTS_SHARED:
+            return 0.0
+        extent = np.concatenate([points.min(0), points.max(0)])
+        return people[row].score * box_iou(people[row].box_xyxy.astype(np.float64), extent)
+
+    kept: list[int] = []
+    for row in sorted(range(len(people)), key=fit, reverse=True):
+        size = float((people[row].box_xyxy[2:] - people[row].box_xyxy[:2]).max())
+        twin = False
+        for other in kept:
+            shared = np.minimum(keypoints[row][:, 2], keypoints[other][:, 2]) >= _POINT_SEEN
+            if shared.sum() >= _POINTS_SHARED:
+                off = np.linalg.norm(keypoints[row][shared, :2] - keypoints[other][shared, :2], axis=1) / size
+                twin |= bool((off < _POINT_SAME).mean() >= 0.7)
+        if not twin:
+            kept.append(row)
+    return sorted(kept)
 
 
 def _nearest_whole(whose: np.ndarray, every: int) -> np.ndarray:

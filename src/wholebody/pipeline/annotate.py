@@ -117,12 +117,13 @@ class _Labeller:
         if isinstance(self.source, KeypointFile):  # whoever labelled the keypoints knows best where people are
             keypoints, boxes, scores = self.source.people(picture.path)
             inside = _inside(boxes, image.shape[:2])
-            found, keypoints = Detections(boxes[inside], scores[inside]), keypoints[inside]
+            keypoints = keypoints[inside]
+            people = self.predictor.predict_many([image], [Detections(boxes[inside], scores[inside])])[0]
         else:
             assert self.detector is not None
             found = self.detector(image)
-            keypoints = self.source(picture.path, image, found)
-        people = self.predictor.predict_many([image], [found])[0]
+            people = self.predictor.predict_many([image], [found])[0]
+            keypoints = self.source(picture.path, image, found.of(people))
         refined = self.refine(people, keypoints)
         labelled = [self._row(*pair) for pair in zip(refined, keypoints, strict=True)]
         height, width = image.shape[:2]

@@ -228,7 +228,7 @@ class _Writer:
 
     def _refined(self, picture: _Picture, people: list[Person]) -> list[Person]:
         assert self.keypoints is not None
-        rows = self._refiner(people, self.keypoints(picture.job.source.path, picture.image, picture.found))
+        rows = self._refiner(people, self.keypoints(picture.job.source.path, picture.image, picture.found.of(people)))
         if self.say is not None:
             for number, row in enumerate(rows):
                 self.say(f"{shown(picture.job.source.path)}: person {number} by {row.keypoints} keypoints: {row}")
