@@ -307,3 +307,30 @@ def test_a_person_whom_a_detector_found_twice_counts_once(image, monkeypatch):
     unsure = [p * [1, 1, 0.2] for p in points]
     points[:] = unsure
     assert len(predictor.predict_many([image], [found])[0]) == 3
+
+
+def test_who_is_taken_for_a_neighbour_is_looked_at_again_with_the_neighbour_covered(image):
+    """The network sees the brightest person of the crop; the box is the darker one's."""
+
+    class Brightest(FakeNetwork):
+        def forward(self, images):
+            answer = super().forward(images)
+            found = []
+            for grey in images.mean(1):
+                bright = grey > 0.9 * grey.max()
+                rows, columns = bright.nonzero(as_tuple=True)
+                low, high = torch.tensor([columns.min(), rows.min()]), torch.tensor([columns.max(), rows.max()])
+                spread = low + torch.linspace(0, 1, 17)[:, None] * (high - low)
+                found.append(torch.cat([spread / torch.tensor([384.0, 512.0]), torch.full((17, 1), 0.8)], 1))
+            answer.found_keypoints = torch.stack(found)
+            return answer
+
+    picture = np.full((200, 300, 3), 10, np.uint8)
+    picture[40:160, 60:120], picture[30:170, 130:200] = 150, 240
+    box, neighbour = [52, 32, 128, 168], [122, 24, 208, 176]  # about the two, dark borders within
+    network = Brightest()
+    predictor = Predictor(network, parts=("body",))
+    seen = predictor.see([picture], [Detections(np.array([box, neighbour], float), np.ones(2))])
+    assert len(network.seen) == 2 and len(network.seen[1]) == 1  # the second look, at one of them
+    for points, where in zip(seen.keypoints[0], ([60, 40, 120, 160], [130, 30, 200, 170]), strict=True):
+        np.testing.assert_allclose([*points[:, :2].min(0), *points[:, :2].max(0)], where, atol=4)

@@ -18,6 +18,7 @@ from wholebody.people.person import Person
 __all__ = ["Person", "Predictor", "check_image", "crop_person"]
 
 _POINT_SEEN, _POINTS_SHARED = 0.25, 6  # score, and number, of key points by which two boxes are told to show one person
+_POINT_GUESSED = 0.1  # score from which a key point says where the network thinks that the person is
 _POINT_SAME = 0.04  # of the box's longer side: two key points in one place
 _NOWHERE = np.full((2, 4), np.nan)
 Regions = dict[int, np.ndarray]
@@ -182,12 +183,41 @@ class Predictor:
             if getattr(prediction, "found_keypoints", None) is not None and self.parts:
                 found17 = prediction.found_keypoints.float().cpu().numpy()
                 points |= {row: _in_picture(of, placed[row][2]) for row, of in zip(rows, found17, strict=True)}
+        self._look_again(images, owners, crops, placed, people, points)
         seen = Seen([[] for _ in images], [[] for _ in images])
         for row, owner in enumerate(owners):
             seen.people[owner].append(people[row])
             if row in points:
                 seen.keypoints[owner].append(points[row])
         return seen
+
+    def _look_again(
+        self, images: Sequence[np.ndarray], owners: Sequence[int], crops: Sequence[tuple[np.ndarray, np.ndarray]],
+        placed: Sequence[tuple[np.ndarray, float, np.ndarray]], people: dict[int, Person], points: dict[int, np.ndarray],
+    ) -> None:  # fmt: skip
+        """A neighbour who fills the crop is taken for the person: look again, in place, with all around the box
+        covered, at those whose key points lie outside of their box or are another's."""
+        import torch
+
+        from wholebody.model.prediction import pictures_01
+
+        lost = []
+        for number in range(len(images)):
+            rows = [row for row, owner in enumerate(owners) if owner == number and row in points]
+            twice = set(range(len(rows))) - set(_once_each([people[r] for r in rows], [points[r] for r in rows]))
+            lost += [r for k, r in enumerate(rows) if k in twice or _strays(points[r], placed[r][0])]
+        like = next(self.model.parameters())
+        faces = self.model.body.faces.cpu().numpy()
+        for rows in self._batches(np.array(lost, np.int64)):
+            covered = [(_covered(crops[row][0], placed[row][0]), crops[row][1]) for row in rows]
+            batch = np.stack([crop_person(*crop, self.model.config.crop_filter) for crop in covered])
+            with torch.inference_mode():
+                prediction = self.model(pictures_01(torch.from_numpy(batch), like))
+            again = _to_people(prediction, [placed[row] for row in rows], self.model.config, faces)
+            for k, row in enumerate(rows):
+                found = _in_picture(prediction.found_keypoints[k].float().cpu().numpy(), placed[row][2])
+                if _at_home(found, placed[row][0]) > _at_home(points[row], placed[row][0]):
+                    people[row], points[row] = again[k], found
 
     def _batches(self, rows: np.ndarray) -> list[list[int]]:
         return [rows[start : start + self.batch_size].tolist() for start in range(0, len(rows), self.batch_size)]
@@ -248,11 +278,7 @@ def _once_each(people: Sequence[Person], keypoints: Sequence[np.ndarray]) -> lis
     box the key points (17, 3) are more at home."""
 
     def fit(row: int) -> float:
-        points = keypoints[row][keypoints[row][:, 2] >= _POINT_SEEN, :2]
-        if len(points) < _POINTS_SHARED:
-            return 0.0
-        extent = np.concatenate([points.min(0), points.max(0)])
-        return people[row].score * box_iou(people[row].box_xyxy.astype(np.float64), extent)
+        return people[row].score * _at_home(keypoints[row], people[row].box_xyxy)
 
     kept: list[int] = []
     for row in sorted(range(len(people)), key=fit, reverse=True):
@@ -266,6 +292,33 @@ def _once_each(people: Sequence[Person], keypoints: Sequence[np.ndarray]) -> lis
         if not twin:
             kept.append(row)
     return sorted(kept)
+
+
+def _at_home(points: np.ndarray, box: np.ndarray) -> float:
+    """How well key points (17, 3) fill a box, 0 to 1: the overlap of it and of what they span."""
+    seen = points[points[:, 2] >= _POINT_GUESSED, :2]
+    if len(seen) < _POINTS_SHARED:
+        return 0.0
+    return box_iou(box.astype(np.float64), np.concatenate([seen.min(0), seen.max(0)]))
+
+
+def _strays(points: np.ndarray, box: np.ndarray) -> bool:
+    """Whether key points (17, 3) are those of somebody else than whom the box shows: as far as the network is sure of
+    them, they lie outside of it."""
+    margin = 0.06 * float((box[2:] - box[:2]).max())
+    inside = ((points[:, :2] > box[:2] - margin) & (points[:, :2] < box[2:] + margin)).all(1)
+    return bool(points[inside, 2].sum() < 0.7 * points[:, 2].sum())
+
+
+def _covered(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The picture with its mean colour outside of a box."""
+    height, width = image.shape[:2]
+    x0, y0 = np.clip(np.floor(box[:2]).astype(int), 0, [width, height])
+    x1, y1 = np.clip(np.ceil(box[2:]).astype(int), 0, [width, height])
+    around = np.empty_like(image)
+    around[:] = image[y0:y1, x0:x1].mean((0, 1)).astype(np.uint8)
+    around[y0:y1, x0:x1] = image[y0:y1, x0:x1]
+    return around
 
 
 def _nearest_whole(whose: np.ndarray, every: int) -> np.ndarray:
