@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import threading
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -235,6 +236,18 @@ def test_a_disk_that_fills_up_while_a_film_is_written(tmp_path, predictor, finde
     looks = finder.looks
     _, written = predict(config(out, path, save=(kind,), resume=True), path, predictor)
     assert finder.looks == looks and all(file.stat().st_size > 0 for file in written)
+
+
+def test_what_goes_wrong_on_a_thread_reaches_the_caller_and_the_threads_end(
+    film, tmp_path, predictor, finder, monkeypatch
+):
+    def broken(*about):
+        raise MemoryError("no room for the network")
+
+    monkeypatch.setattr(Predictor, "see", broken)
+    with pytest.raises(MemoryError, match="no room"):
+        job.watch_film(config(tmp_path, film), film, "a", predictor)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("wholebody-")]
 
 
 def test_nobody_in_it(tmp_path, predictor, finder):

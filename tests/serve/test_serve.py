@@ -235,7 +235,7 @@ def test_clicked_through_in_a_browser(tmp_path):
         offered = " ".join(page.locator("a.file").all_text_contents())
         assert all(name in offered for name in ("glTF", "BVH")), offered
         with page.expect_download() as download:
-            page.click("a.file:has-text('BVH')")
+            page.locator("a.file:has-text('BVH')").first.click()
         assert Path(download.value.path()).read_bytes().startswith(b"HIERARCHY")
         page.click("#delete")
         page.wait_for_selector("#drop:not([hidden])")

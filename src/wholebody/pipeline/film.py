@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, "int | None"], None]
 """Is told how many frames are done, and about how many there are."""
+_FORM = 2  # of the parts, counted up when what they hold changes
 PART_FRAMES = 300
 """About so many frames make a part."""
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # of malloc.h
@@ -183,7 +184,7 @@ def _made_with(config: PredictConfig, film: Film) -> str:
     """All that what was seen depends on, as a text that two runs share."""
     about = film.info.path.stat()
     size = about.st_size if film.info.path.is_file() else film.info.frames
-    options: list[object] = [config.model, config.body, config.boxes, config.detector, config.start, config.end,
+    options: list[object] = [_FORM, config.model, config.body, config.boxes, config.detector, config.start, config.end,
                              config.fps, config.focal, config.fov, size]  # fmt: skip
     options += [value for value in (config.family, config.box_scale) if value is not None]
     if set(config.looked_at) != {"body", "hands", "face"}:
