@@ -192,9 +192,14 @@ class Predictor:
         return seen
 
     def _look_again(
-        self, images: Sequence[np.ndarray], owners: Sequence[int], crops: Sequence[tuple[np.ndarray, np.ndarray]],
-        placed: Sequence[tuple[np.ndarray, float, np.ndarray]], people: dict[int, Person], points: dict[int, np.ndarray],
-    ) -> None:  # fmt: skip
+        self,
+        images: Sequence[np.ndarray],
+        owners: Sequence[int],
+        crops: Sequence[tuple[np.ndarray, np.ndarray]],
+        placed: Sequence[tuple[np.ndarray, float, np.ndarray]],
+        people: dict[int, Person],
+        points: dict[int, np.ndarray],
+    ) -> None:
         """A neighbour who fills the crop is taken for the person: look again, in place, with all around the box
         covered, at those whose key points lie outside of their box or are another's."""
         import torch
