@@ -25,6 +25,7 @@ _JAW = SMPLX_JOINTS.index("jaw")
 _ROOT, _BODY, _JAW_TURN = 0, slice(1, 22), TURNING.index(_JAW)  # among the 53 that turn
 _LEFT, _RIGHT = slice(23, 38), slice(38, 53)
 _POSE, _SHAPE, _EXPRESSION, _PLACE = slice(0, 159), slice(159, 169), slice(169, 179), slice(179, 182)
+_DETAIL = slice(23, 133)  # of the 133 keypoints: face and hands
 _MIRROR = (1.0, -1.0, -1.0)
 
 
@@ -34,6 +35,8 @@ class FitConfig:
 
     noise: float = 0.02
     """Of a keypoint, as a fraction of the larger side of the person's box."""
+    detail_noise: float = 0.02
+    """The same of the 68 of the face and the 21 of each hand."""
     robust: tuple[float, ...] = (8.0, 4.0)
     """Keypoints further off than this many spreads count less and less (Geman-McClure). One round each: a first answer
     may be far off everywhere, so that only a later round can tell which keypoint is wrong."""
@@ -271,16 +274,19 @@ class Fitter:
     def _data(self, now: Bodies, evidence: tuple[Tensor, Tensor, Tensor], robust: float) -> _Linear:
         """Robust squared distance between the keypoints seen and given, in units of their noise."""
         keypoints, confidence, size = evidence
+        noise = torch.full((133, 1), self.config.noise).to(size)
+        noise[_DETAIL] = self.config.detail_noise
+        unit = noise * size[:, None, None]  # (B, 133, 1) pixels
         moved = self.body(now.rotations, torch.cat([now.betas, now.expression], 1))
         at = moved.points + now.transl[:, None]
         depth = at[..., 2:].clamp_min(1e-2)
-        scale = now.focal_px[:, None] / (self.config.noise * size)[:, None, None] / depth  # (B, 133, 2)
+        scale = now.focal_px[:, None] / unit / depth  # (B, 133, 2)
         flat = at[..., :2] / depth
         by_place = torch.zeros(*flat.shape, 3, dtype=flat.dtype, device=flat.device)
         by_place[..., 0, 0], by_place[..., 1, 1] = scale[..., 0], scale[..., 1]
         by_place[..., 2] = -scale * flat
         pixels = flat * now.focal_px[:, None] + now.principal_px[:, None]
-        residual = (pixels - keypoints) / (self.config.noise * size)[:, None, None]
+        residual = (pixels - keypoints) / unit
 
         squared = residual.square().sum(-1)
         limit = robust**2
