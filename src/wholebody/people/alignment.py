@@ -33,8 +33,9 @@ from wholebody.people.relift import POINTS_OF_133, SightLift
 from wholebody.people.stature import Stature
 
 ALIGN = FitConfig(
-    robust=(5.0,), steps=3, detail_noise=0.008, starts=0, pose_prior=0.1, hand_prior=0.3, root_spread=0.3, body_spread=0.3,
-    hand_spread=0.5, jaw_spread=0.2, shape_prior=0.5, shape_spread=0.3, expression_spread=1.0, least_confidence=0.25,
+    robust=(5.0,), steps=3, detail_noise=0.008, starts=0, pose_prior=0.1, hand_prior=0.3, root_spread=0.3,
+    body_spread=0.3, hand_spread=0.5, jaw_spread=0.2, shape_prior=0.5, shape_spread=0.3, expression_spread=1.0,
+    least_confidence=0.25,
 )  # fmt: skip
 """Near to what was lifted: three steps that lay it onto what was seen."""
 
