@@ -2,8 +2,10 @@
 
     wholebody synth --poses --count 60000 --seed 31 --out output/synth/poses_a
     wholebody synth --poses --count 100000 --seed 32 --recombine 0.6 --out output/synth/poses_b
+    wholebody synth --poses --count 140000 --seed 33 --recombine 0.35 --out output/synth/poses_c
+    wholebody synth --poses --count 120000 --seed 34 --recombine 0.3 --exercise 0.5 --out output/synth/poses_d
     wholebody synth --poses --count 2000 --seed 77 --split heldout --out output/synth/poses_heldout
-    python tools/train_lifting.py --poses output/synth/poses_a output/synth/poses_b --heldout output/synth/poses_heldout
+    python tools/train_lifting.py --poses output/synth/poses_[a-d] --heldout output/synth/poses_heldout
 
 One thread; goes on from `--out` where it stopped. Prints PA-MPJPE over the twelve limb joints in mm: of the joints as
 lifted and of the body that the rotations pose; from true places, with a third of them missing, from places with made-up

@@ -7,7 +7,7 @@ from wholebody.body.joints import SMPLX_JOINTS
 from wholebody.data.sample import axis_angle_to_matrix
 from wholebody.errors import BadInput
 from wholebody.synthesis.config import SynthesisConfig
-from wholebody.synthesis.people import capture, penetration, postures, skeleton
+from wholebody.synthesis.people import capture, exercise, penetration, postures, skeleton
 from wholebody.synthesis.people import draw as p
 
 J = SMPLX_JOINTS.index
@@ -162,3 +162,35 @@ def test_recombined_limbs_are_somebodys_and_the_rest_stays():
         given |= set(limb)
     rest = [joint for joint in range(22) if joint not in given]
     assert rest == [0] and (pose[:, rest] == 0).all()  # how the body is tilted stays with its legs' procedure
+
+
+def test_exercises_are_what_their_names_say():
+    """Upside down, on the hands, on one leg: in the frame where y is up and the person faces +z."""
+    drawn = exercise.exercising(np.random.default_rng(0), np.zeros((4000, 22, 3)))
+    assert np.isfinite(drawn).all() and len(np.unique(drawn[:, 0, 0].round(6))) > 3900
+    seen = {}
+    for name in ("handstand", "plank", "downward dog", "tree", "swing"):
+        kind = exercise.EXERCISES[name]
+        seen[name] = p.forward_kinematics(exercise.posed(np.random.default_rng(1), kind, np.zeros((60, 22, 3))))
+
+    def height(name, joint):
+        return np.median(seen[name][:, J(joint), 1])
+
+    assert height("handstand", "head") < height("handstand", "pelvis") < height("handstand", "left_ankle")
+    assert height("plank", "left_wrist") < height("plank", "pelvis") - 0.2
+    assert abs(height("plank", "neck") - height("plank", "left_knee")) < 0.45
+    assert height("downward dog", "pelvis") > height("downward dog", "neck") > height("downward dog", "left_wrist")
+    ankles = seen["tree"][:, [J("left_ankle"), J("right_ankle")], 1]
+    assert np.median(np.abs(ankles[:, 0] - ankles[:, 1])) > 0.25
+    wrists = seen["swing"][:, J("left_wrist")] - seen["swing"][:, J("right_wrist")]
+    assert np.median(np.linalg.norm(wrists, axis=1)) < 0.45  # about one handle; of people who stand, over 0.5
+
+
+def test_nobody_exercises_unless_asked(monkeypatch):
+    asked = []
+    monkeypatch.setattr(p, "exercising", lambda _, pose: asked.append(len(pose)) or pose)
+    monkeypatch.setattr(p, "penetrates", lambda pose, girth: np.zeros(len(pose), bool))
+    p._body_poses(np.random.default_rng(0), 8, None, 0.0, 0.0)
+    assert not asked
+    p._body_poses(np.random.default_rng(0), 8, None, 0.0, 1.0)
+    assert asked == [8]

@@ -137,11 +137,12 @@ def exercising(rng: Generator, pose: np.ndarray) -> np.ndarray:
     for number, kind in enumerate(kinds):
         rows = np.flatnonzero(which == number)
         if len(rows):
-            pose[rows] = _posed(rng, kind, pose[rows])
+            pose[rows] = posed(rng, kind, pose[rows])
     return pose
 
 
-def _posed(rng: Generator, kind: Exercise, pose: np.ndarray) -> np.ndarray:
+def posed(rng: Generator, kind: Exercise, pose: np.ndarray) -> np.ndarray:
+    """People (B,22,3), each in one kind's posture as it varies."""
     pose, count = pose.copy(), len(pose)
 
     def about(mean: float | np.ndarray, spread: float) -> np.ndarray:
