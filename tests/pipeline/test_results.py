@@ -15,7 +15,7 @@ from PIL import Image
 
 from wholebody.cli import main
 from wholebody.people.predictor import Predictor
-from wholebody.pipeline import predict
+from wholebody.pipeline import config, predict
 from wholebody.pipeline.record import RECORD, Record, hash_of
 
 
@@ -472,3 +472,36 @@ def test_what_cannot_be_done_is_said_before_the_folder_is_made(tmp_path, capsys,
     assert run(tmp_path / "out", photo(tmp_path / "a.jpg"), *words) == 2
     said = capsys.readouterr().err
     assert says in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+# Many pictures
+
+
+def test_many_pictures_keep_their_order_and_come_without_meshes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(config, "MANY", 12)
+    for k in range(12):
+        photo(tmp_path / "in" / f"p{k:02}.png", grey=20 * k)
+    (tmp_path / "in" / "p05.png").write_bytes(b"damaged")
+    assert main(["predict", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--boxes", "whole"]) == 1
+    said = capsys.readouterr()
+    assert "12 pictures, so without obj, ply, glb, scene" in said.out and "p05" in said.err
+    done = [line.split(":")[0] for line in said.out.splitlines() if "1 person" in line and "->" in line]
+    names = [path.rsplit("/", 1)[-1] for path in done]
+    assert names == [f"p{k:02}.png" for k in range(12) if k != 5]
+    kinds = {path.rsplit(".", 1)[-1] for path in everything(tmp_path / "out")}
+    assert kinds == {"jpg", "npz", "json"}
+    # The same call goes on from there, and meshes come where they are named.
+    assert main(["predict", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--boxes", "whole", "--resume"]) == 1
+    assert "11 skipped as complete" in capsys.readouterr().out
+    assert run(tmp_path / "meshes", tmp_path / "in", save="ply") == 1
+    assert len([path for path in everything(tmp_path / "meshes") if path.endswith(".ply")]) == 11
+
+
+def test_people_are_those_of_their_own_picture(tmp_path):
+    """Each picture's brightness leans its person's head: whoever mixes up pictures shows it."""
+    for k in range(9):
+        photo(tmp_path / "in" / f"p{k}.png", grey=25 * k)
+    assert run(tmp_path / "out", tmp_path / "in") == 0
+    leans = [np.load(tmp_path / "out" / f"p{k}_person0.npz")["body_pose"][14, 0] for k in range(9)]
+    np.testing.assert_allclose(leans, np.arange(9) * leans[1], rtol=0.02)
+    assert leans[1] > 0.03

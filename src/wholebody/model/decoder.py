@@ -50,7 +50,7 @@ class KeypointDecoder(nn.Module):
 
     def forward(self, maps: list[Tensor], positions: Tensor, queries: Tensor) -> Tensor:
         levels = [neck(crop).flatten(2).transpose(1, 2) for neck, crop in zip(self.neck, maps, strict=True)]
-        embed = torch.repeat_interleave(self.level_embed, torch.tensor(self.areas, device=positions.device), 0)
+        embed = torch.cat([level.expand(area, -1) for level, area in zip(self.level_embed, self.areas, strict=True)])
         memory = torch.cat(levels, 1) + (self.positions + embed)
         for layer in self.layers:
             queries = layer(queries, self.keypoint_embed, positions, memory)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import sys
+import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wholebody import __version__
+from wholebody.drawing.warm import compile_aside, warm_up
 from wholebody.errors import AssetMissing, BadInput, OutputError, WholebodyError
 from wholebody.files.image import Source, find_sources, focal_35mm_of, read_image
 from wholebody.files.options import differences
@@ -23,6 +26,7 @@ from wholebody.output import files
 from wholebody.output.film import film_results
 from wholebody.people.detect import BoxFile, WholePicture, make_detector
 from wholebody.people.detections import Detections
+from wholebody.pipeline.ahead import Ahead, afterwards
 from wholebody.pipeline.config import PredictConfig
 from wholebody.pipeline.film import predict_film, work_is_begun
 from wholebody.pipeline.record import Entry, Protected, Record, hash_of, hash_of_options, key_of
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from wholebody.people.scene import Scene
 
 _PENDING_PIXELS = 24_000_000  # pictures that wait for a full batch hold no more than this
+_PENDING = 32  # nor are there more of them
 _TALKATIVE = 20  # up to this many pictures get a line each
 
 
@@ -50,7 +55,8 @@ class Summary:
     empty: list[str] = field(default_factory=list)  # done, but nobody was found
     problems: list[str] = field(default_factory=list)
     people: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # by step
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # by step; steps overlap
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @contextlib.contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -58,11 +64,13 @@ class Summary:
         try:
             yield
         finally:
-            self.seconds[step] += time.perf_counter() - start
+            with self._lock:
+                self.seconds[step] += time.perf_counter() - start
 
 
 def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> Summary:
     """Predict every picture that `config.inputs` names and write the results; `say` gets what a user wants to read."""
+    aside = compile_aside() if "overlay" in config.kinds else None
     from wholebody.model.load import pick_device
 
     summary = Summary()
@@ -81,36 +89,78 @@ def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> 
     protected = Protected((source.path for source in (*films, *sources)), option_files)
     jobs = [_Job(source, record.name_of(source), _made_with(config, option_files, film=source in films))
             for source in (*films, *sources)]  # fmt: skip
-    jobs = [job for job in jobs if _is_to_do(job, config, record, protected, summary)]
+    kinds = config.kinds_of(len(sources))
+    jobs = [job for job in jobs if _is_to_do(job, config, kinds, record, protected, summary)]
     if not jobs:
+        if aside is not None:
+            aside.kill()
+            aside.wait()
         return summary
+    if len(kinds) < len(config.kinds):
+        left_out = ", ".join(kind for kind in config.kinds if kind not in kinds)
+        say(f"{len(sources)} pictures, so without {left_out}: --save writes them if you name them; the .npz hold the "
+            "parameters that they follow from")  # fmt: skip
 
-    with summary.timed("load"):
-        predictor = load_predictor(config, say)
-    _films(config, [job for job in jobs if job.source in films], predictor, record, summary, say)
-    jobs = [job for job in jobs if job.source not in films]
-    talk = say if len(jobs) <= _TALKATIVE else None
-    writer = _Writer(config, predictor, record, summary, talk, keypoints)
-    pending: list[_Picture] = []
-    for job in _with_progress(jobs):
-        source = job.source
-        with _reported(source, summary):
-            notes: list[str] = []
-            with summary.timed("read"):
-                content = hash_of(source.path)
-                image = read_image(source.path, notes)
-            for note in notes:
-                say(note)
-            with summary.timed("detect"):
-                found = find(source, image)
-            pending.append(_Picture(job, content, image, found))
-        people = sum(len(picture.found) for picture in pending)
-        pixels = sum(picture.image.shape[0] * picture.image.shape[1] for picture in pending)
-        if people >= predictor.batch_size or pixels > _PENDING_PIXELS:
-            writer.flush(pending)
-            pending = []
-    writer.flush(pending)
+    pictures = [job for job in jobs if job.source not in films]
+    with afterwards("put away") as later:  # draws and writes, one picture after the other
+        if "overlay" in kinds and pictures:
+            later.submit(warm_up, aside)  # while the network is loaded
+        with summary.timed("load"):
+            predictor = load_predictor(config, say)
+        _films(config, [job for job in jobs if job.source in films], predictor, record, summary, say)
+        if pictures:
+            with _threads_shared() if len(pictures) > 1 else contextlib.nullcontext():
+                _pictures(config, pictures, kinds, find, keypoints, predictor, record, summary, say, later)
     return summary
+
+
+def _pictures(
+    config: PredictConfig, jobs: Sequence[_Job], kinds: tuple[str, ...],
+    find: Callable[[Source, np.ndarray], Detections], keypoints: KeypointSource | None, predictor: Predictor,
+    record: Record, summary: Summary, say: Callable[[str], None], later: ThreadPoolExecutor,
+) -> None:  # fmt: skip
+    """While the network looks at some pictures, the next ones are read and detected, and those before are written."""
+
+    def prepare(job: _Job) -> tuple[_Picture, list[str]]:
+        notes: list[str] = []
+        with summary.timed("read"):
+            content = hash_of(job.source.path)
+            image = read_image(job.source.path, notes)
+        ahead.take(job, image.shape[0] * image.shape[1])
+        with summary.timed("detect"):
+            found = find(job.source, image)
+        return _Picture(job, content, image, found), notes
+
+    talk = say if len(jobs) <= _TALKATIVE else None
+    pending: list[_Picture] = []
+    with Ahead(prepare, jobs, 2 * _PENDING_PIXELS) as ahead:
+        writer = _Writer(config, kinds, predictor, record, summary, talk, later, ahead.give_back, keypoints)
+        for job, future in _with_progress(ahead, jobs):
+            with _reported(job.source, summary):
+                picture, notes = future.result()
+                for note in notes:
+                    say(note)
+                pending.append(picture)
+            people = sum(len(picture.found) for picture in pending)
+            pixels = sum(picture.image.shape[0] * picture.image.shape[1] for picture in pending)
+            if people >= predictor.batch_size or pixels > _PENDING_PIXELS or len(pending) >= _PENDING:
+                writer.flush(pending)
+                pending = []
+        writer.flush(pending)
+        writer.finish()
+
+
+@contextlib.contextmanager
+def _threads_shared() -> Iterator[None]:
+    """PyTorch takes half of the cores for each call, as two threads call it at a time."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // 2))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _find(
@@ -142,16 +192,18 @@ class _Job:
     """Hash of the options that they depend on."""
 
 
-def _is_to_do(job: _Job, config: PredictConfig, record: Record, protected: Protected, summary: Summary) -> bool:
+def _is_to_do(
+    job: _Job, config: PredictConfig, kinds: tuple[str, ...], record: Record, protected: Protected, summary: Summary
+) -> bool:
     """Whether there is something to do that may be done; else the summary says why not."""
     film = job.made_with.startswith("film")
     begun = film and work_is_begun(config.out, job.name)
     if config.resume and not begun:
-        done = record.film_is_done if film else partial(record.is_done, save=config.kinds)
+        done = record.film_is_done if film else partial(record.is_done, save=kinds)
         if done(job.source, job.name, job.made_with):
             summary.skipped.append(str(job.source.path))
             return False
-    there = film_results(config.out, job.name, config.film_kinds) if film else record.results(job.name, config.kinds)
+    there = film_results(config.out, job.name, config.film_kinds) if film else record.results(job.name, kinds)
     # A film that was begun was asked about then; what lies there since is its own.
     refusal = None if begun and not config.overwrite else record.refusal(there, protected)
     if refusal:
@@ -199,11 +251,16 @@ class _Writer:
     """Takes read and detected pictures through the network and to files."""
 
     config: PredictConfig
+    kinds: tuple[str, ...]
     predictor: Predictor
     record: Record
     summary: Summary
     say: Callable[[str], None] | None
+    later: ThreadPoolExecutor
+    release: Callable[[_Job], None]
+    """Told of each picture that is not held any more."""
     keypoints: KeypointSource | None = None
+    _writing: deque[Future[None]] = field(default_factory=deque)
 
     def flush(self, pending: Sequence[_Picture]) -> None:
         if not pending:
@@ -213,6 +270,7 @@ class _Writer:
                 results = self.predictor.predict_many([row.image for row in pending], [row.found for row in pending])
         except Exception as error:
             if len(pending) == 1:
+                self.release(pending[0].job)
                 with _reported(pending[0].job.source, self.summary):
                     raise error
             else:  # one of them is to blame: find out which
@@ -220,11 +278,29 @@ class _Writer:
                     self.flush([row])
             return
         for picture, people in zip(pending, results, strict=True):
+            refined: list[Person] | None = people
+            if self.keypoints is not None and people:
+                refined = None
+                with _reported(picture.job.source, self.summary), self.summary.timed("refine"):
+                    refined = self._refined(picture, people)
+            if refined is None:
+                self.release(picture.job)
+            else:
+                self._writing.append(self.later.submit(self._put_away, picture, refined))
+        while self._writing and self._writing[0].done():
+            self._writing.popleft().result()
+
+    def finish(self) -> None:
+        """Wait until everything is written."""
+        while self._writing:
+            self._writing.popleft().result()
+
+    def _put_away(self, picture: _Picture, people: list[Person]) -> None:
+        try:
             with _reported(picture.job.source, self.summary):
-                if self.keypoints is not None and people:
-                    with self.summary.timed("refine"):
-                        people = self._refined(picture, people)
                 self._write(picture, people)
+        finally:
+            self.release(picture.job)
 
     def _refined(self, picture: _Picture, people: list[Person]) -> list[Person]:
         assert self.keypoints is not None
@@ -260,7 +336,7 @@ class _Writer:
                 faces=body.faces.cpu().numpy(),
                 conventions=conventions(self.predictor.model, picture.image.shape[:2])
                 | ({} if self.keypoints is None else {"refined_by": self.keypoints.name}),
-                save=self.config.kinds if people else ("json",),
+                save=self.kinds if people else ("json",),
                 opacity=self.config.opacity,
                 image_id=image_id,
                 scene=partial(everybody, people, body, picture.image.shape[:2], self.config, source.path),
@@ -449,9 +525,10 @@ def _reported(source: Source, summary: Summary) -> Iterator[None]:
         summary.problems.append(f"{shown(source.path)}: unexpected {type(error).__name__}: {error}")
 
 
-def _with_progress(sources: Sequence[Any]) -> Any:
-    if len(sources) <= 1 or not sys.stderr.isatty() and len(sources) <= _TALKATIVE:
-        return sources
+def _with_progress(ready: Iterable[Any], jobs: Sequence[Any]) -> Iterable[Any]:
+    if len(jobs) <= 1 or not sys.stderr.isatty() and len(jobs) <= _TALKATIVE:
+        return ready
     from tqdm import tqdm
 
-    return tqdm(sources, unit="picture", file=sys.stderr)
+    bar: Iterable[Any] = tqdm(ready, total=len(jobs), unit="picture", file=sys.stderr)
+    return bar

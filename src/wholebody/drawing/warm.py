@@ -1,0 +1,54 @@
+"""Have the rasteriser ready before there is something to draw: what numba compiles takes seconds the first time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from wholebody.files.cache import cache_folder
+
+_SOURCE = Path(__file__).with_name("raster.py")
+
+
+def compile_aside() -> subprocess.Popen[bytes] | None:
+    """Start a process that compiles the rasteriser and keeps that for others; None where it was done before, or where
+    there is no second core for it. Whoever draws waits for it (`warm_up`)."""
+    if "wholebody.drawing.raster" in sys.modules or (os.cpu_count() or 1) < 2 or _is_kept():
+        return None
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", f"from {__name__} import warm_up; warm_up()"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )  # fmt: skip
+    except OSError:  # then the first drawing compiles
+        return None
+
+
+def warm_up(aside: subprocess.Popen[bytes] | None = None) -> None:
+    """Import, or compile, the rasteriser; after the process that does so, if there is one."""
+    if aside is not None:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            aside.wait(60)
+    import numpy as np
+
+    from wholebody.drawing.raster import draw_mesh
+
+    corners = np.array([[0, 0, 2], [0, 1, 2], [1, 0, 2]], np.float32)
+    draw_mesh(corners, np.array([[0, 1, 2]], np.int32), 4.0, (2.0, 2.0), (4, 4))
+
+
+def _is_kept() -> bool:
+    """Whether a process before this one compiled the rasteriser as it is now."""
+    named, folder = os.environ.get("NUMBA_CACHE_DIR"), cache_folder()
+    folders = [Path(named)] if named else [_SOURCE.parent / "__pycache__", *([folder / "numba"] if folder else [])]
+    since = _SOURCE.stat().st_mtime
+    with contextlib.suppress(OSError):
+        for place in folders:
+            for index in place.rglob(f"{_SOURCE.stem}._nearest-*.nbi"):  # the last that a drawing needs
+                if index.stat().st_mtime >= since:
+                    return True
+    return False
