@@ -2,11 +2,16 @@
 
 Comparisons alternate (ours, theirs, ours, ...) and give the median of the paired ratios, which holds when the machine's
 speed drifts. Absolute times are minima. Choose parts: `python -m tools.bench small published synthesis`.
+
+What is compared with another way also goes to `output/bench/bench.json`: the machine, and a list of `name`, `ours_ms`,
+`other_ms`, `ratio`. Rows of parts that were not run this time stay as they were.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import runpy
 import subprocess
 import sys
@@ -15,8 +20,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from wholebody.files.whole import write_bytes
 
 ROOT = Path(__file__).parents[2]
 ORACLE = ROOT / "tests" / "oracle"
@@ -28,11 +36,58 @@ def main(parts: list[str]) -> None:
     known["evaluation"] = evaluation
     known["loader"] = loader
     known["film"] = film
+    known["overlay"] = overlay
     for name in parts or known:
         if name not in known:
             raise SystemExit(f"no part {name!r}; parts: {', '.join(known)}")
         print(f"\n{name}")
         known[name]()
+    keep_results()
+
+
+RESULTS: list[dict[str, object]] = []
+
+
+def compared(name: str, mine: list[float], other: list[float]) -> float:
+    """Keep a comparison under its name: seconds of pairs; the median of the ratios."""
+    ratio = float(np.median([b / a for a, b in zip(mine, other, strict=True)]))
+    medians = (round(1e3 * float(np.median(times)), 2) for times in (mine, other))
+    RESULTS.append(dict(zip(("name", "ours_ms", "other_ms", "ratio"), (name, *medians, round(ratio, 3)), strict=True)))
+    return ratio
+
+
+def keep_results(path: Path = ROOT / "output" / "bench" / "bench.json") -> None:
+    """Write this run's comparisons, beside those of earlier runs on the same machine that it did not repeat."""
+    if not RESULTS:
+        return
+    about, before = machine(), []
+    if path.is_file():
+        earlier = json.loads(path.read_text())
+        before = earlier["results"] if earlier.get("machine") == about else []
+    new = {row["name"] for row in RESULTS}
+    rows = [row for row in before if row["name"] not in new] + RESULTS
+    write_bytes(path, (json.dumps({"machine": about, "results": rows}, indent=1) + "\n").encode())
+    print(f"\n{path}")
+
+
+def machine() -> dict[str, object]:
+    """What the figures depend on."""
+    import torch
+
+    from wholebody.model.precision import has_bf16_arithmetic
+
+    names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "bf16": has_bf16_arithmetic("cpu"),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if os.path.exists(path) else []
 
 
 def loader() -> None:
@@ -102,7 +157,47 @@ def published() -> None:
             mine, other = _paired(partial(ours, picture), partial(theirs, picture), 9)
         row(f"{size}: ours", 1e3 * min(mine), "ms")
         row(f"{size}: published way", 1e3 * min(other), "ms")
-        row(f"{size}: times as fast", float(np.median([b / a for a, b in zip(mine, other, strict=True)])), "x", target)
+        row(f"{size}: times as fast", compared(f"{size}_f32", mine, other), "x", target)
+        _half(size, ours, theirs, picture)
+
+
+def _half(size: str, ours: Any, theirs: Any, picture: Any) -> None:
+    """The same in bf16, compiled, where the processor computes in it."""
+    import torch
+
+    from wholebody.model.precision import compile_encoder, has_bf16_arithmetic
+
+    if not has_bf16_arithmetic("cpu"):
+        print(f"  {size}, bf16 compiled: this processor has no bf16 arithmetic, so not timed")
+        return
+    ours = ours.to(torch.bfloat16)
+    if not compile_encoder(ours.encoder, picture.to(torch.bfloat16), lambda line: print(f"  {line}")):
+        return
+    counts = ((1, "", 4.5 if size == "b" else 3.0), *(((4, "_4", 3.5),) if size == "l" else ()))
+    for count, end, target in counts:
+        pictures = picture.expand(count, -1, -1, -1).contiguous()
+        with torch.inference_mode():
+            mine, other = _paired(partial(ours, pictures), partial(theirs, pictures), 9)
+        ratio = compared(f"{size}_bf16{end}", mine, other)
+        row(f"{size}, bf16 compiled, {count} at a time: times as fast", ratio, "x", f"target >= {target:g}")
+
+
+def overlay() -> None:
+    """Drawing a large photo; the other way takes nine samples a pixel."""
+    import cv2
+
+    from wholebody.files.image import read_image
+    from wholebody.output.overlay import draw_overlay
+    from wholebody.people.predictor import Predictor
+
+    small = read_image(ROOT / "demo" / "astronaut.jpg")
+    image = cv2.resize(small, (2048, 2048))
+    people = Predictor("t")(image)
+    draw = partial(draw_overlay, image, people, people[0].faces)
+    mine, other = _paired(draw, partial(draw, samples=3), 5)
+    ratio = compared("overlay_2048", mine, other)
+    row("overlay of 2048 x 2048 with side view", 1e3 * min(mine), "ms", "target < 250")
+    row("two samples a side beside three: times as fast", ratio, "x")
 
 
 def memory() -> None:
