@@ -210,6 +210,8 @@ def _fingerprint(body: SkinnedBody) -> str:
 
 
 def _files(results: tuple[str, ...]) -> list[Path]:
+    from wholebody.files.reading import open_file
+
     found: list[Path] = []
     for name in results:
         path = Path(name)
@@ -218,7 +220,8 @@ def _files(results: tuple[str, ...]) -> list[Path]:
             if not inside:
                 raise BadInput(f"the folder {path} holds no person files (NAME_personN.npz).")
             found += inside
-        elif path.is_file():
+        elif path.exists():
+            open_file(path).close()  # a pipe or a device is called that
             found.append(path)
         else:
             raise BadInput(f"there is no result at {path}.")
