@@ -18,3 +18,9 @@ class AssetMissing(WholebodyError):
 
 class OutputError(WholebodyError):
     """A result could not be written: no permission, a full disk, a file in the way."""
+
+
+class PartlyDone(WholebodyError):
+    """What could be done is done and written; the message names what could not."""
+
+    exit_status = 1

@@ -259,6 +259,10 @@ FINE_TUNING: Mapping[str, tuple[str, ...]] = MappingProxyType({
 FINE_TUNING_SAMPLES = 1_000_000
 
 
+TESTED = ("EgoBody_Egocentric", "EgoBody_Kinect", "ARCTIC", "RenBody_HiRes", "RenBody", "SynHand")
+"""The sets in HumanData files whose test split is measured, by the mesh of its SMPL-X parameters."""
+
+
 def mix(sets: int) -> tuple[str, ...]:
     """The names in the published mix of so many sets (5, 10, 20 or 32), in its order."""
     if sets not in MIX_SAMPLES:

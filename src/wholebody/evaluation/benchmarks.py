@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,26 @@ import numpy as np
 import torch
 
 from wholebody.body.assets import find_body, read_body_file
+from wholebody.data.family import FAMILY_SETS, TESTED
 from wholebody.data.readers import reader
 from wholebody.data.sample import Sample
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.evaluation.inference import Predicted, predict
-from wholebody.evaluation.metrics import MeshParts, body_joint_errors_mm, joint_errors_mm, mesh_errors_mm
+from wholebody.evaluation.metrics import (
+    MeshParts,
+    body_joint_errors_mm,
+    joint_errors_mm,
+    mesh_errors_mm,
+    own_joint_errors_mm,
+)
 from wholebody.evaluation.result import Network, Result, Row
+from wholebody.evaluation.smpl import H36M_REGRESSOR, find_h36m
 from wholebody.evaluation.testset import Figure, Found
 from wholebody.evaluation.truth import TrueBodies
 
 MESH_MEASURES = ("mpvpe_all", "mpvpe_hand", "mpvpe_face", "pa_mpvpe_all", "pa_mpvpe_hand", "pa_mpvpe_face")
 JOINT_MEASURES = ("pa_mpjpe_body", "pa_mpjpe_hand")
+EACH_HAND = tuple(f"{measure}_{side}_hand" for measure in ("mpvpe", "pa_mpvpe", "pa_mpjpe") for side in "lr")
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,13 @@ class Benchmark:
     """Count only vertices and joints whose truth lies inside the picture."""
     every: int = 1
     """Each set of annotations is thinned: every so many-th counts, as published."""
+    neutral: bool = False
+    """Parameters are posed with the neutral body, whatever the person's gender, as SMPLer-X's code does; where a person
+    comes with a true mesh, that one counts."""
+
+    @property
+    def each_hand(self) -> bool:
+        return EACH_HAND[0] in self.measures
 
     @property
     def headline(self) -> str:
@@ -74,10 +90,11 @@ _ALL = (
         "for EHF (the published code has no PA-MPJPE here).",
     ),
     Benchmark(
-        "PW3D", "PW3D", "test", "3DPW test", ("mpjpe_body", "pa_mpjpe_body"), "smpl",
+        "PW3D", "PW3D", "test", "3DPW test", ("mpjpe_body", "pa_mpjpe_body", "mpjpe_own", "pa_mpjpe_own"), "smpl",
         "14 joints: of the prediction by SMPLX_to_J14, of the truth by the Human3.6M regressor from the SMPL mesh of "
-        "the actor's gender. MPJPE: the middle of the hips moved onto each other. The published code computes nothing "
-        "on this set; the paper's protocol is followed.",
+        "the actor's gender. MPJPE: the middle of the hips moved onto each other. OSX's published code computes "
+        "nothing on this set; the paper's protocol is followed. Own joints: as SMPLer-X's code measures it, 14 joints "
+        "that SMPL and SMPL-X have in common, each by its body's own regressor, the pelvis moved onto the other.",
     ),
     Benchmark(
         "UBody", "UBody", "test", "UBody, intra-scene", (*MESH_MEASURES, *JOINT_MEASURES), "parameters",
@@ -90,7 +107,28 @@ _ALL = (
         every=100,
     ),
 )  # fmt: skip
-BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
+
+
+def _of_family(name: str) -> Benchmark:
+    one = FAMILY_SETS[name]
+    thinned = f" Every {one.test_every}th row of its file{'s' if len(one.test) > 1 else ''}, as published."
+    return Benchmark(
+        name,
+        name,
+        "test",
+        f"{one.title}, test",
+        (*MESH_MEASURES, *JOINT_MEASURES, *EACH_HAND),
+        "parameters",
+        "Against the mesh of the annotated SMPL-X parameters on the neutral body; measures as for EHF, and of each "
+        f"hand by itself.{thinned if one.test_every > 1 else ''}",
+        every=one.test_every,
+        neutral=True,
+    )
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark for benchmark in (*_ALL, *(_of_family(name) for name in TESTED))
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,36 +156,43 @@ class Context:
         file = Path(find_body(folder, "neutral"))
         arrays = read_body_file(file)
         parts = MeshParts.published(arrays, _folder_of_parts(folder, file))
-        if benchmark.truth == "smpl" and parts.body_regressor is None:
-            raise AssetMissing(
-                f"{benchmark.title} needs SMPLX_to_J14.pkl in {file.parent}: it comes with the data of ExPose "
-                "(https://github.com/vchoutas/expose)"
-            )
         known = models[0].body if models[0].body.gender == arrays.gender else None
         return Context(benchmark, root, parts, TrueBodies(folder if folder.is_dir() else file.parent, known, arrays))
 
     def errors(self, predicted: Predicted) -> dict[str, np.ndarray]:
         """Every measure (B,) of a batch, in mm."""
-        if self.benchmark.truth == "smpl":
-            vertices = predicted.vertices()
-            return body_joint_errors_mm(
-                self.parts.joints(vertices, "body").cpu().numpy(), self.bodies.body_14(predicted.samples)
-            )
         vertices = predicted.vertices()
+        if self.benchmark.truth == "smpl":
+            shared, own = self.bodies.smpl_joints(predicted.samples)
+            found = own_joint_errors_mm(self.parts.joints(vertices, "own").cpu().numpy(), own[:, :22])
+            if shared is not None and self.parts.body_regressor is not None:
+                found |= body_joint_errors_mm(self.parts.joints(vertices, "body").cpu().numpy(), shared)
+            return found
         truth = torch.as_tensor(self.true_vertices(predicted.samples)).to(vertices.device)
         valid = joint_valid = None
         if self.benchmark.inside_only:
             focal, principal = _cameras(predicted)
             inside = partial(_inside, focal=focal, principal=principal, image_hw=predicted.image_hw)
             valid, joint_valid = inside(truth), inside
-        errors = mesh_errors_mm(vertices, truth, self.parts, valid)
-        errors |= joint_errors_mm(vertices, truth, self.parts, joint_valid)
+        each = self.benchmark.each_hand
+        errors = mesh_errors_mm(vertices, truth, self.parts, valid, each)
+        errors |= joint_errors_mm(vertices, truth, self.parts, joint_valid, each)
         return {name: np.asarray(value.cpu()) for name, value in errors.items()}
 
     def true_vertices(self, samples: Sequence[Sample]) -> np.ndarray:
         """(B, V, 3) in the camera frame."""
+        if self.benchmark.neutral:
+            return np.stack([self._neutral_mesh(sample) for sample in samples])
         if self.benchmark.truth == "parameters":
             return self.bodies.vertices(samples)
+        return self._given_meshes(samples)
+
+    def _neutral_mesh(self, sample: Sample) -> np.ndarray:
+        if sample.mesh_path is not None:
+            return self._given_meshes([sample])[0]
+        return self.bodies.vertices([replace(sample, gender="neutral")])[0]
+
+    def _given_meshes(self, samples: Sequence[Sample]) -> np.ndarray:
         from wholebody.data.readers.meshes import true_mesh
 
         meshes = [true_mesh(self.root, sample) for sample in samples]
@@ -197,6 +242,21 @@ class MeshSet:
     def title(self) -> str:
         return self.benchmark.title
 
+    @property
+    def protocol(self) -> str:
+        """How it is measured, and which of its measures cannot be taken for want of a file."""
+        if self.benchmark.truth != "smpl" or self.context is None:
+            return self.benchmark.note
+        missing = []
+        if self.context.parts.body_regressor is None:
+            missing.append("SMPLX_to_J14.pkl, of the data of ExPose (https://github.com/vchoutas/expose)")
+        if find_h36m(self.context.bodies.folder) is None:
+            missing.append(f"{' or '.join(H36M_REGRESSOR)}, of SPIN's data or Pose2Mesh's repository")
+        left_out = (
+            f" Left out, own joints alone are measured: {self.context.bodies.folder} lacks {' and '.join(missing)}."
+        )
+        return self.benchmark.note + (left_out if missing else "")
+
     def check(self, models: Sequence[Any]) -> None:
         self.context = Context.of(self.benchmark, self.root, self.body, models)
 
@@ -211,7 +271,7 @@ class MeshSet:
         if not found[0]:
             raise BadInput(f"{self.title} in {self.root}: nobody there has truth to measure by; fetch the set again")
         networks = [Network(*name, [one.row for one in rows]) for name, rows in zip(names, found, strict=True)]
-        return Result(self.name, self.title, self.benchmark.note, "mm", self.benchmark.measures, networks)
+        return Result(self.name, self.title, self.protocol, "mm", self.benchmark.measures, networks)
 
     def figures(self, models: Sequence[Any], result: Result, each: int) -> list[Figure]:
         assert self.context is not None

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from wholebody.errors import AssetMissing, BadInput
+from wholebody.data.family import TESTED
+from wholebody.errors import AssetMissing, BadInput, PartlyDone, WholebodyError
 from wholebody.files.text import offer
 from wholebody.options import BatchSize, Device, positional
 
@@ -22,11 +23,14 @@ HELDOUT_COUNT, HELDOUT_SEED = 2000, 7
 
 OPEN_SETS = ("synthetic", "real")
 PHOTO_SETS = ("coco2d", "mpii2d")
-MESH_SETS = ("EHF", "AGORA", "PW3D", "UBody", "UBody-inter")
+MESH_SETS = ("EHF", "AGORA", "PW3D", "UBody", "UBody-inter", *TESTED)
 SUBMISSION = "AGORA-test"
+EVERYTHING = "all"
 FILMS, FILM_COUNT = "synthetic-video", 24
 """Films of held-out people, of the same seed."""
-TESTSETS = (*MESH_SETS, SUBMISSION, *OPEN_SETS, FILMS, *PHOTO_SETS)
+TESTSETS = (*MESH_SETS, SUBMISSION, *OPEN_SETS, FILMS, *PHOTO_SETS, EVERYTHING)
+ALIASES = {"EgoBody": "EgoBody_Egocentric", "RenBody-HiRes": "RenBody_HiRes"}
+"""Other names of some, as SMPLer-X's paper and its scripts have them."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,9 @@ class EvaluateConfig:
     models: Annotated[tuple[str, ...], positional("MODEL")]
     """an embedded name or checkpoints; several share one table"""
     testset: str
-    """EHF, AGORA, AGORA-test (a submission), PW3D, UBody, UBody-inter, synthetic, synthetic-video, real, coco2d or
-    mpii2d"""
+    """EHF, AGORA, AGORA-test (a submission), PW3D, UBody, UBody-inter, EgoBody_Egocentric, EgoBody_Kinect, ARCTIC,
+    RenBody_HiRes, RenBody, SynHand, synthetic, synthetic-video, real, coco2d or mpii2d; all: one after the other, those
+    of SMPL-X that --root holds"""
     root: Path | None = None
     """the test set's folder, or the one that holds it under the name that the published README gives it"""
     out: Path | None = None
@@ -58,11 +63,12 @@ class EvaluateConfig:
     limit: int | None = None
     """only the first N people; of synthetic-video, films"""
     every: int | None = None
-    """every Nth person only; as published if not given (UBody 100, else 1)"""
+    """every Nth person only; as published if not given (UBody 100; ARCTIC, RenBody_HiRes and SynHand 10; else 1)"""
     gallery: int | None = None
     """how many of the best, the middle and the worst samples to draw, 3 if not given; 0: none"""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "testset", ALIASES.get(self.testset, self.testset))
         if self.testset not in TESTSETS:
             from wholebody.data.readers import PUBLISHED_NAMES
 
@@ -91,9 +97,13 @@ class EvaluateConfig:
         return self.out or Path("output/evaluate") / self.testset
 
 
-def evaluate(config: EvaluateConfig, say: Callable[[str], object] = print) -> Result | None:
-    """Measure, print a table, and write the report; None for AGORA's test set, which only its server can measure, and
-    for films, whose table has two columns of its own (`evaluation.video`).
+def evaluate(
+    config: EvaluateConfig, say: Callable[[str], object] = print, models: Sequence[Any] | None = None
+) -> Result | None:
+    """Measure, print a table, and write the report; None for AGORA's test set, which only its server can measure, for
+    films, whose table has two columns of its own (`evaluation.video`), and for all sets (`evaluation.together`).
+
+    models: the networks of the config, loaded before (processes of their own load them themselves).
 
     In the folder: `result.json` (means), `samples.csv` (everybody's errors), `parameters.npz` (everybody's answer) and
     `report.html` with the best, the middle and the worst drawn.
@@ -104,15 +114,18 @@ def evaluate(config: EvaluateConfig, say: Callable[[str], object] = print) -> Re
     from wholebody.evaluation.testset import in_processes, write_parameters
     from wholebody.output.files import check_folder
 
+    if config.testset == EVERYTHING:
+        _everything(config, say)
+        return None
     if config.testset == SUBMISSION:
-        _submit(config, say)
+        _submit(config, say, models)
         return None
     check_folder(config.folder)
     if config.testset == FILMS:
         _films(config, say)
         return None
     testset = open_testset(config)
-    models = load_networks(config)
+    models = load_networks(config) if models is None else models
     testset.check(models)
     with tqdm(unit="person", desc=testset.title, disable=None) as bar:
         if config.devices == 1:
@@ -160,6 +173,57 @@ def open_testset(config: EvaluateConfig) -> TestSet:
     return PhotoSet(config.testset, config.root, config.limit, config.every)
 
 
+def _everything(config: EvaluateConfig, say: Callable[[str], object]) -> None:
+    """One set after the other, the networks loaded once; then one table of all. PartlyDone, after the table, if a set
+    that is there could not be measured."""
+    from wholebody.evaluation.together import ORDER, Measured, Together, home_of, why_not
+    from wholebody.output.files import check_folder
+
+    if config.root is None:
+        raise BadInput("--testset all needs --root DIR, the folder that holds the test sets")
+    root = home_of(config.root.expanduser())
+    there = {name: why_not(root, name) for name in ORDER}
+    if all(there.values()):
+        raise BadInput(
+            f"{root} holds no test set: looked for {', '.join(ORDER)}. `wholebody data check {root}` says what is "
+            "missing and where it is obtained"
+        )
+    check_folder(config.folder)
+    names, models, measured = names_of(config), load_networks(config), []
+    for name, reason in there.items():
+        if reason:
+            say(f"{name}: left out, {reason}")
+            measured.append(Measured(name, left_out=reason))
+            continue
+        try:
+            measured += [Measured(name, _one_of_all(config, root, name, say, models))]
+        except WholebodyError as error:
+            say(f"{name}: not measured: {error}")
+            measured.append(Measured(name, failed=str(error)))
+    together = Together(names, measured)
+    say("\n".join(map(str, together.write(config.folder))))
+    say(together.table())
+    if failed := [one for one in measured if one.failed]:
+        raise PartlyDone(
+            f"{len(failed)} of the test sets that are there could not be measured: "
+            + "; ".join(f"{one.testset}: {one.failed}" for one in failed)
+        )
+
+
+def _one_of_all(
+    config: EvaluateConfig, root: Path, name: str, say: Callable[[str], object], models: Sequence[Any]
+) -> Result | None:
+    config = replace(config, testset=name, root=root, out=config.folder / name, **_WHOLE if name == SUBMISSION else {})
+    if name != SUBMISSION or len(models) == 1:
+        return evaluate(config, say, models)
+    for (short, path), model in zip(names_of(config), models, strict=True):  # a submission is one network's
+        _submit(replace(config, models=(path,), out=config.folder / short), say, [model])
+    return None
+
+
+_WHOLE: dict[str, Any] = {"limit": None, "every": None, "gallery": None}
+
+
 def _films(config: EvaluateConfig, say: Callable[[str], object]) -> None:
     """Each frame by itself against the film as a whole, of each network; the numbers go to `result.json`."""
     from wholebody.evaluation.video import measure_video, table
@@ -204,7 +268,7 @@ def _share(config: EvaluateConfig, rank: int, count: int, progress: Callable[[in
     return _everybody(testset, models, people, _batch_size(config, models), progress)
 
 
-def _submit(config: EvaluateConfig, say: Callable[[str], object]) -> None:
+def _submit(config: EvaluateConfig, say: Callable[[str], object], models: Sequence[Any] | None = None) -> None:
     from tqdm import tqdm
 
     from wholebody.evaluation import agora
@@ -218,7 +282,7 @@ def _submit(config: EvaluateConfig, say: Callable[[str], object]) -> None:
         report = agora.check_zip(Path(config.models[0]), root)
         path = Path(config.models[0])
     else:
-        models = load_networks(config)
+        models = load_networks(config) if models is None else models
         agora.check_network(models[0])
         check_folder(config.folder)
         with tqdm(unit="person", desc="AGORA test", disable=None) as bar:
@@ -289,10 +353,13 @@ def set_folder(root: Path | None, name: str) -> Path:
     """The set's own folder, given it or a folder that holds it."""
     if root is None:
         raise BadInput(f"name the folder that holds {name} with --root DIR")
+    from wholebody.data.readers import READERS
+
     root = Path(root).expanduser()
-    for folder in (root / name, root / "dataset" / name, root):
-        if folder.is_dir():
-            return folder
+    homes = (READERS[name].home(above) for above in (root, root / "dataset"))
+    home = next((home for home in homes if home is not None), None)
+    if home is not None or root.is_dir():
+        return home or root
     raise AssetMissing(
         f"there is no folder {root}. `wholebody data check` says where {name} is obtained and how it lies"
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
+from wholebody.evaluation.boxes import crop_enlargement
 from wholebody.evaluation.testset import parameters_of
 from wholebody.files.image import decode_image
 from wholebody.files.reading import read_bytes
@@ -68,12 +69,12 @@ def predict(
 
     A picture that is missing or broken raises BadInput: errors over what is left would not be the set's.
     """
-    ways = [(model.config.box_enlarge, model.config.crop_filter) for model in models]
     with ThreadPoolExecutor(workers) as pool:
 
         def load(sample: Sample) -> tuple[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]]:
             """The picture's size, and for each network the box that is cropped and the crop."""
             image = picture_of(sample, root)
+            ways = [(crop_enlargement(model.config, sample), model.config.crop_filter) for model in models]
             boxes = {enlarge: crop_box_of(sample, image.shape[:2], enlarge) for enlarge, _ in ways}
             crops = {way: crop_person(image, boxes[way[0]], way[1]) for way in dict.fromkeys(ways)}
             return image.shape[:2], [(boxes[way[0]], crops[way]) for way in ways]

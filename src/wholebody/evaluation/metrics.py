@@ -143,8 +143,8 @@ class MeshParts:
         return self.joints(vertices, "roots")
 
     def joints(self, vertices: Tensor, which: str) -> Tensor:
-        """Joints (B, J, 3) float64 of meshes (B, V, 3); which: "roots", "left_hand", "right_hand" (21) or "body"
-        (14)."""
+        """Joints (B, J, 3) float64 of meshes (B, V, 3); which: "roots", "own" (SMPL-X's first 22), "left_hand",
+        "right_hand" (21) or "body" (14)."""
         ids, weights = (torch.as_tensor(a, device=vertices.device) for a in self._sparse[which])
         # Regressors are nearly all zeros: read the few vertices that they name.
         return (vertices[:, ids].double() * weights[..., None]).sum(2)
@@ -153,7 +153,7 @@ class MeshParts:
     def _sparse(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Of each joint the vertices with weight and these weights, padded with zeros: (J, K) each."""
         roots = index(("pelvis", "left_wrist", "right_wrist", "neck"), SMPLX_JOINTS)
-        dense = {"roots": self.joint_regressor[roots]}
+        dense = {"roots": self.joint_regressor[roots], "own": self.joint_regressor[:22]}
         dense |= {f"{side}_hand": self.hand_regressor(side) for side in ("left", "right")}
         if self.body_regressor is not None:
             dense["body"] = self.body_regressor
@@ -164,12 +164,14 @@ class MeshParts:
         return sparse
 
 
-def mesh_errors_mm(vertices: Any, truth: Any, parts: MeshParts, valid: Any = None) -> dict[str, Any]:
+def mesh_errors_mm(
+    vertices: Any, truth: Any, parts: MeshParts, valid: Any = None, each_hand: bool = False
+) -> dict[str, Any]:
     """The AGORA (validation) measures of meshes (B, V, 3), each (B,): `mpvpe_{all,hand,face}` and `pa_mpvpe_...`.
 
     MPVPE moves the prediction so that the pelvis (all), the wrist (hand) or the neck (face) coincides. Hands are the
     mean of both. `valid` (B, V) bool counts only some vertices, as UBody does (alignment uses all): a hand of which
-    none counts is left out, and where nothing counts the error is NaN.
+    none counts is left out, and where nothing counts the error is NaN. `each_hand`: also `mpvpe_l_hand`, `..._r_hand`.
     """
     (vertices, truth), give_back = _tensors(vertices, truth, keep_types=True)
     _check_meshes(vertices, truth, parts)
@@ -187,16 +189,20 @@ def mesh_errors_mm(vertices: Any, truth: Any, parts: MeshParts, valid: Any = Non
         errors[f"mpvpe_{name}"], errors[f"pa_mpvpe_{name}"] = moved, after
     for measure in ("mpvpe", "pa_mpvpe"):
         hands = torch.stack([errors.pop(f"{measure}_{side}_hand") for side in ("left", "right")])
+        if each_hand:
+            errors |= {f"{measure}_l_hand": hands[0], f"{measure}_r_hand": hands[1]}
         errors[f"{measure}_hand"] = _mean_of_known(hands, skip=valid is not None)
     return {name: give_back(value) for name, value in sorted(errors.items())}
 
 
-def joint_errors_mm(vertices: Any, truth: Any, parts: MeshParts, joint_valid: Any = None) -> dict[str, Any]:
+def joint_errors_mm(
+    vertices: Any, truth: Any, parts: MeshParts, joint_valid: Any = None, each_hand: bool = False
+) -> dict[str, Any]:
     """`pa_mpjpe_body` (14 joints) and `pa_mpjpe_hand` (wrist, finger joints and tips; mean of both), each (B,), of
     joints read off meshes (B, V, 3).
 
     The body's need `parts.body_regressor` and are left out without it. `joint_valid`: a function from joints (B, J, 3)
-    of the truth to (B, J) bool, to count only some.
+    of the truth to (B, J) bool, to count only some. `each_hand`: also `pa_mpjpe_l_hand`, `..._r_hand`.
     """
     (vertices, truth), give_back = _tensors(vertices, truth, keep_types=True)
     _check_meshes(vertices, truth, parts)
@@ -208,10 +214,32 @@ def joint_errors_mm(vertices: Any, truth: Any, parts: MeshParts, joint_valid: An
         nowhere = torch.zeros_like(found[:, 0])
         errors[name] = _part_errors(found, true, np.arange(found.shape[1]), nowhere, counted)[1]
     hands = torch.stack([errors.pop("left_hand"), errors.pop("right_hand")])
+    if each_hand:
+        errors |= {"l_hand": hands[0], "r_hand": hands[1]}
     errors = {"pa_mpjpe_hand": _mean_of_known(hands, skip=joint_valid is not None)} | {
         f"pa_mpjpe_{name}": value for name, value in errors.items()
     }
     return {name: give_back(value) for name, value in sorted(errors.items())}
+
+
+_SHARED = (
+    *("left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "neck", "head"),
+    *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
+)
+OWN_14 = [SMPLX_JOINTS.index(name) for name in _SHARED]
+"""The 14 joints that SMPLer-X measures 3DPW by: SMPL's own, which SMPL-X has under the same numbers."""
+
+
+def own_joint_errors_mm(joints: Any, truth: Any) -> dict[str, Any]:
+    """SMPLer-X's measures of 3DPW, from the bodies' own joints (B, 22 or more, 3), the pelvis first: `mpjpe_own`, the
+    pelvis moved onto the other, and `pa_mpjpe_own`; each (B,), over the 14 of `OWN_14`."""
+    (joints, truth), give_back = _tensors(joints, truth)
+    moved = joints - joints[:, :1] + truth[:, :1]
+    rows = OWN_14
+    return {
+        "mpjpe_own": give_back(_distance(moved[:, rows], truth[:, rows])),
+        "pa_mpjpe_own": give_back(_distance(_aligned(joints[:, rows], truth[:, rows]), truth[:, rows])),
+    }
 
 
 def body_joint_errors_mm(joints: Any, truth: Any) -> dict[str, Any]:

@@ -185,12 +185,17 @@ def _harmless(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
 
 
-_LABELS = {"all": "all", "hand": "hands", "face": "face", "body": "body"}
+_LABELS = {
+    "all": "all", "hand": "hands", "face": "face", "body": "body", "own": "own joints", "l_hand": "left hand",
+    "r_hand": "right hand",
+}  # fmt: skip
 
 
 def label(measure: str) -> str:
     """`pa_mpvpe_hand` -> `PA-MPVPE hands`."""
     metric, _, part = measure.rpartition("_")
+    if metric.endswith(("_l", "_r")):
+        metric, part = metric[:-2], f"{metric[-1]}_{part}"
     if metric.replace("pa_", "") not in ("mpvpe", "mpjpe"):
         return measure.replace("_", " ")
     return f"{metric.replace('_', '-').upper()} {_LABELS.get(part, part)}"

@@ -65,9 +65,11 @@ class TrueBodies:
             self._smplx[gender] = BodyModel(arrays), _relaxed_hands(arrays)
         return self._smplx[gender]
 
-    def body_14(self, samples: Sequence[Sample]) -> np.ndarray:
-        """The 14 body joints (B, 14, 3) of SMPL parameters, by the regressor that the benchmarks share."""
-        joints = []
+    def smpl_joints(self, samples: Sequence[Sample]) -> tuple[np.ndarray | None, np.ndarray]:
+        """Of SMPL parameters the 14 body joints (B, 14, 3) by the regressor that the benchmarks share, None where that
+        is not there; and SMPL's own joints (B, 24, 3)."""
+        shared: list[np.ndarray] = []
+        own = []
         for sample in samples:
             if sample.body != "smpl":
                 raise BadInput(
@@ -76,8 +78,12 @@ class TrueBodies:
             check_parameters(sample)
             if sample.gender not in self._smpl:
                 self._smpl[sample.gender] = SmplBody.load(self.folder, sample.gender)
-            joints.append(self._smpl[sample.gender].body_14(sample))
-        return np.stack(joints)
+            body = self._smpl[sample.gender]
+            mesh = body.mesh(sample)
+            own.append(body.own_joints(mesh))
+            if body.regressor_14 is not None:
+                shared.append(body.regressor_14 @ mesh)
+        return (np.stack(shared) if len(shared) == len(own) else None), np.stack(own)
 
 
 def _relaxed_hands(arrays: BodyArrays) -> np.ndarray:

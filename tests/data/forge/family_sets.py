@@ -68,6 +68,8 @@ PUBLISHED = {
         "", None,
     ),
 }  # fmt: skip
+FLAT = ("BEDLAM", "GTA_Human2", "SynBody", "SynHand", "CHI3D", "FIT3D", "HumanSC3D", "ARCTIC")
+"""Whose hands count from the flat hand, though their files do not say so."""
 OF_SMPL = ("SPEC", "PoseTrack", "OCHuman", "SSP3D", "LSPET", "UP3D")
 WH = (640, 480)
 
@@ -95,11 +97,14 @@ def forge_set(
     people: list[ForgedPerson],
     files: str = "preprocessed_datasets",
     pictures: str = "",
+    hand_mean: np.ndarray | None = None,
     **changes,
 ) -> None:
     """A set's files of both splits. The people are dealt out to the files of a split, one after the other.
 
-    files, pictures: other folders than SMPLer-X's. changes: keys of the files to replace; None takes one away.
+    files, pictures: other folders than SMPLer-X's. hand_mean: (30, 3) of the body's relaxed hands, which is added where
+    hands count from the flat one; without it, that is a question of reading alone. changes: keys of the files to
+    replace; None takes one away.
     """
     train, test, folder, prefix, size = PUBLISHED[name]
     (root / files).mkdir(parents=True, exist_ok=True)
@@ -115,11 +120,12 @@ def forge_set(
                 seen(name, person).draw(canvas)
                 cv2.imwrite(str(target), canvas)
                 paths.append(prefix + path)
-            content = contents(name, own, paths, size is None) | changes
+            mean = hand_mean if hand_mean is not None and name in FLAT else np.zeros((30, 3))
+            content = contents(name, own, paths, size is None, mean) | changes
             np.savez_compressed(root / files / file, **{k: v for k, v in content.items() if v is not None})
 
 
-def contents(name: str, people: list[ForgedPerson], paths: list[str], sizes: bool) -> dict:
+def contents(name: str, people: list[ForgedPerson], paths: list[str], sizes: bool, hand_mean: np.ndarray) -> dict:
     def rows(of) -> np.ndarray:
         return np.stack([of(person) for person in people])
 
@@ -146,8 +152,8 @@ def contents(name: str, people: list[ForgedPerson], paths: list[str], sizes: boo
         }
     else:
         body |= {
-            "left_hand_pose": rows(lambda p: p.left_hand_pose),
-            "right_hand_pose": rows(lambda p: p.right_hand_pose),
+            "left_hand_pose": rows(lambda p: p.left_hand_pose + hand_mean[:15]),
+            "right_hand_pose": rows(lambda p: p.right_hand_pose + hand_mean[15:]),
             "jaw_pose": rows(lambda p: p.jaw_pose),
             "leye_pose": np.zeros((len(people), 3)),
             "reye_pose": np.zeros((len(people), 3)),

@@ -344,6 +344,7 @@ class _Columns:
         if missing:
             raise BadInput(f"{path} is no HumanData file: it has {', '.join(archive)} but lacks {', '.join(missing)}")
         self.paths = [str(place) for place in np.atleast_1d(archive["image_path"])]
+        self.meshes = self._meshes(archive)
         self.boxes = self._boxes("bbox_xywh", archive)
         self.part_boxes = [
             self._boxes(key, archive) if key in archive else None
@@ -374,6 +375,15 @@ class _Columns:
         if len(array.shape) < 1 or len(array) != len(self.paths):
             raise BadInput(f"{self.path}: {key!r} has shape {array.shape} for {len(self.paths)} people; fetch it again")
         return array.reshape(len(self.paths), *shape) if shape else array
+
+    def _meshes(self, archive: SafeNpz) -> list[str] | None:
+        """Where each person's true mesh lies, if the file says (ARCTIC's for SMPLest-X does)."""
+        if "vertices3d_path" not in archive:
+            return None
+        places = [str(place) for place in np.atleast_1d(archive["vertices3d_path"])]
+        if len(places) != len(self.paths):
+            raise BadInput(f"{self.path}: 'vertices3d_path' has {len(places)} entries for {len(self.paths)} people")
+        return places
 
     def _boxes(self, key: str, archive: SafeNpz) -> np.ndarray:
         boxes = self._of_all(key, archive[key])
@@ -482,6 +492,7 @@ class _Columns:
             dataset="HumanData" if self._set is None else self._set.name,
             image_path=place(name),
             image_hw=hw,
+            mesh_path=place(self.meshes[row]) if self.meshes else None,
             **coco.box_fields(*(self._part_box(boxes, row) for boxes in self.part_boxes)),
             **fields,
             **self._body(row),

@@ -1,4 +1,4 @@
-"""True meshes that sets come with: EHF's `.ply` or `.obj`, AGORA's vertices in JSON."""
+"""True meshes that sets come with: EHF's `.ply` or `.obj`, AGORA's vertices in JSON, ARCTIC's in `.npy`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wholebody.data.readers import READERS
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
 from wholebody.files.json_stream import read_json
-from wholebody.files.npz import DAMAGED
+from wholebody.files.npz import DAMAGED, read_npy
 from wholebody.files.reading import open_file, read_bytes
 
 # What PLY calls its types, and numpy's letters for them.
@@ -36,8 +36,8 @@ def true_mesh(root: Path, sample: Sample) -> np.ndarray:
 
 
 def read_vertices(path: Path) -> np.ndarray:
-    """The vertices (V, 3) of a `.ply`, `.obj` or `.json` file, in the file's order and frame."""
-    readers = {".ply": _read_ply, ".obj": _read_obj, ".json": read_json}
+    """The vertices (V, 3) of a `.ply`, `.obj`, `.json` or `.npy` file, in the file's order and frame."""
+    readers = {".ply": _read_ply, ".obj": _read_obj, ".json": read_json, ".npy": read_npy}
     if path.suffix not in readers:
         raise BadInput(f"{path} is not a mesh that is understood: {', '.join(readers)}")
     if not path.exists():
