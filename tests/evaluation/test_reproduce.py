@@ -9,7 +9,7 @@ import torch
 from wholebody.cli import main
 from wholebody.errors import BadInput
 from wholebody.evaluation import benchmarks
-from wholebody.evaluation.paper import ROWS
+from wholebody.evaluation.paper import FAMILY_ROWS, ROWS
 from wholebody.evaluation.reproduce import Line, ReproduceConfig, table
 
 
@@ -55,7 +55,7 @@ def test_one_command_writes_the_table_with_ours_beside_the_papers(
 
 
 def test_every_figure_of_the_paper_has_a_source_and_a_measure():
-    for row in ROWS:
+    for row in (*ROWS, *FAMILY_ROWS):
         assert row.source and row.figures
         if row.testset in benchmarks.BENCHMARKS:
             assert set(row.figures) <= set(benchmarks.BENCHMARKS[row.testset].measures)
@@ -69,3 +69,66 @@ def test_a_figure_that_was_not_measured_is_not_a_number():
 def test_an_unknown_set_is_named(tmp_path):
     with pytest.raises(BadInput, match="--only EHV.*EHF"):
         ReproduceConfig(tmp_path, tmp_path, "body", only=("EHV",)).rows()
+
+
+# SMPLer-X
+
+
+def test_which_papers_are_reproduced(tmp_path):
+    """Those whose checkpoints are there; OSX's where there are none."""
+
+    def papers(*files, **options):
+        folder = tmp_path / "_".join(files or ("none",))
+        folder.mkdir(exist_ok=True)
+        for name in files:
+            (folder / name).touch()
+        return ReproduceConfig(tmp_path, folder, "body", **options).rows()
+
+    assert papers() == papers("osx_l.pth.tar") == list(ROWS)
+    assert papers("smpler_x_h32.pth.tar") == list(FAMILY_ROWS)
+    assert papers("osx_l.pth.tar", "smpler_x_b32.pth.tar") == [*ROWS, *FAMILY_ROWS]
+    only = papers("osx_l.pth.tar", "smpler_x_b32.pth.tar", only=("EHF", "MPE"))
+    assert [row.testset for row in only] == ["EHF", "MPE", "MPE", "MPE", "MPE", "EHF"]
+
+
+def test_smpler_xs_figures_stand_beside_ours(
+    small_config, smplx_body, standin_dir, standin_arrays, forged_root, forged_people, tmp_path, capsys, monkeypatch
+):
+    """The five main errors of a size, their mean beside the paper's, and the abstract's figures."""
+    from data.forge.family_sets import forge_set
+
+    from wholebody.model.checkpoint import Conventions, save
+    from wholebody.model.osx import build_osx
+
+    monkeypatch.setattr(benchmarks, "read_body_file", lambda path: standin_arrays("neutral"))
+    root = tmp_path / "dataset"
+    root.mkdir()
+    for name in ("EHF", "AGORA", "PW3D", "UBody"):
+        (root / name).symlink_to(forged_root / "dataset" / name)
+    forge_set(root, "EgoBody_Egocentric", forged_people[:2])
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    torch.manual_seed(0)
+    save(build_osx(small_config), checkpoints / "any.safetensors", conventions=Conventions(), licence="made up")
+    (checkpoints / "smpler_x_h32.pth.tar").symlink_to("any.safetensors")
+    arguments = ["reproduce", "--root", root, "--checkpoints", checkpoints, "--body", standin_dir, "--every", 1]
+    arguments += ["--limit", 1, "--out", tmp_path / "out", "--only", "MPE", "EHF", "EgoBody_Egocentric"]
+    assert main([str(a) for a in arguments]) == 1, "three of the four sizes are not there"
+    lines = json.loads((tmp_path / "out" / "table.json").read_text())
+    ours = {line["testset"]: line["ours"] for line in lines if "h32" in line["checkpoint"] and line["paper"] is None}
+    assert list(ours) == ["AGORA", "EgoBody_Egocentric", "UBody", "PW3D", "EHF"]
+    means = [line for line in lines if line["testset"] == "MPE" and "h32" in line["checkpoint"]]
+    assert [(line["measure"], line["paper"]) for line in means] == [
+        ("MPE (file of 2023)", 63.0), ("MPE (file of March 2024)", 59.7),
+    ]  # fmt: skip
+    assert {line["ours"] for line in means} == {pytest.approx(np.mean(list(ours.values())))}
+    small = [line for line in lines if line["testset"] == "MPE" and "s32" in line["checkpoint"]]
+    assert [line["paper"] for line in small] == [82.6] and small[0]["ours"] is None
+    assert "there is no smpler_x_s32.pth.tar" in small[0]["note"]
+    (ehf,) = [line for line in lines if line["testset"] == "EHF" and line["paper"] == 62.3]
+    assert ehf["ours"] == pytest.approx(ours["EHF"]) and "abstract" in ehf["source"]
+    (ego,) = [line for line in lines if line["testset"] == "EgoBody_Egocentric" and line["paper"] == 63.6]
+    assert ego["ours"] == pytest.approx(ours["EgoBody_Egocentric"]) and "fine-tuned on this set" in ego["source"]
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "NeurIPS 2023" in text and "CVPR 2023" not in text and text in capsys.readouterr().out + "\n"
+    assert (tmp_path / "out" / "smpler_x_h32" / "EHF" / "report.html").is_file()
