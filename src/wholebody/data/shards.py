@@ -106,7 +106,7 @@ def write_shards(
     if not writer.names:
         raise BadInput(f"{root}: none of the {len(index):,} people's pictures can be read, nothing was written")
     _remove_others(out, name, writer.names)
-    about = {key: index.about[key] for key in ("dataset", "split") if key in index.about}
+    about = {key: index.about[key] for key in ("dataset", "split", "counts", "every") if key in index.about}
     return write_index(read_shards(out / name for name in writer.names), out / f"{name}.arrow", **about)
 
 
@@ -279,7 +279,8 @@ def run_shard(
             raise BadInput(f"{chosen}: no index in {root / 'index'}; first run: wholebody data index {root} {chosen}")
         for split in there:
             index = Index(index_path(root, dataset, split))
-            path = write_shards(index, root / dataset, out, f"{dataset}-{split}", size, problems, linked)
+            folder = info.home(root) or root / dataset
+            path = write_shards(index, folder, out, f"{dataset}-{split}", size, problems, linked)
             count = f"{len(Index(path)):,} of {len(index):,} people"
             yield f"{dataset} {split}: {count} -> {out}/{dataset}-{split}-*.tar, {path}"
 

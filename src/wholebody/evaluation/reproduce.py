@@ -104,10 +104,19 @@ class _Measurements:
         self._config, self._say = config, say
         self._known: dict[tuple[str, str], tuple[Result | None, str, str]] = {}
 
+    def missing(self, checkpoint: str) -> str:
+        """What to do about a checkpoint that is not there; "" if it is."""
+        folder = self._config.checkpoints
+        if (folder / checkpoint).is_file():
+            return ""
+        return f"there is no {checkpoint} in {folder}; the published README links it (its section on pretrained models)"
+
     def __call__(self, checkpoint: str, testset: str) -> tuple[Result | None, str, str]:
         key = (checkpoint, testset)
         if key not in self._known:
             try:
+                if problem := self.missing(checkpoint):
+                    raise AssetMissing(problem)
                 result = evaluate(_evaluation(self._config, checkpoint, testset), self._say)
                 note = "" if result else f"predictions written; the server measures {testset}: hand in predictions.zip"
                 self._known[key] = result, note, ""
@@ -123,6 +132,8 @@ def _mean_lines(row: PaperRow, measure: _Measurements) -> tuple[list[Line], str]
     from wholebody.evaluation.result import label
     from wholebody.evaluation.together import PRIMARY, primary_error
 
+    if problem := measure.missing(row.checkpoint):
+        return _lines(row, None, f"not measured: {problem}"), problem
     lines, problems = [], []
     for testset, name in PRIMARY.items():
         result, note, problem = measure(row.checkpoint, testset)
@@ -140,17 +151,11 @@ def _mean_lines(row: PaperRow, measure: _Measurements) -> tuple[list[Line], str]
 
 
 def _evaluation(config: ReproduceConfig, checkpoint: str, testset: str) -> EvaluateConfig:
-    path = config.checkpoints / checkpoint
-    if not path.is_file():
-        raise AssetMissing(
-            f"there is no {checkpoint} in {config.checkpoints}; the published README links it (its section on "
-            "pretrained models)"
-        )
     some = testset != SUBMISSION  # its server takes everybody or nothing
     of_family = any(checkpoint == row.checkpoint for row in FAMILY_ROWS)
     out = config.out / checkpoint.partition(".")[0] / testset if of_family else config.out / testset
     return EvaluateConfig(
-        models=(str(path),), testset=testset, root=config.root, out=out, body=config.body,
+        models=(str(config.checkpoints / checkpoint),), testset=testset, root=config.root, out=out, body=config.body,
         device=config.device, batch_size=config.batch_size, devices=config.devices,
         limit=config.limit if some else None, every=config.every if some else None,
     )  # fmt: skip
@@ -164,7 +169,7 @@ def _lines(row: PaperRow, result: Result | None, note: str) -> list[Line]:
     for measure, paper in row.figures.items():
         summary = found.get(measure)
         ours, people = (summary.mean, summary.count) if summary else (math.nan, 0)
-        name = measure if row.testset == SUBMISSION else label(measure)
+        name = measure if row.testset in (SUBMISSION, MPE) else label(measure)
         lines.append(Line(row.testset, row.checkpoint, name, paper, ours, people, note, row.source))
     return lines
 
