@@ -238,7 +238,7 @@ def own_joint_errors_mm(joints: Any, truth: Any) -> dict[str, Any]:
     rows = OWN_14
     return {
         "mpjpe_own": give_back(_distance(moved[:, rows], truth[:, rows])),
-        "pa_mpjpe_own": give_back(_distance(_aligned(joints[:, rows], truth[:, rows]), truth[:, rows])),
+        "pa_mpjpe_own": give_back(pa_mpjpe_mm(joints[:, rows], truth[:, rows])),
     }
 
 
