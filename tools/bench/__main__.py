@@ -66,6 +66,7 @@ def keep_results(path: Path = ROOT / "output" / "bench" / "bench.json") -> None:
         before = earlier["results"] if earlier.get("machine") == about else []
     new = {row["name"] for row in RESULTS}
     rows = [row for row in before if row["name"] not in new] + RESULTS
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, (json.dumps({"machine": about, "results": rows}, indent=1) + "\n").encode())
     print(f"\n{path}")
 
