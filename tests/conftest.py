@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shape_checks  # noqa: F401 (checks shapes in the package's modules, as they are imported below)
 import torch
 
 from wholebody.body.layer import BodyModel

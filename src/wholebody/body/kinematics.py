@@ -15,6 +15,7 @@ import numpy as np
 from wholebody.body.joints import PARENTS
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor
 
 
@@ -31,7 +32,9 @@ class KinematicTree:
             self._ancestors.append(up)
             up = [up[joint] for joint in up]
 
-    def pose(self, rotations: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+    def pose(
+        self, rotations: Float[Tensor, "b j 3 3"], rest: Float[Tensor, "b j 3"]
+    ) -> tuple[Float[Tensor, "b j 3 3"], Float[Tensor, "b j 3"]]:
         """Local rotations (B, J, 3, 3) and joints at rest (B, J, 3) to each joint's rotation and place (B, J, 3)."""
         import torch
 
@@ -50,8 +53,8 @@ BODY_TREE = KinematicTree()
 
 
 def pose_arrays(
-    rotations: np.ndarray, rest: np.ndarray, parents: Sequence[int] = PARENTS
-) -> tuple[np.ndarray, np.ndarray]:
+    rotations: Float[np.ndarray, "*b j 3 3"], rest: Float[np.ndarray, "*r j 3"], parents: Sequence[int] = PARENTS
+) -> tuple[Float[np.ndarray, "*b j 3 3"], Float[np.ndarray, "*b j 3"]]:
     """`KinematicTree.pose` in numpy: local rotations (..., J, 3, 3) and joints at rest (J, 3) or (..., J, 3) to each
     joint's rotation (..., J, 3, 3) and place (..., J, 3), the root where it rests.
 
@@ -76,7 +79,9 @@ def _levels(parents: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(joints, np.array(parents)[joints - 1]) for joints in levels]
 
 
-def moved_places(turns: Tensor, rest: Tensor, parents: Sequence[int] = PARENTS) -> Tensor:
+def moved_places(
+    turns: Float[Tensor, "b j 3 3"], rest: Float[Tensor, "j 3 s"], parents: Sequence[int] = PARENTS
+) -> Float[Tensor, "b j 3 s"]:
     """Where S sets of joints at rest (J, 3, S) come to lie, (B, J, 3, S), under rotations (B, J, 3, 3) in the root's
     frame. It is linear: of how S coefficients of the shape move the joints at rest, how they move the turned ones."""
     import torch
@@ -92,7 +97,7 @@ def chain(joint: int) -> list[int]:
     return [] if joint < 0 else [*chain(PARENTS[joint]), joint]
 
 
-def turn_of(rotations: Tensor, joint: int) -> Tensor:
+def turn_of(rotations: Float[Tensor, "b j 3 3"], joint: int) -> Float[Tensor, "b 3 3"]:
     """The rotation B×3×3 in the root's frame of one joint of the body, from local rotations B×J×3×3 of its first J:
     along its own chain only."""
     first, *others = chain(joint)
@@ -102,7 +107,7 @@ def turn_of(rotations: Tensor, joint: int) -> Tensor:
     return turn
 
 
-def tree_rotations(rotations_53: Tensor) -> Tensor:
+def tree_rotations(rotations_53: Float[Tensor, "b 53 3 3"]) -> Float[Tensor, "b 55 3 3"]:
     """Rotations that networks predict (B×53×3×3, `ROTATIONS_53`) as those of the body's tree (B×55×3×3,
     `SMPLX_JOINTS`): the eyes, which networks do not predict, look ahead."""
     import torch

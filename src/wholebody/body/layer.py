@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ from wholebody.body.joints import FROM_144, PARENTS, SMPLX_JOINTS
 from wholebody.body.kinematics import BODY_TREE
 from wholebody.errors import BadInput
 from wholebody.geometry.rotation import axis_angle_to_matrix
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 _NECK = SMPLX_JOINTS.index("neck")
 _MAX_TURN = 39  # degrees of head turn that the contour table knows, each way
@@ -51,8 +55,8 @@ def at_least_single(move: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tens
 class BodyOutput:
     """Vertices (B, V, 3) and the 144 joints (B, 144, 3), in metres, in the frame of the parameters."""
 
-    vertices: Tensor
-    joints: Tensor
+    vertices: Float[Tensor, "b v 3"]
+    joints: Float[Tensor, "b 144 3"]
 
 
 class BodyModel(nn.Module):
@@ -197,7 +201,7 @@ class BodyModel(nn.Module):
     def full_pose(
         self, *, global_orient: Tensor, body_pose: Tensor, left_hand_pose: Tensor, right_hand_pose: Tensor,
         jaw_pose: Tensor, leye_pose: Tensor | None = None, reye_pose: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Float[Tensor, "b 55 3"]:  # fmt: skip
         """All 55 axis-angle rotations (B, 55, 3) in the order of the tree, the relaxed hand added to the hands.
 
         Each part comes as (B, J, 3) or (B, 3 J): J = 1, 21, 15, 15, 1, 1, 1. Eyes left out look ahead.
@@ -230,7 +234,7 @@ class BodyModel(nn.Module):
         return self.from_matrices(axis_angle_to_matrix(pose.to(self.dtype)), betas, expression, transl)
 
     def from_matrices(
-        self, rotations: Tensor, betas: Tensor, expression: Tensor, transl: Tensor | None = None
+        self, rotations: Tensor, betas: Tensor, expression: Tensor, transl: Float[Tensor, "b 3"] | None = None
     ) -> BodyOutput:
         """The mesh of local rotations (B, 55, 3, 3), relaxed hand included by the caller; the rest as in `forward`."""
         if betas.shape[-1] != NUM_SHAPE or expression.shape[-1] != NUM_EXPRESSION or rotations.shape[1:] != (55, 3, 3):
@@ -254,12 +258,14 @@ class BodyModel(nn.Module):
             vertices, joints = vertices + transl[:, None], joints + transl[:, None]
         return BodyOutput(vertices, joints)
 
-    def rest_pelvis(self, betas: Tensor, expression: Tensor | None = None) -> Tensor:
+    def rest_pelvis(
+        self, betas: Float[Tensor, "b 10"], expression: Float[Tensor, "b 10"] | None = None
+    ) -> Float[Tensor, "b 3"]:
         """Where the pelvis (B, 3) of these shapes is in the body's own frame: what `global_orient` turns about."""
         pelvis = self.rest_joints[0] + betas @ self.joint_directions[:NUM_SHAPE, :3]
         return pelvis if expression is None else pelvis + expression @ self.joint_directions[NUM_SHAPE:, :3]
 
-    def joints_137(self, joints_144: Tensor) -> Tensor:
+    def joints_137(self, joints_144: Float[Tensor, "*b 144 3"]) -> Float[Tensor, "*b 137 3"]:
         """The 137 joints (..., 137, 3) of the published set (`joints.JOINTS_137`) from the 144."""
         return joints_144.index_select(-2, self.from_144)
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from wholebody.errors import BadInput
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
     from torch import Tensor
 
 Array = NDArray[np.float64]
@@ -34,7 +35,7 @@ class Camera:
                 raise BadInput(f"a camera's {name} must be two finite numbers, got {getattr(self, name)!r}")
             object.__setattr__(self, name, value)
 
-    def project(self, points_cam: ArrayLike) -> Array:
+    def project(self, points_cam: ArrayLike) -> Float64[np.ndarray, "*b 2"]:
         """Pixels (..., 2) of points (..., 3)."""
         return project(np.asarray(points_cam, np.float64), self.focal_px, self.principal_px)
 
@@ -60,20 +61,20 @@ class VirtualCamera:
         """Metres to the farthest place that a body can be at."""
         return self.focal * self.size / math.sqrt(self.hw[0] * self.hw[1])
 
-    def translation(self, camera: Tensor) -> Tensor:
+    def translation(self, camera: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3"]:
         """What a network says of the camera (B×3) to the body's translation in metres (B×3)."""
         import torch
 
         return torch.cat((camera[:, :2], self.farthest * camera[:, 2:].sigmoid()), 1)
 
-    def said(self, translation: Tensor) -> Tensor:
+    def said(self, translation: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3"]:
         """Inverse of `translation`, of what lies between the camera and the farthest place."""
         import torch
 
         share = (translation[:, 2:] / self.farthest).clamp(1e-4, 1 - 1e-4)
         return torch.cat((translation[:, :2], share.logit()), 1)
 
-    def project(self, points: Tensor) -> Tensor:
+    def project(self, points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 2"]:
         """Points ...×3 in the camera frame, metres, to ...×2 as fractions of the crop (x, y)."""
         focal = points.new_tensor((self.focal / self.hw[1], self.focal / self.hw[0]))
         return points[..., :2] / (points[..., 2:] + 1e-4) * focal + 0.5
@@ -89,7 +90,7 @@ class VirtualCamera:
         return Camera(self.focal * scale, np.array([x, y]) + wh / 2 * scale)
 
 
-def turn_of_affine(crop_from_image: ArrayLike) -> Array:
+def turn_of_affine(crop_from_image: ArrayLike) -> Float64[np.ndarray, "3 3"]:
     """How a crop turns the camera frame (3, 3): a rotation about the viewing axis, times diag(-1, 1, 1) in a mirror.
 
     Apply it to points and directions in the camera frame; `warp_camera` gives the camera that then sees them.
@@ -102,7 +103,7 @@ def turn_of_affine(crop_from_image: ArrayLike) -> Array:
     return turn
 
 
-def warp_camera(camera: Camera, crop_from_image: ArrayLike) -> tuple[Camera, Array]:
+def warp_camera(camera: Camera, crop_from_image: ArrayLike) -> tuple[Camera, Float64[np.ndarray, "3 3"]]:
     """The camera after a picture is cropped, and the turn (3, 3) that points in the camera frame take with it.
 
     Projecting and then cropping equals turning and then projecting by the new camera:

@@ -7,15 +7,20 @@ cameras with `camera.warp_camera`, and all three stay together.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wholebody.errors import BadInput
 
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Shaped
+
 Array = NDArray[np.float64]
 
 
-def fit_box(box_xyxy: ArrayLike, aspect: float = 384 / 512, enlarge: float = 1.25) -> Array:
+def fit_box(box_xyxy: ArrayLike, aspect: float = 384 / 512, enlarge: float = 1.25) -> Float64[np.ndarray, "*b 4"]:
     """Boxes (..., 4) widened or heightened about their centre to `aspect` (width over height), then enlarged.
 
     The published preparation of a person's box, after the box has been cut to the picture.
@@ -30,7 +35,7 @@ def fit_box(box_xyxy: ArrayLike, aspect: float = 384 / 512, enlarge: float = 1.2
     return np.concatenate([centre - size / 2, centre + size / 2], -1)
 
 
-def fit_crop(box_xyxy: ArrayLike, image_hw: tuple[int, int], enlarge: float) -> Array:
+def fit_crop(box_xyxy: ArrayLike, image_hw: tuple[int, int], enlarge: float) -> Float64[np.ndarray, " 4"]:
     """A person's box (4,) → the box (4,) that a network's crop shows: cut to the picture, made 3:4, enlarged.
 
     Args:
@@ -50,7 +55,9 @@ def fit_crop(box_xyxy: ArrayLike, image_hw: tuple[int, int], enlarge: float) -> 
     return fit_box(np.concatenate([low, high]), enlarge=enlarge)
 
 
-def box_around(points: ArrayLike, valid: ArrayLike | None = None, enlarge: float = 1.2) -> Array:
+def box_around(
+    points: ArrayLike, valid: ArrayLike | None = None, enlarge: float = 1.2
+) -> Float64[np.ndarray, " 4"]:
     """The box (4,) about the valid ones of some points (N, 2), enlarged about its centre.
 
     Raises BadInput if no point is valid.
@@ -71,7 +78,7 @@ def crop_affine(
     scale: float = 1.0,
     flip: bool = False,
     out_hw: tuple[int, int] = (512, 384),
-) -> tuple[Array, Array]:
+) -> tuple[Float64[np.ndarray, "2 3"], Float64[np.ndarray, "2 3"]]:
     """The maps (crop_from_image, image_from_crop), 2×3 each, of a box (4,) onto a crop of `out_hw` pixels.
 
     Args:
@@ -93,14 +100,14 @@ def crop_affine(
     return crop_from_image, invert_affine(crop_from_image)
 
 
-def invert_affine(affine: ArrayLike) -> Array:
+def invert_affine(affine: ArrayLike) -> Float64[np.ndarray, "*b 2 3"]:
     """The inverse (..., 2, 3) of affine maps (..., 2, 3)."""
     affine = np.asarray(affine, np.float64)
     linear = np.linalg.inv(affine[..., :2])
     return np.concatenate([linear, -linear @ affine[..., 2:]], -1)
 
 
-def compose_affine(second: ArrayLike, first: ArrayLike) -> Array:
+def compose_affine(second: ArrayLike, first: ArrayLike) -> Float64[np.ndarray, "2 3"]:
     """The map (2, 3) that applies `first`, then `second`."""
     second, first = np.asarray(second, np.float64), np.asarray(first, np.float64)
     linear = second[..., :2] @ first
@@ -108,13 +115,15 @@ def compose_affine(second: ArrayLike, first: ArrayLike) -> Array:
     return linear
 
 
-def apply_affine(points: ArrayLike, affine: ArrayLike) -> Array:
+def apply_affine(points: ArrayLike, affine: ArrayLike) -> Float64[np.ndarray, "*b 2"]:
     """Points (..., 2) moved by an affine map (2, 3)."""
     affine = np.asarray(affine, np.float64)
     return np.asarray(points, np.float64) @ affine[:, :2].T + affine[:, 2]
 
 
-def warp(image: NDArray, affine: ArrayLike, out_hw: tuple[int, int], antialias: bool = False) -> NDArray:
+def warp(
+    image: Shaped[np.ndarray, "h w *c"], affine: ArrayLike, out_hw: tuple[int, int], antialias: bool = False
+) -> Shaped[np.ndarray, "oh ow *c"]:
     """The picture (H, W) or (H, W, C) under `affine` (crop from image), bilinear, black outside; dtype is kept.
 
     antialias: average where the crop is coarser than the picture. Published weights were trained without, so

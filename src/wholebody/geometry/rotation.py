@@ -7,11 +7,16 @@ tests compare with it, but importing it takes longer than all else that a first 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def rotation_6d_to_matrix(rotation_6d: Tensor) -> Tensor:
+
+def rotation_6d_to_matrix(rotation_6d: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 3"]:
     """Rotation matrices (..., 3, 3) from the 6D form (..., 6) that the networks predict.
 
     The six numbers are a 3×2 matrix in row-major order: its two columns, orthonormalised, are the first two columns
@@ -29,12 +34,12 @@ def _unit(vectors: Tensor) -> Tensor:
     return vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(1e-12)
 
 
-def matrix_to_rotation_6d(matrix: Tensor) -> Tensor:
+def matrix_to_rotation_6d(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 6"]:
     """The 6D form (..., 6) of rotation matrices (..., 3, 3): inverse of `rotation_6d_to_matrix`."""
     return matrix[..., :2].flatten(-2)
 
 
-def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
+def axis_angle_to_matrix(axis_angle: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """Rotation matrices (..., 3, 3) from axis-angle vectors (..., 3) in radians, by Rodrigues' formula."""
     squared = axis_angle.square().sum(-1)[..., None, None]
     # Below this the series are exact in double precision; the other branch must not divide by zero there.
@@ -50,7 +55,7 @@ def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
     return eye + sine * cross + cosine * (outer - squared * eye)
 
 
-def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
+def matrix_to_axis_angle(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
     """Axis-angle vectors (..., 3) in radians, of length at most pi, from rotation matrices (..., 3, 3)."""
     quaternion = _quaternion(matrix)
     vector, scalar = quaternion[..., :3], quaternion[..., 3:]
@@ -83,12 +88,12 @@ def _quaternion(matrix: Tensor) -> Tensor:
     return row / torch.linalg.vector_norm(row, dim=-1, keepdim=True)
 
 
-def rotation_6d_to_axis_angle(rotation_6d: Tensor) -> Tensor:
+def rotation_6d_to_axis_angle(rotation_6d: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3"]:
     """Axis-angle vectors (..., 3) in radians from the 6D form (..., 6)."""
     return matrix_to_axis_angle(rotation_6d_to_matrix(rotation_6d))
 
 
-def mirrored(rotations: Tensor) -> Tensor:
+def mirrored(rotations: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
     """Rotation matrices (..., 3, 3) as seen in a mirror across the plane x = 0."""
     sign = rotations.new_tensor((-1.0, 1.0, 1.0))
     return rotations * sign[:, None] * sign

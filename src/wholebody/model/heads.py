@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,16 @@ from wholebody.model.encoder import (
 )
 from wholebody.model.roi import Deconvolution, sample_points
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 BODY_JOINTS, HAND_JOINTS, FACE_POINTS = 25, 20, 72  # whose positions are predicted
 BODY_ROTATIONS, HAND_ROTATIONS = 21, 15
 BETAS, EXPRESSIONS = 10, 10
 PARTS = ("left_hand", "right_hand", "face")
 
 
-def soft_argmax(probabilities: Tensor) -> Tensor:
+def soft_argmax(probabilities: Float[Tensor, "n j *grid"]) -> Float[Tensor, "n j _"]:
     """Expected cell of distributions over a grid: N×J×[D×]H×W to N×J×(x, y[, z]) in cells, first cell's centre at 0."""
     axes = range(2, probabilities.ndim)
     coordinates = []
@@ -34,7 +37,7 @@ def soft_argmax(probabilities: Tensor) -> Tensor:
     return torch.stack(coordinates, -1)
 
 
-def grid_softmax(scores: Tensor) -> Tensor:
+def grid_softmax(scores: Float[Tensor, "n j *grid"]) -> Float[Tensor, "n j *grid"]:
     """Scores N×J×... to distributions over the grid, in single precision at least: means over a grid need it."""
     precise = torch.promote_types(scores.dtype, torch.float32)
     return scores.flatten(2).softmax(2, dtype=precise).view(scores.shape)
@@ -158,7 +161,9 @@ class BoxHead(nn.Module):
         return centers / self.scale, sizes.to(centers.dtype)
 
 
-def square_boxes(centers: Tensor, sizes: Tensor, scales: Tensor, cell_px: float) -> Tensor:
+def square_boxes(
+    centers: Float[Tensor, "*b 2"], sizes: Float[Tensor, "*b 2"], scales: Tensor, cell_px: float
+) -> Float[Tensor, "*b 4"]:
     """Boxes as squares around the longer side, enlarged: centres and sizes ...×2 in cells to xyxy ...×4 in pixels."""
     side = sizes.amax(-1, keepdim=True) * scales[..., None] / 2
     return torch.cat((centers - side, centers + side), -1) * cell_px

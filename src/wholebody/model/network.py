@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from wholebody.geometry.rotation import axis_angle_to_matrix
 from wholebody.model.config import NetworkConfig
 from wholebody.model.encoder import EncoderOutput
 from wholebody.model.prediction import PartBoxes, Prediction
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class Network(nn.Module):
@@ -34,12 +37,12 @@ class Network(nn.Module):
         self.body = body
         self.checkpoint: Any = None
 
-    def forward(self, images: Tensor, boxes: PartBoxes | None = None) -> Prediction:
+    def forward(self, images: Float[Tensor, "b 3 h w"], boxes: PartBoxes | None = None) -> Prediction:
         """images: B×3×512×384 RGB in [0, 1]. boxes: train with these in place of the predicted ones."""
         prediction = self.regress(images, boxes)
         return prediction if self.body is None else self.with_mesh(prediction)
 
-    def regress(self, images: Tensor, boxes: PartBoxes | None = None) -> Prediction:
+    def regress(self, images: Float[Tensor, "b 3 h w"], boxes: PartBoxes | None = None) -> Prediction:
         """Everything that needs no body mesh."""
         raise NotImplementedError
 
@@ -48,14 +51,19 @@ class Network(nn.Module):
         """Whether bodies can be had sooner than hands and faces, by `glance`."""
         return False
 
-    def glance(self, images: Tensor, rotations: Tensor, expression: Tensor) -> Prediction:
+    def glance(
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        rotations: Float[Tensor, "b 53 3 3"],
+        expression: Float[Tensor, "b 10"],
+    ) -> Prediction:
         """As `forward`, the bodies alone being looked for.
 
         rotations (B×53×3×3) and expression (B×10): of the same people a moment before; hands and face are taken over.
         """
         raise NotImplementedError
 
-    def encode(self, images: Tensor) -> EncoderOutput:
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> EncoderOutput:
         """What the encoder makes of pictures, in single precision where it computes in half of it."""
         if not len(images):
             raise BadInput("the batch of pictures is empty; give one picture at least")
@@ -91,13 +99,13 @@ class Network(nn.Module):
             joints_proj_cells=self.project(body.joints_137(joints)),
         )
 
-    def project(self, joints_cam: Tensor) -> Tensor:
+    def project(self, joints_cam: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 2"]:
         """Points ...×3 in the camera frame to ...×2 in cells of the crop, by the virtual camera."""
         _, rows, columns = self.config.grid
         return self.config.camera.project(joints_cam) * joints_cam.new_tensor((columns, rows))
 
 
-def _body_rotations(prediction: Prediction, body: BodyModel) -> Tensor:
+def _body_rotations(prediction: Prediction, body: BodyModel) -> Float[Tensor, "b 55 3 3"]:
     """The rotations of the body's tree, B×55×3×3: eyes looking ahead, the body's mean pose added to the hands."""
     rotations = prediction.rotations
     hands = rotations[:, 22:52]

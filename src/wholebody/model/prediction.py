@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Shaped
 
 
 @dataclass
@@ -18,37 +22,37 @@ class Prediction:
     positions in the picture nor boxes. The fields that need a body mesh are None where there is none.
     """
 
-    rotations: Tensor  # B×53×3×3: pelvis, 21 body, 15 left hand, 15 right hand, jaw; without any mean hand pose
-    global_orient: Tensor  # B×3 axis-angle, as the next five
-    body_pose: Tensor  # B×21×3
-    left_hand_pose: Tensor  # B×15×3
-    right_hand_pose: Tensor  # B×15×3
-    jaw_pose: Tensor  # B×3
-    betas: Tensor  # B×10
-    expression: Tensor  # B×10
-    cam_trans: Tensor  # B×3, from the body's frame to the camera's
-    joints_cells: Tensor | None = None  # B×65×3: 25 body joints, 20 of each hand, all in cells of the crop
-    body_cells: Tensor | None = None  # B×25×3
-    left_hand_box_cells: Tensor | None = None  # B×20×3
-    right_hand_box_cells: Tensor | None = None  # B×20×3
-    face_box_cells: Tensor | None = None  # B×72×3; None without a face decoder
-    box_centers_cells: Tensor | None = None  # B×3×2: left hand, right hand, face
-    box_sizes_cells: Tensor | None = None  # B×3×2: before they are made square and enlarged
-    left_hand_box: Tensor | None = None  # B×4, detached, as the next two: the boxes that features were cropped from
-    right_hand_box: Tensor | None = None  # B×4
-    face_box: Tensor | None = None  # B×4
-    found_keypoints: Tensor | None = None  # B×17×3: COCO's, fractions of the crop and score 0..1; where found as such
-    body_logits: Tensor | None = None  # B×25×(32 * 24 + 1): of finer cells, then "outside"; where there are such
-    hand_maps: Tensor | None = None  # B×2×20×side×side: probabilities of joints in the hands' boxes; with context only
-    face_maps: Tensor | None = None  # B×72×side×side, likewise
-    hand_roots_6d: Tensor | None = None  # B×2×6: both wrists in the camera frame; of SMPLest-X, for its losses alone
-    vertices_cam: Tensor | None = None  # B×V×3, camera translation added
-    joints_cam: Tensor | None = None  # B×55×3: the joints of the body's tree, camera translation added
-    joints_144_cam: Tensor | None = None  # B×144×3, camera translation added
-    joints_proj_cells: Tensor | None = None  # B×137×2: the mesh's joints, projected
+    rotations: Float[Tensor, "b 53 3 3"]  # pelvis, 21 body, 15 of each hand, jaw; without a mean pose
+    global_orient: Float[Tensor, "b 3"]  # axis-angle, as the next five
+    body_pose: Float[Tensor, "b 21 3"]
+    left_hand_pose: Float[Tensor, "b 15 3"]
+    right_hand_pose: Float[Tensor, "b 15 3"]
+    jaw_pose: Float[Tensor, "b 3"]
+    betas: Float[Tensor, "b 10"]
+    expression: Float[Tensor, "b 10"]
+    cam_trans: Float[Tensor, "b 3"]  # from the body's frame to the camera's
+    joints_cells: Float[Tensor, "b 65 3"] | None = None  # 25 body joints, 20 of each hand, all in cells of the crop
+    body_cells: Float[Tensor, "b 25 3"] | None = None
+    left_hand_box_cells: Float[Tensor, "b 20 3"] | None = None
+    right_hand_box_cells: Float[Tensor, "b 20 3"] | None = None
+    face_box_cells: Float[Tensor, "b 72 3"] | None = None  # None without a face decoder
+    box_centers_cells: Float[Tensor, "b 3 2"] | None = None  # left hand, right hand, face
+    box_sizes_cells: Float[Tensor, "b 3 2"] | None = None  # before they are made square and enlarged
+    left_hand_box: Float[Tensor, "b 4"] | None = None  # detached, as the next two: where features came from
+    right_hand_box: Float[Tensor, "b 4"] | None = None
+    face_box: Float[Tensor, "b 4"] | None = None
+    found_keypoints: Float[Tensor, "b 17 3"] | None = None  # COCO's, fractions of the crop, score 0..1
+    body_logits: Float[Tensor, "b 25 769"] | None = None  # of finer cells, then "outside"; where there are such
+    hand_maps: Float[Tensor, "b 2 20 side side"] | None = None  # of joints in the hands' boxes; with context
+    face_maps: Float[Tensor, "b 72 side side"] | None = None  # likewise
+    hand_roots_6d: Float[Tensor, "b 2 6"] | None = None  # both wrists, camera frame; SMPLest-X's losses
+    vertices_cam: Float[Tensor, "b v 3"] | None = None  # camera translation added
+    joints_cam: Float[Tensor, "b 55 3"] | None = None  # the joints of the body's tree, camera translation added
+    joints_144_cam: Float[Tensor, "b 144 3"] | None = None  # camera translation added
+    joints_proj_cells: Float[Tensor, "b 137 2"] | None = None  # the mesh's joints, projected
 
 
-def pictures_01(pictures: Tensor, like: Tensor) -> Tensor:
+def pictures_01(pictures: Shaped[Tensor, "b h w 3"], like: Tensor) -> Float[Tensor, "b 3 h w"]:
     """Pictures B×H×W×3 of 0..255 as networks take them: B×3×H×W in [0, 1], on the device of `like`, one of the
     network's parameters, and of its precision, but of single precision at least."""
     dtype = torch.promote_types(like.dtype, torch.float32)
@@ -62,5 +66,5 @@ torch.export.register_dataclass(Prediction, serialized_type_name="wholebody.Pred
 class PartBoxes:
     """Boxes to crop features from in place of the predicted ones, where `given`."""
 
-    boxes: Tensor  # B×3×4: left hand, right hand, face; xyxy in pixels of the 384×512 crop
-    given: Tensor  # B×3, bool
+    boxes: Float[Tensor, "b 3 4"]  # left hand, right hand, face; xyxy in pixels of the 384×512 crop
+    given: Bool[Tensor, "b 3"]

@@ -9,22 +9,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from wholebody.model.encoder import EncoderOutput
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
 MAX_SAMPLES_PER_BIN = 16  # the published count grows with the box without bound; a box this large is eight crops high
 
 
-def hat(positions: Tensor, size: int) -> Tensor:
+def hat(positions: Float[Tensor, "*b"], size: int) -> Float[Tensor, "*b size"]:
     """Linear-interpolation weights of `size` cells (centres at integers) for positions in cells: ... to ...×size."""
     cells = torch.arange(size, dtype=positions.dtype, device=positions.device)
     return (1 - (positions[..., None] - cells).abs()).clamp(min=0)
 
 
-def sample_points(features: Tensor, points_cells: Tensor) -> Tensor:
+def sample_points(
+    features: Float[Tensor, "b c h w"], points_cells: Float[Tensor, "b j 2"]
+) -> Float[Tensor, "b j c"]:
     """Features B×C×H×W at points B×J×2 (x, y in cells, centres at integers; zero outside): B×J×C."""
     height, width = features.shape[-2:]
     rows, columns = hat(points_cells[..., 1], height), hat(points_cells[..., 0], width)
@@ -32,7 +38,12 @@ def sample_points(features: Tensor, points_cells: Tensor) -> Tensor:
     return weights @ features.flatten(2).transpose(1, 2)
 
 
-def roi_align(features: Tensor, boxes_cells: Tensor, side: int, mirror: Tensor | None = None) -> Tensor:
+def roi_align(
+    features: Float[Tensor, "b c h w"],
+    boxes_cells: Float[Tensor, "b k 4"],
+    side: int,
+    mirror: Bool[Tensor, " k"] | None = None,
+) -> Float[Tensor, "b k c s s"]:
     """Average-pooled crops of boxes, as RoI-align with `aligned=False` and adaptive sampling.
 
     features: B×C×H×W. boxes_cells: B×K×4, xyxy in cells of this map (continuous: cell i covers i to i + 1, and is
