@@ -96,19 +96,32 @@ def _run(name: str, seed: int, inputs: int | None, seconds: float, out: Path) ->
 
 def _watch(worker: subprocess.Popen[bytes], state: Path) -> str:
     """Why the worker ended before its time; "" if it did not."""
-    last, since = None, time.monotonic()
+    last, since, used = None, time.monotonic(), 0.0
     while worker.poll() is None:
         time.sleep(0.2)
         now = state.stat().st_mtime_ns if state.exists() else None
+        waits, spent = _waits(worker.pid)
         if now != last:
-            last, since = now, time.monotonic()
-        elif time.monotonic() - since > (6 if state.exists() else 60) * SECONDS:  # it imports and makes seeds first
+            last, since, used = now, time.monotonic(), spent
+            continue
+        # At first it imports and makes seeds. On a busy machine, who wants to run and may not does not hang.
+        long = (6 if state.exists() else 60) * SECONDS
+        if spent - used > long or (waits and time.monotonic() - since > long):
             worker.kill()
             worker.wait()
             return "it hangs"
     if worker.returncode < 0:
         return f"the interpreter dies of {signal.Signals(-worker.returncode).name}"
     return f"the interpreter ends with {worker.returncode}" if worker.returncode else ""
+
+
+def _waits(pid: int) -> tuple[bool, float]:
+    """Whether a process waits for something else than the processor, and the seconds of processor time it took."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return True, 0.0
+    return fields[0] != "R", (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _keep(out: Path, what: str, content: bytes) -> Path:

@@ -369,6 +369,24 @@ def read_recipe(path: Path) -> None:
     )
 
 
+def python_seeds() -> Iterator[bytes]:
+    text = (
+        "import os.path as osp\n_base_ = ['x.py']\nshape = (256, 192)\nlr = 1e-4 * 2 ** 3\nnames = ['A', *('B',)] * 2\n"
+        "train = dict(lr=lr, sets={'a': [1, None, True]}, deep=dict(b=dict(c=[-1])))\nx = train['lr'] if shape else 3\n"
+        "class Config:\n    a = 1; b = (2, a)\n    p = osp.join('r', 'x')\n    def go(self):\n        self.a = 3\n"
+        "cfg = Config()\ncfg.a = 2\nname = 'osx' + '_l' * 3\nflag = not true\nopen('touched', 'w')\n"
+    )
+    yield text.encode()
+    yield b"x = [0] * 10 ** 9\ny = 10 ** 10 ** 10\nz = 'a' * 99999999999\n" + b"w = " + b"-" * 3000 + b"1\n"
+    yield b"lr = 1\n" + b"x = " + b"(" * 150 + b"1" + b")" * 150 + b"\ny = {**{}, 'a': {**{'b': 1}}}\n"
+
+
+def read_python(path: Path) -> None:
+    from wholebody.files.python_settings import read_python_settings
+
+    read_python_settings(path)
+
+
 # Tars with their index
 
 

@@ -266,6 +266,7 @@ TARGETS = {
     "torch": Target(".pth", torch_seeds, _read_checkpoint),
     "toml": Target(".toml", toml_seeds, _read_toml),
     "recipe": Target(".toml", rooms.recipe_seeds, rooms.read_recipe),
+    "python": Target(".py", rooms.python_seeds, rooms.read_python),
     "keypoints": Target(".json", rooms.keypoint_seeds, rooms.read_keypoints),
     "film": Target(".mp4", rooms.film_seeds, rooms.read_film),
     "sets": Target(".zip", rooms.set_seeds, rooms.unpacked(rooms.read_sets)),

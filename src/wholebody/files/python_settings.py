@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wholebody.errors import BadInput
+from wholebody.files.reading import open_file
 from wholebody.files.text import brief, shown
 
 LARGEST_FILE = 4 << 20  # bytes
@@ -63,11 +64,12 @@ def _read(path: Path, depth: int) -> PythonSettings:
     if depth > _DEEPEST_BASES:
         raise BadInput(f"{path}: its {_BASES} files name each other without end, or more than {_DEEPEST_BASES} deep")
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise BadInput(f"{path} has {path.stat().st_size:,} bytes, and is no config: those have some thousand")
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+        with open_file(path) as file:
+            data = file.read(LARGEST_FILE + 1)
+    except (BadInput, OSError) as error:
+        raise BadInput(f"{path}: cannot be read ({error})") from error
+    if len(data) > LARGEST_FILE:
+        raise BadInput(f"{path} has {path.stat().st_size:,} bytes, and is no config: those have some thousand")
     try:
         tree = ast.parse(data, filename=str(path))
     except SyntaxError as error:
