@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import shape_checks  # noqa: F401 (checks shapes in the package's modules, as they are imported below)
 import torch
+
+if os.environ.get("WHOLEBODY_CHECK_SHAPES"):  # of every call, see there; before anything of the package is imported
+    import shape_checks  # noqa: F401
 
 from wholebody.body.layer import BodyModel
 from wholebody.model.config import FACE, HANDS, OSXConfig

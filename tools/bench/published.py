@@ -238,7 +238,7 @@ def _upsample(branch: Any, x: Tensor) -> Tensor:
     """Convolution, norm and activation one after the other: our own blocks do them another way."""
     if isinstance(branch, nn.Sequential):
         for stage in branch:
-            for layer in stage:
+            for layer in stage:  # type: ignore[attr-defined]
                 x = layer(x)
         return x
     return branch(x)

@@ -43,8 +43,8 @@ class Prediction:
     face_box: Float[Tensor, "b 4"] | None = None
     found_keypoints: Float[Tensor, "b 17 3"] | None = None  # COCO's, fractions of the crop, score 0..1
     body_logits: Float[Tensor, "b 25 769"] | None = None  # of finer cells, then "outside"; where there are such
-    hand_maps: Float[Tensor, "b 2 20 side side"] | None = None  # of joints in the hands' boxes; with context
-    face_maps: Float[Tensor, "b 72 side side"] | None = None  # likewise
+    hand_maps: Float[Tensor, "b 2 20 hand hand"] | None = None  # of joints in the hands' boxes; with context
+    face_maps: Float[Tensor, "b 72 face face"] | None = None  # likewise
     hand_roots_6d: Float[Tensor, "b 2 6"] | None = None  # both wrists, camera frame; SMPLest-X's losses
     vertices_cam: Float[Tensor, "b v 3"] | None = None  # camera translation added
     joints_cam: Float[Tensor, "b 55 3"] | None = None  # the joints of the body's tree, camera translation added
