@@ -9,9 +9,10 @@ import torch
 
 from wholebody.errors import BadInput, OutputError
 from wholebody.files.settings import read_toml
-from wholebody.training.config import config_from_table, config_to_table, find_recipe
+from wholebody.training.config import config_from_table, config_to_table
 from wholebody.training.log import Log, forget_after, write_code
 from wholebody.training.processes import Group, Place
+from wholebody.training.recipes import find_recipe
 from wholebody.training.slurm import body_of
 from wholebody.training.state import STATE, body_answer, read_state
 

@@ -176,7 +176,8 @@ def read_layers(folder: Path) -> None:
 @cache
 def _run_config() -> Any:
     from wholebody.files.settings import read_toml
-    from wholebody.training.config import config_from_table, find_recipe
+    from wholebody.training.config import config_from_table
+    from wholebody.training.recipes import find_recipe
 
     return config_from_table(read_toml(find_recipe("setting1")), "setting1")
 
@@ -353,7 +354,7 @@ def read_film(path: Path) -> None:
 
 
 def recipe_seeds() -> Iterator[bytes]:
-    from wholebody.training.config import RECIPES
+    from wholebody.training.recipes import RECIPES
 
     for path in sorted(RECIPES.glob("*.toml")):
         yield path.read_bytes()
