@@ -101,9 +101,9 @@ def tiny() -> Any:
     from wholebody.model.encoder import ViTConfig
 
     decoder = DecoderConfig(width=32, layers=1, heads=4, points=2, ffn=48, norm_groups=8)
-    parts = {part: dataclasses.replace(config, decoder=decoder) for part, config in (("hands", HANDS), ("face", FACE))}
+    hands, face = (dataclasses.replace(config, decoder=decoder) for config in (HANDS, FACE))
     encoder = ViTConfig(width=64, depth=1, heads=4)
-    return OSXConfig(name="tiny", encoder=encoder, hidden=24, box_channels=(16, 16, 16), **parts)
+    return OSXConfig(name="tiny", encoder=encoder, hidden=24, box_channels=(16, 16, 16), hands=hands, face=face)
 
 
 def exactness(name: str, device: torch.device) -> dict[str, float]:

@@ -60,7 +60,8 @@ def keep_results(path: Path = ROOT / "output" / "bench" / "bench.json") -> None:
     """Write this run's comparisons, beside those of earlier runs on the same machine that it did not repeat."""
     if not RESULTS:
         return
-    about, before = machine(), []
+    about = machine()
+    before: list[Any] = []
     if path.is_file():
         earlier = json.loads(path.read_text())
         before = earlier["results"] if earlier.get("machine") == about else []
