@@ -614,24 +614,53 @@ def slurm_test(
     run: Annotated[Path, positional("TRAIN_OUTPUT_DIR")],
     snapshot: Annotated[str, positional("CKPT_ID")],
     *,
-    testset: str = "EHF",
+    testset: str = "all",
     root: str | None = None,
     body: str | None = None,
     cluster: Flat[SlurmConfig] = _CLUSTER,
 ) -> int:
-    """queue the evaluation of a run's snapshot
+    """queue the evaluation of a run's snapshot: all test sets that are there in turn, one table at the end
 
     Args:
         gpus: of the node
-        run: the run's folder
+        run: the run's folder, or its name in output
         snapshot: N of model_dump/snapshot_N
         testset: as of `wholebody evaluate`
-        root: where the test set lies
+        root: where the test sets lie; dataset if not given
         body: file or folder with SMPL-X; the run's if not given
     """
     from wholebody.training.slurm import submit_test
 
     submitted = submit_test(job, gpus, run, snapshot, testset, root, body, cluster)
+    say(f"job {submitted.job_id}\n{submitted.folder}")
+    return OK
+
+
+@slurm.command(name="inference")
+def slurm_inference(
+    video: Annotated[str, positional("VIDEO")],
+    format: Annotated[str, positional("FORMAT")],
+    fps: Annotated[float, positional("FPS")],
+    checkpoint: Annotated[str, positional("CKPT")],
+    *,
+    body: str | None = None,
+    out: Path | None = None,
+    max_people: int | None = None,
+    cluster: Flat[SlurmConfig] = _CLUSTER,
+) -> int:
+    """queue the prediction of a film, with the files that SMPLer-X's script writes
+
+    Args:
+        video: VIDEO.FORMAT in demo/videos, or its path without .FORMAT
+        fps: frames a second to look at
+        checkpoint: a name in pretrained_models, a file, or an embedded name
+        body: file or folder with SMPL-X; human_model_files if not given and needed
+        out: folder for the results; demo/results/VIDEO if not given
+        max_people: only so many people; 1 as the published script
+    """
+    from wholebody.pipeline.slurm import submit_inference
+
+    submitted = submit_inference(video, format, fps, checkpoint, body, out, max_people, cluster)
     say(f"job {submitted.job_id}\n{submitted.folder}")
     return OK
 

@@ -6,3 +6,6 @@ KINDS = ("overlay", "npz", "obj", "ply", "glb", "scene", "json")
 
 FILM_KINDS = ("glb", "bvh", "npz", "json", "mot", "overlay", "html")
 """Of results of a film; `.json` is always written."""
+
+SMPLER_X = "smpler-x"
+"""Of both, where it is asked for: the files that SMPLer-X's inference script writes, see `output.smpler_x`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ def write_results(
     opacity: float = 0.9,
     image_id: int | str | None = None,
     scene: Callable[[], bytes] | None = None,
+    beside: Callable[[], Mapping[str, bytes]] | None = None,
     remove: Callable[[Path, str], object] | None = None,
     announce: Callable[[Path, bytes], object] | None = None,
 ) -> list[Path]:
@@ -52,6 +53,7 @@ def write_results(
         conventions: a table that goes into every `.npz`.
         image_id: of the rows in the `.json`; `name` if not given.
         scene: makes the `.glb` with everybody; without it, or without people, there is none.
+        beside: makes further files, by their paths in the folder.
         remove: takes away what an earlier run left under that name; `remove_results` if not given.
         announce: is told of each file and its content before it is written.
     """
@@ -59,7 +61,9 @@ def write_results(
     (remove or remove_results)(folder, name)
 
     def write(kind: str, data: bytes, person: int = 0) -> None:
-        path = result_path(folder, name, kind, person)
+        write_to(result_path(folder, name, kind, person), data)
+
+    def write_to(path: Path, data: bytes) -> None:
         if announce is not None:
             announce(path, data)
         written.append(write_bytes(path, data))
@@ -79,6 +83,8 @@ def write_results(
                     write(kind, mesh_bytes(person.vertices_cam, faces, kind, title), number)
         if "scene" in save and scene is not None and people:
             write("scene", scene())
+        for place, data in (beside() if beside is not None else {}).items():
+            write_to(folder / place, data)
         rows = coco_results(people, name if image_id is None else image_id)
         write("json", json.dumps(rows, allow_nan=False).encode())
     except BaseException:

@@ -10,7 +10,7 @@ from wholebody.body import RIGS
 from wholebody.errors import BadInput
 from wholebody.files.mesh import MESHES
 from wholebody.options import BatchSize, Device, comma_separated, positional
-from wholebody.output import FILM_KINDS, KINDS
+from wholebody.output import FILM_KINDS, KINDS, SMPLER_X
 from wholebody.people import MIN_QUALITY
 
 MANY = 50
@@ -55,7 +55,7 @@ class PredictConfig:
     """what to write. Of pictures (time and size for one person on one core): overlay 60 ms, 0.1 MB; npz 4 ms, 6 kB; obj
     130 ms, 1.9 MB; ply 10 ms, 0.7 MB; glb 14 ms, 0.7 MB; scene (everybody, rigged) 130 ms, 2 MB; json 2 ms, 3 kB. Of
     films glb,bvh,npz,json,mot,overlay,html. All if not given, but no meshes (obj, ply, glb, scene) from 50 pictures on,
-    and the .json always"""
+    and the .json always. smpler-x: of both, the files that SMPLer-X's script writes"""
     refine: str | None = None
     """fit the bodies to 2D keypoints: `--refine=FILE` in COCO or COCO-WholeBody form, `--refine=mediapipe` (if
     installed), `--refine=movenet` (embedded); `--refine` alone takes the best of these two"""
@@ -93,7 +93,7 @@ class PredictConfig:
     """whose names the joints of .glb and .bvh have: smplx, mixamo or unity"""
 
     def __post_init__(self) -> None:
-        known = (*KINDS, *(kind for kind in FILM_KINDS if kind not in KINDS))
+        known = (*KINDS, *(kind for kind in FILM_KINDS if kind not in KINDS), SMPLER_X)
         unknown = [kind for kind in self.save if kind not in known]
         if unknown:
             raise BadInput(f"--save {','.join(unknown)} is unknown; known: {', '.join(known)}.")
@@ -128,6 +128,11 @@ class PredictConfig:
     def looked_at(self) -> tuple[str, ...]:
         """The parts that landmarkers look at."""
         return () if self.parts == ("none",) else self.parts
+
+    @property
+    def smpler_x(self) -> bool:
+        """Whether the files that SMPLer-X's script writes are asked for."""
+        return SMPLER_X in self.save
 
     @property
     def kinds(self) -> tuple[str, ...]:

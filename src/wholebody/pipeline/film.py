@@ -139,8 +139,24 @@ def predict_film(
             conventions=conventions,
             say=say,
         )
+        if config.smpler_x:
+            written += _as_smpler_x(config, source, result.scene, predictor, say)
     shutil.rmtree(_Parts.folder_of(config.out, source.name), ignore_errors=True)
     return result, written
+
+
+def _as_smpler_x(
+    config: PredictConfig, source: Source, scene: Scene, predictor: Predictor, say: Callable[[str], None]
+) -> list[Path]:
+    """The files of SMPLer-X's script; those of a run before, which may have had more frames, go."""
+    from wholebody.output.smpler_x import files_there, write_smpler_x_film
+
+    for path in files_there(config.out):
+        path.unlink()
+    film = open_film(source.path, config.start, config.end, config.fps)
+    body, enlarge = predictor.model.body, predictor.box_scale
+    say("writing smplx, meta, mesh and img")
+    return write_smpler_x_film(config.out, scene, body, film, enlarge=enlarge, look=config.look)
 
 
 def work_is_begun(out: Path, name: str) -> bool:

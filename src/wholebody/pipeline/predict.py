@@ -24,6 +24,7 @@ from wholebody.files.text import counted, shown
 from wholebody.files.video import find_films
 from wholebody.output import files
 from wholebody.output.film import film_results
+from wholebody.output.smpler_x import files_there, picture_files
 from wholebody.people.detect import BoxFile, WholePicture, make_detector
 from wholebody.people.detections import Detections
 from wholebody.pipeline.ahead import Ahead, afterwards
@@ -82,13 +83,15 @@ def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> 
         raise BadInput(
             f"--refine is for pictures, and {films[0].path} is a film. Leave it out, or give pictures alone."
         )
+    if config.smpler_x:
+        _check_smpler_x(config, films, sources, say)
     if config.resume:
         _check_same_run(config, record)
     files.check_folder(config.out)
     record.begin(_options(config))
     protected = Protected((source.path for source in (*films, *sources)), option_files)
-    jobs = [_Job(source, record.name_of(source), _made_with(config, option_files, film=source in films))
-            for source in (*films, *sources)]  # fmt: skip
+    jobs = [_Job(source, record.name_of(source), _made_with(config, option_files, film=source in films), frame)
+            for source, frame in zip((*films, *sources), _frames((*films, *sources)), strict=True)]  # fmt: skip
     kinds = config.kinds_of(len(sources))
     jobs = [job for job in jobs if _is_to_do(job, config, kinds, record, protected, summary)]
     if not jobs:
@@ -190,6 +193,8 @@ class _Job:
     """Of its results."""
     made_with: str
     """Hash of the options that they depend on."""
+    frame: int = 0
+    """Its number among the pictures, as SMPLer-X's files count them."""
 
 
 def _is_to_do(
@@ -204,6 +209,8 @@ def _is_to_do(
             summary.skipped.append(str(job.source.path))
             return False
     there = film_results(config.out, job.name, config.film_kinds) if film else record.results(job.name, kinds)
+    if config.smpler_x:
+        there += files_there(config.out, None if film else job.frame)
     # A film that was begun was asked about then; what lies there since is its own.
     refusal = None if begun and not config.overwrite else record.refusal(there, protected)
     if refusal:
@@ -318,6 +325,17 @@ class _Writer:
         model = self.predictor.model
         return Refiner(model.body, lift=lift_of(model))
 
+    def _smpler_x(self, picture: _Picture, people: list[Person]) -> dict[str, bytes]:
+        return picture_files(
+            picture.job.frame,
+            picture.image,
+            people,
+            self.predictor.model.body.faces.cpu().numpy(),
+            path=picture.job.source.path,
+            enlarge=self.predictor.box_scale,
+            opacity=self.config.opacity,
+        )
+
     def _write(self, picture: _Picture, people: list[Person]) -> None:
         body, source = self.predictor.model.body, picture.job.source
         image_id = self.record.image_id(picture.job.name)
@@ -340,6 +358,7 @@ class _Writer:
                 opacity=self.config.opacity,
                 image_id=image_id,
                 scene=partial(everybody, people, body, picture.image.shape[:2], self.config, source.path),
+                beside=partial(self._smpler_x, picture, people) if self.config.smpler_x else None,
                 remove=lambda _, name: self.record.remove(name),
                 announce=announce,
             )
@@ -363,6 +382,32 @@ class _Writer:
             found = f"{counted(len(people), 'person')} (score {scores})" if people else "nobody"
             more = f" and {len(written) - 1} more" if people and len(written) > 1 else ""
             self.say(f"{shown(source.path)}: {found} -> {shown(written[0])}{more}")
+
+
+def _frames(sources: Sequence[Source]) -> list[int]:
+    """Numbers of pictures as SMPLer-X's files count them: those that are their names, else from 1 in their order."""
+    names = [source.path.stem for source in sources]
+    if all(name.isascii() and name.isdecimal() and len(name) < 9 for name in names):
+        if len({int(name) for name in names}) == len(names):
+            return [int(name) for name in names]
+    return list(range(1, len(sources) + 1))
+
+
+def _check_smpler_x(
+    config: PredictConfig, films: Sequence[Source], sources: Sequence[Source], say: Callable[[str], None]
+) -> None:
+    """SMPLer-X's files are of one film or of one row of pictures."""
+    if len(films) > 1 or (films and sources):
+        raise BadInput(
+            f"--save smpler-x: its files are numbered through and say nothing of whose they are, and there are "
+            f"{counted(len(films), 'film')} and {counted(len(sources), 'picture')}. Give one film at a time, or "
+            "pictures alone, each time another --out."
+        )
+    if config.model in ("t", "osx_t") or config.body == "open":
+        say(
+            "smplx/*.npz hold parameters of the open body, which tools for SMPL-X do not know; mesh/*.obj are right "
+            "for all. `wholebody convert --to smplx` makes parameters of SMPL-X."
+        )
 
 
 def everybody(
@@ -492,6 +537,8 @@ def _made_with(config: PredictConfig, option_files: Mapping[str, Path], film: bo
     if film:
         names = (*names, "start", "end", "fps", "max_people", "camera", "smooth", "film_kinds")
     options |= {name: getattr(config, name) for name in names}
+    if config.smpler_x:
+        options["smpler_x"] = True
     return ("film " if film else "") + hash_of_options(options, option_files.values())
 
 

@@ -37,9 +37,7 @@ class Single:
         written = self._film(config, path, say, progress) if is_film(path) else self._photo(config, path, say)
         return sorted(written, key=lambda file: file.suffix != ".html")
 
-    def _film(
-        self, config: PredictConfig, path: Path, say: Callable[[str], None], progress: Progress
-    ) -> list[Path]:
+    def _film(self, config: PredictConfig, path: Path, say: Callable[[str], None], progress: Progress) -> list[Path]:
         film = open_film(path)
         if self._max_seconds is not None and (film.expected or 0) / film.rate > self._max_seconds:
             raise BadInput(

@@ -66,7 +66,7 @@ def submit_training(
     overrides = [*overrides, f'name="{job}"']
     read_config(recipe, overrides)
     folder = Path(out or new_folder(job)).absolute()
-    return _submit(job, gpus, gpus, (train_job, str(recipe.absolute()), overrides, str(folder)), folder, config)
+    return submit(job, gpus, gpus, (train_job, str(recipe.absolute()), overrides, str(folder)), folder, config)
 
 
 def submit_test(
@@ -80,11 +80,10 @@ def submit_test(
     from wholebody.evaluation.evaluate import EvaluateConfig
     from wholebody.training.config import new_folder
 
-    checkpoint = Path(run) / "model_dump" / f"snapshot_{snapshot}.safetensors"
-    if not checkpoint.is_file():
-        there = sorted(p.stem.removeprefix("snapshot_") for p in checkpoint.parent.glob("snapshot_*.safetensors"))
-        raise BadInput(f"there is no {checkpoint}; snapshots of this run: {', '.join(there) or 'none'}")
-    body = body or body_of(Path(run))
+    run = find_run(run)
+    checkpoint = _snapshot(run, snapshot)
+    body = body or body_of(run)
+    root = root or next((folder for folder in ("dataset", "../dataset") if Path(folder).is_dir()), None)
     if gpus > config.gpus_per_node:
         raise BadInput(f"a test runs on one machine: NUM_GPU is {gpus}, --gpus-per-node {config.gpus_per_node}")
     folder = Path(new_folder(job, "test")).absolute()
@@ -92,12 +91,40 @@ def submit_test(
         (str(checkpoint.absolute()),), testset, root=None if root is None else Path(root), out=folder, body=body,
         devices=max(1, gpus),
     )  # fmt: skip
-    return _submit(job, gpus, 1, (evaluate_job, asked), folder, config)
+    return submit(job, gpus, 1, (evaluate_job, asked), folder, config)
+
+
+RUN_FOLDERS = (".", "output", "outputs", "../output", "../outputs")
+"""Where a run that is named alone is looked for: ours, and those that the published scripts write to."""
+
+
+def find_run(run: str | Path) -> Path:
+    """The folder of a run that is named by its path, or by its name as the published scripts take it."""
+    for folder in RUN_FOLDERS:
+        if (Path(folder) / run / "model_dump").is_dir():
+            return Path(folder) / run
+    raise BadInput(f"there is no run {str(run)!r}: no model_dump in it, here or in {', '.join(RUN_FOLDERS[1:])}")
+
+
+def _snapshot(run: Path, number: str) -> Path:
+    """A run's snapshot, ours or one of the published code's."""
+    endings = (".safetensors", ".pth.tar")
+    for ending in endings:
+        if (path := run / "model_dump" / f"snapshot_{number}{ending}").is_file():
+            return path
+    names = {path.name for ending in endings for path in (run / "model_dump").glob(f"snapshot_*{ending}")}
+    there = sorted({name.removeprefix("snapshot_").split(".")[0] for name in names}, key=lambda n: (len(n), n))
+    raise BadInput(f"there is no snapshot {number} in {run}; snapshots of this run: {', '.join(there) or 'none'}")
 
 
 def body_of(run: Path) -> str:
-    """The body that a run was trained with. BadInput if its record does not say."""
+    """The body that a run was trained with: by our record, or by the published `config_base.py`. BadInput if neither
+    says."""
     path = run / "code" / "config.json"
+    if not path.exists() and (published := run / "code" / "config_base.py").is_file():
+        from wholebody.training.import_config import import_config
+
+        return str(import_config(published).table["body"])
     table = read_json(path)
     body = table.get("body") if isinstance(table, dict) else None
     if not isinstance(body, str):
@@ -105,10 +132,10 @@ def body_of(run: Path) -> str:
     return body
 
 
-def _submit(
+def submit(
     job: str, gpus: int, processes: int, task: tuple[Any, ...], folder: Path, config: SlurmConfig
 ) -> Submitted:  # fmt: skip
-    """task: a function of this file and its arguments, for each process of the job."""
+    """Queue a job. task: a function of a module and its arguments, for each process of it."""
     try:
         import submitit
     except ImportError:
@@ -152,7 +179,7 @@ def _asked(config: SlurmConfig, per_node: int) -> dict[str, object]:
 
 def train_job(recipe: str, overrides: Sequence[str], folder: str) -> None:
     """What each process of a training job does."""
-    with _listening():
+    with listening():
         from wholebody.training.launch import launch
 
         launch(recipe, overrides, folder)
@@ -160,14 +187,14 @@ def train_job(recipe: str, overrides: Sequence[str], folder: str) -> None:
 
 def evaluate_job(config: EvaluateConfig) -> None:
     """What the process of a job that measures a network does."""
-    with _listening():
+    with listening():
         from wholebody.evaluation.evaluate import evaluate
 
         evaluate(config)
 
 
 @contextmanager
-def _listening() -> Iterator[None]:
+def listening() -> Iterator[None]:
     """A job whose time ends while PyTorch is being imported has nothing to save yet; from then on the run listens.
     What the user can mend is said in a line, and the job's exit status is that of the command."""
     signal.signal(signal.SIGUSR1, _requeue_before_start)

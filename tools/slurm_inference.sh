@@ -1,0 +1,2 @@
+#!/bin/sh
+exec wholebody slurm inference "$@"  # VIDEO FORMAT FPS CKPT
