@@ -9,6 +9,7 @@ from wholebody.errors import BadInput
 from wholebody.pipeline.config import PredictConfig
 from wholebody.training.slurm import SlurmConfig, Submitted, listening, submit
 
+DEFAULT = SlurmConfig()
 VIDEO_FOLDERS = (".", "demo/videos", "../demo/videos")
 CHECKPOINT_FOLDERS = (".", "pretrained_models", "../pretrained_models")
 BODY_FOLDERS = ("human_model_files", "common/utils/human_model_files", "../common/utils/human_model_files",
@@ -18,7 +19,7 @@ BODY_FOLDERS = ("human_model_files", "common/utils/human_model_files", "../commo
 
 def submit_inference(
     video: str, format: str, fps: float, checkpoint: str, body: str | None = None, out: str | Path | None = None,
-    max_people: int | None = None, config: SlurmConfig = SlurmConfig(),
+    max_people: int | None = None, config: SlurmConfig = DEFAULT,
 ) -> Submitted:  # fmt: skip
     """Queue the prediction of the film VIDEO.FORMAT, looked at `fps` times a second.
 
