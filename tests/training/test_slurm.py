@@ -86,6 +86,51 @@ def test_a_test_shares_its_people_between_the_gpus_of_one_machine(queued, tmp_pa
     assert "a test runs on one machine" in capsys.readouterr().err
 
 
+def test_a_published_run_is_tested_by_its_name(queued, tmp_path, capsys, monkeypatch):
+    """As their script takes it: a name in ../output, a snapshot of theirs, a config of theirs, sets in ../dataset."""
+    run = tmp_path / "output" / "train_theirs_20230601_120000"
+    (run / "model_dump").mkdir(parents=True)
+    (run / "model_dump" / "snapshot_4.pth.tar").touch()
+    (run / "code").mkdir()
+    (run / "code" / "config_base.py").write_text(
+        "trainset_humandata = ['BEDLAM']\nmodel_type = 'smpler_x_b'\nhuman_model_path = '/else/human_model_files'\n"
+    )
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "main").mkdir()
+    monkeypatch.chdir(tmp_path / "main")
+    assert main(["slurm", "test", "theirs", "1", run.name, "4", "--testset", "EHF"]) == 0
+    (config,) = queued[0][2]
+    assert config.models == (str(Path("../output").absolute() / run.name / "model_dump/snapshot_4.pth.tar"),)
+    assert (str(config.root), config.body) == ("../dataset", "/else/human_model_files")
+    assert main(["slurm", "test", "theirs", "1", "nowhere", "4"]) == 2
+    assert "there is no run 'nowhere'" in capsys.readouterr().err
+
+
+def test_a_film_is_found_where_the_published_scripts_have_it(queued, tmp_path, capsys, monkeypatch):
+    from wholebody.pipeline import slurm as films
+
+    for place in ("demo/videos/clip.mp4", "pretrained_models/smpler_x_h32.pth.tar", "common/utils/human_model_files/x",
+                  "pretrained_models/smplest_x_h/smplest_x_h.pth.tar", "main/x"):  # fmt: skip
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    monkeypatch.chdir(tmp_path / "main")
+    assert main("slurm inference clip mp4 24 smpler_x_h32 --max-people 1 --gres none".split()) == 0
+    asked, called, (config, film) = queued[0]
+    results = tmp_path / "main" / ".." / "demo" / "results"
+    assert called is films.inference_job and (asked["name"], asked["nodes"]) == ("inference_clip", 1)
+    assert Path(config.inputs[0]).samefile(tmp_path / "demo/videos/clip.mp4") and config.fps == 24
+    assert (str(config.out), film) == (str(results / "clip"), str(results / "clip.mp4"))
+    assert Path(config.model).samefile(tmp_path / "pretrained_models/smpler_x_h32.pth.tar")
+    assert Path(config.body).samefile(tmp_path / "common/utils/human_model_files")
+    assert config.save == ("smpler-x", "overlay") and config.max_people == 1
+    assert Path(films.find_checkpoint("smplest_x_h")).name == "smplest_x_h.pth.tar"
+    assert films.find_checkpoint("t") == "t"
+    for words, message in (("clip avi 24 t", "no film 'clip.avi'"), ("clip mp4 0 t", "FPS is 0"),
+                           ("clip mp4 24 nothing", "no network 'nothing'")):  # fmt: skip
+        assert main(["slurm", "inference", *words.split()]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_job_says_what_is_wrong_and_ends_with_that_status(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as ended:
@@ -97,7 +142,11 @@ def test_the_scripts_pass_their_arguments_on(tmp_path):
     fake = tmp_path / "wholebody"
     fake.write_text('#!/bin/sh\necho "$@"\n')
     fake.chmod(0o755)
-    for action, arguments in (("train", "job 4 setting1"), ("test", "job 4 output/train_job 13")):
+    for action, arguments in (
+        ("train", "job 4 setting1"),
+        ("test", "job 4 output/train_job 13"),
+        ("inference", "test_video mp4 24 smpler_x_h32"),
+    ):
         script = TOOLS / f"slurm_{action}.sh"
         said = subprocess.run(
             ["sh", script, *arguments.split()],
