@@ -614,7 +614,7 @@ def slurm_test(
     run: Annotated[Path, positional("TRAIN_OUTPUT_DIR")],
     snapshot: Annotated[str, positional("CKPT_ID")],
     *,
-    testset: str = "EHF",
+    testset: str = "all",
     root: str | None = None,
     body: str | None = None,
     cluster: Flat[SlurmConfig] = _CLUSTER,
