@@ -31,12 +31,14 @@ from wholebody.evaluation.reproduce import ReproduceConfig
 from wholebody.files.text import counted, shown, shown_lines
 from wholebody.options import ALONE, VALUES, Flat, HelpFormatter, Overrides, Workers, positional
 from wholebody.pipeline.config import AnnotateConfig, ConvertConfig, PredictConfig
+from wholebody.scale.config import EngineConfig, ManyConfig
 from wholebody.serve.config import ServeConfig
 from wholebody.synthesis.config import SynthesisConfig, material_used
 from wholebody.training.slurm import SlurmConfig
 
 OK, SOME_FAILED, USAGE, DEFECT, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 3, 130, 141, 143
 _SYNTHESIS, _CLUSTER, _SERVE = SynthesisConfig(), SlurmConfig(), ServeConfig()
+_MANY, _ENGINE = ManyConfig(), EngineConfig()
 Recipe = Annotated[str, positional("CONFIG"), Parameter(help="a recipe: a file, or a name: setting1, finetune, t, ...")]
 Jobs = Annotated[str, positional("JOB"), Parameter(help="its name, and of its folder")]
 _GOES_ON = "What is written is whole; the same command goes on from here (with --resume, if it has that option)."
@@ -110,8 +112,11 @@ app = App(
 
 
 @app.command
-def predict(config: Flat[PredictConfig]) -> int:
-    """bodies of the people in pictures and films: meshes, motion, keypoints, overlays"""
+def predict(config: Flat[PredictConfig], many: Flat[ManyConfig] = _MANY) -> int:
+    """bodies of the people in pictures and films: meshes, motion, keypoints, overlays; with --engine as tables, of any
+    number of pictures on any number of machines"""
+    if many.engine is not None:
+        return _predict_many(config, many)
     from wholebody.pipeline.predict import predict_files
 
     start = time.perf_counter()
@@ -129,6 +134,37 @@ def predict(config: Flat[PredictConfig]) -> int:
             "one person, `--detector rfdetr` looks closer:\n" + "\n".join(f"  {shown(name)}" for name in summary.empty)
         )
     return _failed(summary.problems)
+
+
+def _predict_many(config: PredictConfig, many: ManyConfig) -> int:
+    from tqdm import tqdm
+
+    from wholebody.files.storage import as_address
+    from wholebody.pipeline.many import PicturesWork, check_for_many, options_of
+    from wholebody.scale.job import run_job
+    from wholebody.scale.shard import Answer
+
+    check_for_many(config)
+    with tqdm(unit="shard", file=sys.stderr, disable=None) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        summary = run_job(
+            config.inputs, as_address(config.out), PicturesWork(config, Answer), options_of(config), many, say,
+            overwrite=config.overwrite, progress=progress,
+        )  # fmt: skip
+    films = f"{counted(summary.films, 'film')}, " if summary.films else ""
+    say(
+        f"{counted(summary.pictures, 'picture')}, {films}{counted(summary.people, 'person')}, {summary.nobody} with "
+        f"nobody, {summary.bad} bad; {counted(summary.shards, 'shard')} ({summary.before} done before) in "
+        f"{summary.seconds:.1f} s; tables in {summary.out}"
+    )
+    if summary.bad:
+        say(f"{counted(summary.bad, 'input')} could not be used, see {summary.out}/dead; the first:\n"
+            + "\n".join(f"  {reason}" for reason in summary.reasons), file=sys.stderr)  # fmt: skip
+    return OK
 
 
 @app.command
@@ -171,11 +207,14 @@ def serve(config: Flat[ServeConfig] = _SERVE) -> int:
 
 
 @app.command
-def annotate(config: Flat[AnnotateConfig]) -> int:
+def annotate(config: Flat[AnnotateConfig], engine: Flat[EngineConfig] = _ENGINE) -> int:
     """label your own photos, to train on them"""
+    import dataclasses
+
     from wholebody.pipeline.annotate import annotate as run
 
-    result = run(config, say)
+    config = dataclasses.replace(config, folder=config.folder.absolute())
+    result = run(config, say, _spread(engine))
     say(
         f"{counted(result.pictures, 'picture')} ({result.before} known before), {counted(result.people, 'person')}, "
         f"{result.with_parameters} with parameters, {len(result.problems)} failed; in {config.folder / 'annotations'}"
@@ -290,11 +329,11 @@ def synth(
     out: Path,
     count: int,
     seed: int = 0,
-    workers: Workers = None,
     layers: bool = False,
     poses: bool = False,
     clips: bool = False,
     config: Flat[SynthesisConfig] = _SYNTHESIS,
+    engine: Flat[EngineConfig] = _ENGINE,
 ) -> int:
     """draw synthetic people with exact truth
 
@@ -318,9 +357,11 @@ def synth(
         from wholebody.synthesis.sets import clips as clip_sets
 
         with tqdm(total=count, unit="clip") as bar:
-            say(str(clip_sets.run(out, count, seed, config, bar.update)))
+            say(str(clip_sets.run(out, count, seed, config, bar.update, spread=_spread(engine))))
         return OK
     if poses:
+        if engine.engine is not None:
+            raise BadInput("--poses writes one file, on one core of this machine: leave out --engine.")
         from wholebody.synthesis.sets import poses as pose_sets
 
         with tqdm(total=count, unit="person") as bar:
@@ -328,8 +369,9 @@ def synth(
         return OK
     with tqdm(total=count, unit="person") as bar:
         folder = synthesis.run(
-            out, count, seed, workers=_processes(workers), config=config, layers=layers, progress=bar.update
-        )
+            out.absolute(), count, seed, workers=_processes(engine.worker_count), config=config, layers=layers,
+            progress=bar.update, spread=_spread(engine),
+        )  # fmt: skip
     say(str(folder))
     return OK
 
@@ -378,6 +420,7 @@ def index_data(
     every: int | None = None,
     tars: bool = False,
     linked: tuple[Path, ...] = (),
+    engine: Flat[EngineConfig] = _ENGINE,
 ) -> int:
     """write the index of each set that training reads
 
@@ -389,16 +432,26 @@ def index_data(
         tars: ROOT holds tars of `data shard` that came without their indices
         linked: a folder elsewhere to which links that you laid in a set's folder may lead; may be repeated
     """
-    from wholebody.data.index import run_index
+    from wholebody.data.index import index_jobs, index_split, run_index
     from wholebody.data.shards import index_tars
 
+    spread = _spread(engine)
+
     if tars:
-        if sets or out or every or linked:
+        if sets or out or every or linked or spread:
             raise BadInput("--tars indexes all tars of ROOT beside them: leave out the sets and the other options.")
         say("\n".join(map(str, index_tars(root))))
         return OK
-    for line in run_index(root, sets, out, every, linked):
+    if spread is None:
+        for line in run_index(root, sets, out, every, linked):
+            say(line)
+        return OK
+    jobs = list(index_jobs(root.absolute(), sets, out and out.absolute(), every, linked))
+    for line in (job for job in jobs if isinstance(job, str)):
         say(line)
+    begin = time.time()
+    work = [job for job in jobs if not isinstance(job, str)]
+    spread(index_split, work, lambda job: _newer(job[3], begin), say)
     return OK
 
 
@@ -410,6 +463,7 @@ def shard_data(
     out: Path,
     size: int = 256,
     linked: tuple[Path, ...] = (),
+    engine: Flat[EngineConfig] = _ENGINE,
 ) -> int:
     """write indexed sets as WebDataset tars
 
@@ -420,11 +474,22 @@ def shard_data(
         size: of a tar, MB
         linked: a folder elsewhere to which links that you laid in a set's folder may lead; may be repeated
     """
-    from wholebody.data.shards import run_shard
+    from wholebody.data.shards import run_shard, shard_jobs, shard_split
 
     problems: list[str] = []
-    for line in run_shard(root, list(sets), out, size << 20, problems, linked):
-        say(line)
+    spread = _spread(engine)
+    if spread is None:
+        for line in run_shard(root, list(sets), out, size << 20, problems, linked):
+            say(line)
+    else:
+
+        def done(result: tuple[str, list[str]]) -> None:
+            say(result[0])
+            problems.extend(result[1])
+
+        begin = time.time()
+        jobs = list(shard_jobs(root.absolute(), list(sets), out.absolute(), size << 20, linked))
+        spread(shard_split, jobs, lambda job: _newer(job[4] / f"{job[0]}-{job[1]}.arrow", begin), done)
     for problem in problems:
         say(f"left out: {problem}", file=sys.stderr)
     return SOME_FAILED if problems else OK
@@ -681,6 +746,23 @@ def reproduce(config: Flat[ReproduceConfig]) -> int:
 
     _, failed = run(config)
     return SOME_FAILED if failed else OK
+
+
+def _spread(config: EngineConfig) -> Any:
+    """What does jobs by an engine; None: no engine was asked for."""
+    if config.engine is None:
+        return None
+
+    def spread(function: Any, jobs: Sequence[Any], is_finished: Any, done: Any) -> None:
+        from wholebody.scale.calls import run_calls
+
+        run_calls(function, jobs, config, say, is_finished, done)
+
+    return spread
+
+
+def _newer(path: Path, begin: float) -> bool:
+    return path.exists() and path.stat().st_mtime >= begin - 1
 
 
 def say(text: str, file: Any = None) -> None:

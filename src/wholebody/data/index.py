@@ -336,6 +336,10 @@ class Index:
         self._attach()
 
 
+IndexJob = tuple[str, Path, str, Path, Collection[Path], dict[str, int]]
+"""A split to index: set, its folder, split, the file to write, `linked` and options of the reader."""
+
+
 def run_index(
     root: Path,
     sets: Sequence[str] = (),
@@ -343,7 +347,29 @@ def run_index(
     every: int | None = None,
     linked: Collection[Path] = (),
 ) -> Iterator[str]:
-    """The command: index the named sets, or all whose folder is in `root`; one line for each split.
+    """The command: index the named sets, or all whose folder is in `root`; a line for each split. See `index_jobs`."""
+    for job in index_jobs(root, sets, out, every, linked):
+        yield job if isinstance(job, str) else index_split(job)
+
+
+def index_split(job: IndexJob) -> str:
+    """Index a split; a line that says what came of it."""
+    dataset, folder, split, target, linked, options = job
+    begin = time.perf_counter()
+    path = build_index(dataset, folder, split, target, linked, **options)
+    count, seconds = len(Index(path)), time.perf_counter() - begin
+    size = path.stat().st_size / 1e6
+    return f"{dataset} {split}: {count:,} people in {seconds:.1f} s -> {path} ({size:.1f} MB)"
+
+
+def index_jobs(
+    root: Path,
+    sets: Sequence[str] = (),
+    out: Path | None = None,
+    every: int | None = None,
+    linked: Collection[Path] = (),
+) -> Iterator[IndexJob | str]:
+    """What `index_split` is to be called with, a split each; a line for a split that is left out.
 
     A set is `NAME` or `NAME:SPLIT`. `every`: of UBody and of the sets in HumanData files only every Nth annotation
     (recipes thin whole indices themselves, so this saves room only; UBody's published 10 is counted exactly only so).
@@ -371,12 +397,8 @@ def run_index(
             if not only and not info.is_there(root, split):
                 yield f"{info.name} {split}: left out, files are missing: `wholebody data check {root}` names them"
                 continue
-            begin = time.perf_counter()
             target = index_path(root, info.name, split) if out is None else out / f"{info.name}-{split}.arrow"
-            path = build_index(info.name, folder, split, target, linked, **options)
-            count, seconds = len(Index(path)), time.perf_counter() - begin
-            size = path.stat().st_size / 1e6
-            yield f"{info.name} {split}: {count:,} people in {seconds:.1f} s -> {path} ({size:.1f} MB)"
+            yield info.name, folder, split, target, linked, options
             found = True
     if not found:
         raise BadInput(

@@ -265,10 +265,35 @@ def _text(value: Any) -> str | None:
     raise ValueError(f"a name is {brief(value)}")
 
 
+ShardJob = tuple[str, str, Path, Path, Path, int, Collection[Path]]
+"""A split to write as tars: set, split, the set's folder, its index, the folder for the tars, their size in bytes, and
+`linked`."""
+
+
 def run_shard(
     root: Path, sets: list[str], out: Path, size: int, problems: list[str], linked: Collection[Path] = ()
 ) -> Iterator[str]:
     """The command: tars of sets (`NAME` or `NAME:SPLIT`) that `wholebody data index` has indexed; one line for each."""
+    for job in shard_jobs(root, sets, out, size, linked):
+        line, lost = shard_split(job)
+        problems += lost
+        yield line
+
+
+def shard_split(job: ShardJob) -> tuple[str, list[str]]:
+    """Write a split as tars; a line that says what came of it, and the pictures that were left out."""
+    dataset, split, folder, place, out, size, linked = job
+    problems: list[str] = []
+    index = Index(place)
+    path = write_shards(index, folder, out, f"{dataset}-{split}", size, problems, linked)
+    count = f"{len(Index(path)):,} of {len(index):,} people"
+    return f"{dataset} {split}: {count} -> {out}/{dataset}-{split}-*.tar, {path}", problems
+
+
+def shard_jobs(
+    root: Path, sets: list[str], out: Path, size: int, linked: Collection[Path] = ()
+) -> Iterator[ShardJob]:
+    """What `shard_split` is to be called with, a split each. Raises BadInput where an index is missing."""
     from wholebody.data.readers import reader
 
     for chosen in sets:
@@ -278,11 +303,7 @@ def run_shard(
         if not there:
             raise BadInput(f"{chosen}: no index in {root / 'index'}; first run: wholebody data index {root} {chosen}")
         for split in there:
-            index = Index(index_path(root, dataset, split))
-            folder = info.home(root) or root / dataset
-            path = write_shards(index, folder, out, f"{dataset}-{split}", size, problems, linked)
-            count = f"{len(Index(path)):,} of {len(index):,} people"
-            yield f"{dataset} {split}: {count} -> {out}/{dataset}-{split}-*.tar, {path}"
+            yield dataset, split, info.home(root) or root / dataset, index_path(root, dataset, split), out, size, linked
 
 
 def index_tars(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Collection
@@ -40,6 +41,15 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
             raise BadInput(f"{path}: does not fit into memory ({os.fstat(file.fileno()).st_size:,} bytes).") from error
         except OSError as error:
             raise BadInput(f"could not read {path}: {error.strerror or error}.") from error
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a regular file's content, as hexadecimal text. Raises BadInput, or OSError where reading fails."""
+    digest = hashlib.sha256()
+    with open_file(path) as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def inside(folder: str | Path, name: str, linked: Collection[str | Path] = ()) -> Path:

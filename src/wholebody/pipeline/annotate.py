@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from wholebody.pipeline.record import hash_of, shortened
 _LISTS = (("keypoints", 0, 17), ("foot_kpts", 17, 23), ("face_kpts", 23, 91), ("lefthand_kpts", 91, 112),
           ("righthand_kpts", 112, 133))  # fmt: skip
 _PARTS = (("lefthand", 91, 112), ("righthand", 112, 133), ("face", 23, 91))
+_PART = 25  # pictures that a worker is given at a time
 _SURE = 0.3  # confidence from which a keypoint becomes a label
 
 
@@ -49,8 +51,18 @@ class Annotated:
     problems: list[str] = field(default_factory=list)
 
 
-def annotate(config: AnnotateConfig, say: Callable[[str], None] = print) -> Annotated:
-    """Label the pictures in `config.folder / "images"`; `say` gets a line for each."""
+Job = tuple[AnnotateConfig, tuple[str, ...]]
+"""Pictures to label: their names below `images`."""
+Spread = Callable[[Callable[[Job], list[str]], list[Job], Callable[[Job], bool], Callable[[list[str]], object]], None]
+"""Does jobs elsewhere: is given a function of one job, the jobs, what says that a job is finished, and whom to tell
+what each gave."""
+
+
+def annotate(
+    config: AnnotateConfig, say: Callable[[str], None] = print, spread: Spread | None = None
+) -> Annotated:
+    """Label the pictures in `config.folder / "images"`; `say` gets a line for each. `spread` labels them in place of
+    this process."""
     images = config.folder / "images"
     if not images.is_dir():
         raise BadInput(f"{config.folder} has no folder `images`: make it, and put the pictures to be labelled into it.")
@@ -63,36 +75,99 @@ def annotate(config: AnnotateConfig, say: Callable[[str], None] = print) -> Anno
     for line in left_out:
         say(line)
     _check_same_run(config, notes)
-    keypoints = hash_of(Path(config.keypoints)) if isinstance(source, KeypointFile) else ""
     result = Annotated()
-    labeller: _Labeller | None = None
+    records = _Records(config, source)
+    made_elsewhere = 0
+    if spread is not None:
+        names = [picture.path.relative_to(images).as_posix() for picture in sources if records.known(picture) is None]
+        parts = [(config, tuple(names[k : k + _PART])) for k in range(0, len(names), _PART)]
+        spread(label_pictures, parts, all_are_labelled, result.problems.extend)
+        made_elsewhere = len(names) - len(result.problems)
     rows: list[dict[str, Any]] = []
     for picture in sources:
-        name = picture.path.relative_to(images).as_posix()
-        record = notes / f"{picture.path.relative_to(images).parent / shortened(picture.path.name)}.json"
-        made_of = {"picture": hash_of(picture.path), "keypoints": keypoints}
-        known = _read(record, picture.path, made_of)
+        known = records.known(picture)
         if known is None:
-            labeller = labeller or _Labeller(config, source)
+            if spread is not None:
+                continue  # its problem was said
             try:
-                known = {"file_name": name, "made_of": made_of, **labeller(picture)}
+                known = records.make(picture)
             except OutputError:
                 raise
             except WholebodyError as error:
-                text = str(error)
-                result.problems.append(text if str(picture.path) in text else f"{shown(picture.path)}: {text}")
+                result.problems.append(_problem(picture, error))
                 continue
-            write_json(record, known)
             qualities = ", ".join(f"{person['annotation']['quality']:.2f}" for person in known["people"])
             people = counted(len(known["people"]), "person")
             say(f"{shown(picture.path)}: {people}{f' (quality {qualities})' if qualities else ''}")
         else:
             result.before += 1
         rows.append(known)
+    result.before -= made_elsewhere
     result.pictures = len(rows)
     result.people, result.with_parameters = _write(config, rows)
     record_options(notes / "run.json", _options(config) | {"written": {p.name: hash_of(p) for p in _targets(config)}})
     return result
+
+
+def label_pictures(job: Job) -> list[str]:
+    """Write the records of some pictures; what went wrong, a line a picture."""
+    config, names = job
+    records, images = _records(config), config.folder / "images"
+    problems = []
+    for name in names:
+        picture = Source(images / name, name)
+        try:
+            if records.known(picture) is None:
+                records.make(picture)
+        except OutputError:
+            raise
+        except WholebodyError as error:
+            problems.append(_problem(picture, error))
+    return problems
+
+
+def all_are_labelled(job: Job) -> bool:
+    config, names = job
+    records, images = _records(config), config.folder / "images"
+    return all(records.known(Source(images / name, name)) is not None for name in names)
+
+
+def _problem(picture: Source, error: WholebodyError) -> str:
+    text = str(error)
+    return text if str(picture.path) in text else f"{shown(picture.path)}: {text}"
+
+
+class _Records:
+    """What is known of each picture, and how it comes to be known; the network is loaded when it is first needed."""
+
+    def __init__(self, config: AnnotateConfig, source: KeypointSource) -> None:
+        self._config, self._source = config, source
+        self._keypoints = hash_of(Path(config.keypoints)) if isinstance(source, KeypointFile) else ""
+        self._labeller: _Labeller | None = None
+
+    def _place(self, picture: Source) -> tuple[str, Path]:
+        relative = picture.path.relative_to(self._config.folder / "images")
+        notes = self._config.folder / "annotations" / f"{self._config.split}_pictures"
+        return relative.as_posix(), notes / f"{relative.parent / shortened(relative.name)}.json"
+
+    def _made_of(self, picture: Source) -> dict[str, str]:
+        return {"picture": hash_of(picture.path), "keypoints": self._keypoints}
+
+    def known(self, picture: Source) -> dict[str, Any] | None:
+        return _read(self._place(picture)[1], picture.path, self._made_of(picture))
+
+    def make(self, picture: Source) -> dict[str, Any]:
+        """Label a picture and write it down."""
+        self._labeller = self._labeller or _Labeller(self._config, self._source)
+        name, record = self._place(picture)
+        known = {"file_name": name, "made_of": self._made_of(picture), **self._labeller(picture)}
+        write_json(record, known)
+        return known
+
+
+@lru_cache(maxsize=1)
+def _records(config: AnnotateConfig) -> _Records:
+    return _Records(config, make_source(config.keypoints))
 
 
 class _Labeller:

@@ -76,7 +76,7 @@ def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> 
 
     summary = Summary()
     pick_device(config.device)
-    find, keypoints, option_files = _box_finder(config, say), _keypoint_source(config), _option_files(config)
+    find, keypoints, option_files = _box_finder(config, say), _keypoint_source(config), option_files_of(config)
     record = Record(config.out, config.overwrite)
     films, sources = _find(config, record, summary, say)
     if films and config.refine is not None:
@@ -513,7 +513,7 @@ def _options(config: PredictConfig) -> dict[str, Any]:
     return options | {name: value for name, value in newer.items() if value is not None}
 
 
-def _option_files(config: PredictConfig) -> dict[str, Path]:
+def option_files_of(config: PredictConfig) -> dict[str, Path]:
     """The files that options name."""
     from wholebody.body.assets import find_body
     from wholebody.model.load import find_weights

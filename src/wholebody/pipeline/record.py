@@ -24,7 +24,7 @@ from wholebody import __version__
 from wholebody.errors import BadInput
 from wholebody.files.image import Source
 from wholebody.files.mesh import MESHES
-from wholebody.files.reading import open_file
+from wholebody.files.reading import sha256_of
 from wholebody.files.text import shown
 from wholebody.files.whole import cannot_write, write_bytes
 from wholebody.output.files import is_complete, result_path
@@ -337,11 +337,7 @@ def hash_of(path: Path) -> str:
 @lru_cache(maxsize=1024)
 def _hash_of(path: str, *about: int) -> str:
     """Asked for several times in a row; the numbers are there to see a change in between."""
-    digest = hashlib.sha256()
-    with open_file(path) as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+    return sha256_of(path)
 
 
 def _hash_of_folder(path: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from wholebody.synthesis.light.shadow import darken, warp_shadow
 from wholebody.synthesis.people.performance import Performance, perform
 from wholebody.synthesis.render import Look, Studio
 from wholebody.synthesis.sets.compose import blend
+from wholebody.synthesis.sets.generate import Spread
 
 SECONDS, FPS, CLIP_HW = 3.0, 30, (540, 960)
 CROSSING_EVERY = 4
@@ -81,13 +83,15 @@ def run(
     config: SynthesisConfig | None = None,
     progress: Callable[[int], object] | None = None,
     seconds: float = SECONDS,
+    spread: Spread | None = None,
 ) -> Path:
-    """Write `count` clips to `out`/clips; those that are there stay. The same settings and seed give the same clips."""
+    """Write `count` clips to `out`/clips; those that are there stay. The same settings and seed give the same clips.
+    `spread` draws them in place of this process."""
     if count < 1:
         raise BadInput(f"asked for {count} clips: it must be at least 1")
     config = replace(config or SynthesisConfig(split="heldout"))
     config = replace(config, size_hw=config.size_hw or CLIP_HW).resolved()
-    out = Path(out)
+    out = Path(out).absolute()
     folder = out / "clips"
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
@@ -96,17 +100,39 @@ def run(
         out / "recipe.json", recipe, f"{out} holds clips made with other settings: choose another --out", label=""
     ):
         record_options(out / "recipe.json", recipe)
-    studio: Studio | None = None
-    bank: BackgroundBank | None = None
-    for number in range(count):
-        path = folder / f"{number:06d}.mp4"
-        if not (path.exists() and path.with_suffix(".npz").exists()):
-            if studio is None or bank is None:
-                studio, bank = Studio(config), BackgroundBank(config.hdri, config.backgrounds, split=config.split)
-            _write(path, *draw_clip(studio, bank, seed, number, seconds))
+    jobs = [(str(folder), config, seed, number, seconds) for number in range(count)]
+    todo = [job for job in jobs if not is_drawn(job)]
+    if progress and len(todo) < count:
+        progress(count - len(todo))
+    if spread is not None:
+        spread(draw_clip_of, todo, is_drawn, progress or (lambda clips: None))
+        return out
+    for job in todo:
+        draw_clip_of(job)
         if progress:
             progress(1)
     return out
+
+
+Job = tuple[str, SynthesisConfig, int, int, float]
+"""A clip to draw: folder, config, seed, its number, seconds."""
+
+
+def is_drawn(job: Job) -> bool:
+    path = Path(job[0]) / f"{job[3]:06d}.mp4"
+    return path.exists() and path.with_suffix(".npz").exists()
+
+
+def draw_clip_of(job: Job) -> int:
+    """Draw and write one clip."""
+    folder, config, seed, number, seconds = job
+    _write(Path(folder) / f"{number:06d}.mp4", *draw_clip(*_studio_and_bank(config), seed, number, seconds))
+    return 1
+
+
+@lru_cache(maxsize=1)
+def _studio_and_bank(config: SynthesisConfig) -> tuple[Studio, BackgroundBank]:
+    return Studio(config), BackgroundBank(config.hdri, config.backgrounds, split=config.split)
 
 
 def read_clips(folder: str | Path) -> Iterator[tuple[Path, ClipTruth]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +26,9 @@ from wholebody.synthesis.render import BATCH, Studio
 from wholebody.synthesis.sets.compose import compose
 from wholebody.synthesis.sets.layers import read_truth, write_shard, write_truth
 
+Spread = Callable[[Callable[[Any], int], Sequence[Any], Callable[[Any], bool], Callable[[int], object]], None]
+"""Does jobs elsewhere: is given a function of one job, the jobs, what says that a job is finished, and whom to tell of
+each finished one."""
 SHARD = 4 * BATCH
 """People in a shard; a shard is written by one worker, so that files do not depend on how many there are."""
 
@@ -37,11 +41,13 @@ def run(
     config: SynthesisConfig | None = None,
     layers: bool = False,
     progress: Callable[[int], object] | None = None,
+    spread: Spread | None = None,
 ) -> Path:
     """Write `count` people to the folder `out`: pictures with masks, or (`layers`) people with alpha for training.
 
     The same config, count and seed give the same files, whatever the number of workers; what a stopped run has
-    completed is kept by the next. `progress` is called with the number of people in each finished shard.
+    completed is kept by the next. `progress` is called with the number of people in each finished shard. `spread` does
+    the shards in place of this machine's processes.
     """
     if count < 1 or workers < 1:
         raise BadInput(f"asked for {count} people by {workers} workers: both must be at least 1")
@@ -63,15 +69,18 @@ def run(
     ]
     if jobs and config.wardrobe:
         wardrobe.load(config.wardrobe)  # baked once, before the workers all want it
+    if spread is not None:
+        spread(write_shard_of, jobs, is_written, progress or (lambda people: None))
+        return out
     if workers == 1 or len(jobs) < 2:
-        done: Iterator[int] = map(_write_shard, jobs)
+        done: Iterator[int] = map(write_shard_of, jobs)
         for n in done:
             if progress:
                 progress(n)
         return out
     # Fresh processes: forking one that has used threads (torch, OpenCV) can hang.
     with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs)), _one_thread_each) as pool:
-        for n in pool.imap(_write_shard, jobs):
+        for n in pool.imap(write_shard_of, jobs):
             if progress:
                 progress(n)
     return out
@@ -113,7 +122,7 @@ def bench(count: int = 256, workers: int = 2, config: SynthesisConfig | None = N
         with multiprocessing.get_context("spawn").Pool(workers, _one_thread_each) as pool:
             pool.map(_warm_up, [config] * workers, chunksize=1)
             start = time.perf_counter()
-            written = sum(pool.imap_unordered(_write_shard, work))
+            written = sum(pool.imap_unordered(write_shard_of, work))
             seconds = time.perf_counter() - start
     return {"pictures": written, "seconds": seconds, "pictures_per_second": written / seconds}
 
@@ -141,7 +150,17 @@ def _bank(config: SynthesisConfig) -> BackgroundBank:
     return BackgroundBank(config.hdri, config.backgrounds, split=config.split)
 
 
-def _write_shard(job: tuple[str, SynthesisConfig, int, int, int, bool]) -> int:
+Job = tuple[str, SynthesisConfig, int, int, int, bool]
+"""A shard to write: folder, config, seed, its number, how many people, whether layers."""
+
+
+def is_written(job: Job) -> bool:
+    folder, _, _, number, count, layers = job
+    return _is_complete(Path(folder), number, count, layers)
+
+
+def write_shard_of(job: Job) -> int:
+    """Draw and write a shard; the number of its people."""
     folder, config, seed, number, count, layers = job
     out, first = Path(folder), number * SHARD
     people = _studio(config).people(seed, first, count)
