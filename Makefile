@@ -22,7 +22,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(BIN)/.installed-dev: $(BIN)/.installed
-	$(PIP) --editable '.[train,slurm,test,lint]'
+	$(PIP) --editable '.[train,slurm,scale,s3,test,lint]'
 	@touch $@
 
 demo: $(BIN)/.installed
@@ -41,7 +41,11 @@ FAST := tests/test_house.py tests/geometry tests/files/test_whole.py tests/body/
 test-fast: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest $(FAST)
 
-test-slow: $(BIN)/.installed-dev
+$(BIN)/.installed-slow: $(BIN)/.installed-dev
+	$(PIP) --editable '.[ray]'
+	@touch $@
+
+test-slow: $(BIN)/.installed-slow
 	$(BIN)/python -m pytest -m slow
 
 MINUTES ?= 20

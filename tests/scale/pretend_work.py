@@ -39,6 +39,8 @@ class Pretend:
         ])  # fmt: skip
 
     def open(self) -> Any:
+        import pyarrow  # noqa: F401
+
         Path(self.log).mkdir(parents=True, exist_ok=True)
         (Path(self.log) / f"open-{os.getpid()}").touch()
         return self.answer

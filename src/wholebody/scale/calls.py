@@ -10,7 +10,8 @@ from wholebody.errors import WholebodyError
 from wholebody.files.text import brief
 from wholebody.scale.child import ChildDied
 from wholebody.scale.config import EngineConfig
-from wholebody.scale.engines import Say, engine
+from wholebody.scale.engines import engine
+from wholebody.scale.worker import Say
 
 
 @dataclass(frozen=True)

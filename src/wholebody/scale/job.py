@@ -24,6 +24,7 @@ from wholebody.files.options import differences
 from wholebody.files.reading import sha256_of
 from wholebody.files.storage import Store
 from wholebody.files.text import counted, shown
+from wholebody.files.whole import sweep
 from wholebody.scale.child import ChildDied
 from wholebody.scale.config import ManyConfig
 from wholebody.scale.contact import write_contact_page
@@ -123,6 +124,9 @@ def run_job(
     start = time.monotonic()
     store = Store(out)
     with _alone(store):
+        if store.folder is not None:
+            for folder in _FOLDERS:  # what killed workers left
+                sweep(store.folder / folder)
         _claim(store, _description(inputs, options, config), overwrite)
         plan = read_plan(store)
         if plan is None:

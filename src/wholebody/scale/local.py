@@ -10,11 +10,11 @@ from typing import Any
 
 from wholebody.scale.child import Work, pack
 from wholebody.scale.config import EngineConfig
-from wholebody.scale.engines import Done, Left, Say, Worker, limits_of
+from wholebody.scale.worker import Done, Left, Say, Worker, limits_of
 
 
 def run(work: Work, tasks: Sequence[Any], config: EngineConfig, done: Done, say: Say, left: Left) -> None:
-    """See `engines.Engine`. The first error of a worker ends the job."""
+    """See `worker.Engine`. The first error of a worker ends the job."""
     count = min(config.worker_count or max(1, cores() // config.threads), len(tasks))
     todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
     results: queue.SimpleQueue[tuple[Any, Any, BaseException | None]] = queue.SimpleQueue()

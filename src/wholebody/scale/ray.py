@@ -16,7 +16,7 @@ from typing import Any
 from wholebody.errors import AssetMissing, BadInput, WholebodyError
 from wholebody.scale.child import Failed, Limits, Work, failure, pack, unpack
 from wholebody.scale.config import EngineConfig
-from wholebody.scale.engines import TRIES, Done, Left, Say, Worker, limits_of
+from wholebody.scale.worker import TRIES, Done, Left, Say, Worker, limits_of
 
 _PATIENCE = 60.0  # seconds without a worker until that is said
 
@@ -35,7 +35,7 @@ class Labourer:
 
 
 def run(work: Work, tasks: Sequence[Any], config: EngineConfig, done: Done, say: Say, left: Left) -> None:
-    """See `engines.Engine`."""
+    """See `worker.Engine`."""
     ray = _ray()
     started = _connect(ray, config)
     actors: dict[Any, Any] = {}  # what is awaited -> (worker, its task)

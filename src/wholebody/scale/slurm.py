@@ -12,7 +12,7 @@ from typing import Any
 from wholebody.errors import AssetMissing, BadInput, WholebodyError
 from wholebody.scale.child import Failed, Limits, Work, failure, pack, unpack
 from wholebody.scale.config import EngineConfig
-from wholebody.scale.engines import Done, Left, Say, Worker, limits_of
+from wholebody.scale.worker import Done, Left, Say, Worker, limits_of
 
 _MEMBERS = 8
 _ROUNDS = 10  # of submitting what is left
@@ -35,7 +35,7 @@ def labour(packed: bytes, limits: Limits, tasks: Sequence[Any]) -> list[tuple[An
 
 
 def run(work: Work, tasks: Sequence[Any], config: EngineConfig, done: Done, say: Say, left: Left) -> None:
-    """See `engines.Engine`."""
+    """See `worker.Engine`."""
     todo = list(tasks)
     for _ in range(_ROUNDS):
         jobs = _submit(work, todo, config)
