@@ -370,7 +370,7 @@ def synth(
     with tqdm(total=count, unit="person") as bar:
         folder = synthesis.run(
             out.absolute(), count, seed, workers=_processes(engine.worker_count), config=config, layers=layers,
-            progress=bar.update, spread=_spread(engine),
+            progress=bar.update, spread=_spread(engine, own_workers=True),
         )  # fmt: skip
     say(str(folder))
     return OK
@@ -748,9 +748,11 @@ def reproduce(config: Flat[ReproduceConfig]) -> int:
     return SOME_FAILED if failed else OK
 
 
-def _spread(config: EngineConfig) -> Any:
-    """What does jobs by an engine; None: no engine was asked for."""
+def _spread(config: EngineConfig, own_workers: bool = False) -> Any:
+    """What does jobs by an engine; None: no engine was asked for. own_workers: the command has some without engines."""
     if config.engine is None:
+        if config.worker_count is not None and not own_workers:
+            raise BadInput("--workers: goes with --engine local, slurm or ray.")
         return None
 
     def spread(function: Any, jobs: Sequence[Any], is_finished: Any, done: Any) -> None:
