@@ -84,6 +84,24 @@ def _as_dense(value: Any, depth: int) -> Any:
     return value
 
 
+def sparse_entries(value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
+    """Rows, columns and values (N each) of a pickled sparse matrix, and its shape. Raises BadInput."""
+    if not isinstance(value, _Sparse):
+        raise BadInput(f"a sparse matrix is expected, not a {type(value).__name__}")
+    try:
+        state = value.state
+        rows, columns = (int(n) for n in state.get("_shape", state.get("shape", ())))
+        values, lines, ends = (as_array(state[key]).ravel() for key in ("data", "indices", "indptr"))
+        major = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+        inner, outer = (rows, columns) if value.by_column else (columns, rows)
+        fits = len(ends) == outer + 1 and len(major) == len(lines) == len(values)
+        if not fits or (len(lines) and not 0 <= lines.min() <= lines.max() < inner) or values.dtype.kind not in "fiu":
+            raise ValueError("its entries do not fit its shape")
+        return (lines, major, values, (rows, columns)) if value.by_column else (major, lines, values, (rows, columns))
+    except _DAMAGED as error:
+        raise BadInput(f"a sparse matrix in this file is damaged ({error})") from error
+
+
 def as_array(value: Any) -> np.ndarray:
     """`np.asarray` of what a stranger's pickle holds: lists that share parts of themselves may not grow without end.
 

@@ -6,6 +6,8 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated
 
+from cyclopts import Parameter
+
 from wholebody.body import RIGS
 from wholebody.errors import BadInput
 from wholebody.files.mesh import MESHES
@@ -51,6 +53,9 @@ class PredictConfig:
     """of the network's encoder: fp32 (exact), bf16 (faster where the device computes in it), or auto: bf16 there"""
     compile: bool = False
     """compile the network's encoder: up to a minute the first time, seconds at later starts; for many pictures"""
+    as_body: Annotated[str | None, Parameter(name="--as")] = None
+    """write the parameters as another body's too: smplx, smpl or smplh, whose file is given by --body; or open, of a
+    model whose own body is given by --body"""
     save: Annotated[tuple[str, ...], comma_separated()] = ()
     """what to write. Of pictures (time and size for one person on one core): overlay 60 ms, 0.1 MB; npz 4 ms, 6 kB; obj
     130 ms, 1.9 MB; ply 10 ms, 0.7 MB; glb 14 ms, 0.7 MB; scene (everybody, rigged) 130 ms, 2 MB; json 2 ms, 3 kB. Of
@@ -106,6 +111,13 @@ class PredictConfig:
         ):
             if getattr(self, name) not in choices:
                 raise BadInput(f"--{name} is {getattr(self, name)!r}; known: {', '.join(choices)}.")
+        if self.as_body is not None:
+            if self.as_body not in ("open", "smpl", "smplh", "smplx"):
+                raise BadInput(f"--as {self.as_body}: known are open, smpl, smplh, smplx.")
+            if self.body is None:
+                raise BadInput(f"--as {self.as_body} needs --body: the licensed file, or the folder that it is in.")
+            if self.save and "npz" not in self.save:
+                raise BadInput(f"--as {self.as_body} converts the .npz files: name npz in --save.")
         if not set(self.parts) <= {"body", "hands", "face"} and self.parts != ("none",):
             raise BadInput(f"--parts is {','.join(self.parts)}; known: body,hands,face, or none.")
         if self.gender not in (None, "female", "male"):
@@ -157,7 +169,8 @@ class ConvertConfig:
     """What `wholebody convert` is asked for."""
 
     results: Annotated[tuple[str, ...], positional("RESULT")]
-    """person files (.npz) of photos or films, or folders of them"""
+    """person files (.npz) of photos or films, tables (.parquet), labels (annotations/SPLIT_smplx.json), or folders of
+    person files or tables"""
     _: KW_ONLY
     to: str
     """open, smpl, smplh or smplx; or the body file itself (.npz or .pkl)"""
@@ -169,6 +182,9 @@ class ConvertConfig:
     """file or folder with the body that the results are of; needed unless it is the open body"""
     gender: str = "neutral"
     """of the body that is looked for in a folder"""
+    transfer: str | None = None
+    """the official transfer file between the two bodies (smplx2smpl_deftrafo_setup.pkl, ...), where you have it; if not
+    given, their surfaces are matched here"""
     overwrite: bool = False
     """write over files that are not ours, or that were changed since"""
 

@@ -18,9 +18,11 @@ import numpy as np
 
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.pipeline.config import ConvertConfig
+from wholebody.pipeline.convert_tables import Rows, read_labels, read_table
 
 if TYPE_CHECKING:
     from wholebody.body.convert import BodyParameters, Converter
+    from wholebody.body.correspondence import Correspondence
     from wholebody.body.skinned import SkinnedBody
 
 FAMILIES = ("open", "smpl", "smplh", "smplx")
@@ -51,16 +53,28 @@ class _Result:
     rest: dict[str, np.ndarray]  # what does not depend on the body, passed on
     conventions: dict[str, Any]
 
+    @property
+    def person(self) -> np.ndarray | None:
+        return np.zeros(len(self.parameters)) if self.is_film else None
 
-def convert(config: ConvertConfig, say: Callable[[str], None] = print) -> list[Written]:
-    """Convert every result; raises BadInput or AssetMissing before anything is written where that can be known."""
+    def content(self, parameters: BodyParameters, target: SkinnedBody, error: np.ndarray) -> bytes:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **_arrays(self, parameters, target, error))  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+
+def convert(
+    config: ConvertConfig, say: Callable[[str], None] = print, *, beside: bool = False
+) -> list[Written]:
+    """Convert every result; raises BadInput or AssetMissing before anything is written where that can be known.
+    beside: write each beside its result, which lies in `config.out`."""
     from wholebody.body.convert import Converter
     from wholebody.files.whole import write_bytes
     from wholebody.output.files import check_folder
     from wholebody.pipeline.record import Protected, Record
 
     paths = _files(config.results)
-    results = [read_result(path) for path in paths]
+    results = [_read(path) for path in paths]
     names = sorted({result.body for result in results})
     if len(names) > 1:
         raise BadInput(f"these results are of different bodies ({', '.join(names)}): convert each kind by itself.")
@@ -69,26 +83,27 @@ def convert(config: ConvertConfig, say: Callable[[str], None] = print) -> list[W
     target = load_skinned(target_path)
     if family and target.name != family:
         raise BadInput(f"--to {family}, but {target_path} is a body of kind {target.name}.")
-    places = [config.out / f"{result.path.stem}_{target.name}.npz" for result in results]
+    places = [
+        (result.path.parent if beside else config.out) / f"{result.path.stem}_{target.name}{result.path.suffix}"
+        for result in results
+    ]
     if len(set(places)) < len(places):
         raise BadInput("two results of the same name would be written to one file: convert their folders one by one.")
     record = Record(config.out, config.overwrite)
     refusal = record.refusal([place for place in places if place.exists()], Protected(paths, {}))
     if refusal:
         raise BadInput(refusal)
-    converter: Converter = Converter(source, target, correspondence(source, target, say))
+    matched = correspondence(source, target, say) if config.transfer is None else _transfer(config, source, target)
+    converter: Converter = Converter(source, target, matched)
     check_folder(config.out)
     record.begin(record.before)
     done = []
     for result, place in zip(results, places, strict=True):
         parameters = _whole_hands(result, source)
-        person = np.zeros(len(parameters)) if result.is_film else None
-        converted = converter(parameters, person)
-        arrays = _arrays(result, converted.parameters, target, converted.error)
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        record.announce(place, buffer.getvalue())
-        write_bytes(place, buffer.getvalue())
+        converted = converter(parameters, result.person)
+        content = result.content(converted.parameters, target, converted.error)
+        record.announce(place, content)
+        write_bytes(place, content)
         errors = converted.error
         done.append(Written(place, len(errors), float(errors.mean()), float(errors.max()), converted.expression_kept))
     return done
@@ -198,6 +213,36 @@ def correspondence(source: SkinnedBody, target: SkinnedBody, say: Callable[[str]
     return found
 
 
+def _transfer(config: ConvertConfig, source: SkinnedBody, target: SkinnedBody) -> Correspondence:
+    """What the official transfer file says (`smplx2smpl_deftrafo_setup.pkl`, ...): a sparse matrix from the source's
+    vertices, followed by as many columns for its normals, which are not used, to the target's."""
+    from wholebody.body.correspondence import Correspondence
+    from wholebody.files.unpickle import read_pickle, sparse_entries
+
+    assert config.transfer is not None
+    stored = read_pickle(config.transfer)
+    if not isinstance(stored, dict) or not {"mtx", "matrix"} & stored.keys():
+        raise BadInput(f"{config.transfer}: holds no matrix 'mtx': it is no transfer file.")
+    rows, columns, values, (count, width) = sparse_entries(stored.get("mtx", stored.get("matrix")))
+    if count != target.num_vertices or width not in (source.num_vertices, 2 * source.num_vertices):
+        raise BadInput(
+            f"{config.transfer} is for {count} and {width // 2} vertices; {target.name} has {target.num_vertices}, and "
+            f"{source.name} {source.num_vertices}."
+        )
+    of_skin = (columns < source.num_vertices) & (values != 0)
+    rows, columns, values = rows[of_skin], columns[of_skin], values[of_skin].astype(np.float64)
+    order = np.argsort(rows, kind="stable")
+    rows, columns, values = rows[order], columns[order], values[order]
+    each = np.bincount(rows, minlength=count)
+    total = np.bincount(rows, values, minlength=count)
+    if each.max() > 3 or not np.isfinite(values).all() or total.min() < 0.5:
+        raise BadInput(f"{config.transfer}: its rows are not points on triangles.")
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(each) - each, each)
+    corners, weights = np.zeros((count, 3), np.int64), np.zeros((count, 3))
+    corners[rows, place], weights[rows, place] = columns, values
+    return Correspondence(corners, weights / total[:, None], np.zeros(count))
+
+
 def _fingerprint(body: SkinnedBody) -> str:
     digest = hashlib.sha256()
     for value in (body.template, body.weights):
@@ -216,9 +261,10 @@ def _files(results: tuple[str, ...]) -> list[Path]:
     for name in results:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(path.glob("*_person*.npz"))
+            inside = sorted(path.glob("*_person*.npz")) or sorted(path.glob("*.parquet"))
+            inside = inside or sorted([*path.glob("people/*.parquet"), *path.glob("motions/*.parquet")])
             if not inside:
-                raise BadInput(f"the folder {path} holds no person files (NAME_personN.npz).")
+                raise BadInput(f"the folder {path} holds no person files (NAME_personN.npz) and no tables (.parquet).")
             found += inside
         elif path.exists():
             open_file(path).close()  # a pipe or a device is called that
@@ -226,6 +272,13 @@ def _files(results: tuple[str, ...]) -> list[Path]:
         else:
             raise BadInput(f"there is no result at {path}.")
     return found
+
+
+def _read(path: Path) -> _Result | Rows:
+    """By its kind: a person's file, a table, or labels."""
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return read_table(path)
+    return read_labels(path) if path.suffix.lower() == ".json" else read_result(path)
 
 
 def read_result(path: Path) -> _Result:
@@ -301,7 +354,7 @@ def _shaped(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> np.nda
     return array.astype(np.float64).reshape(shape)
 
 
-def _whole_hands(result: _Result, source: SkinnedBody) -> BodyParameters:
+def _whole_hands(result: _Result | Rows, source: SkinnedBody) -> BodyParameters:
     """Hand poses against a flat hand, as conversion takes them."""
     from dataclasses import replace
 

@@ -92,12 +92,14 @@ def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> 
     protected = Protected((source.path for source in (*films, *sources)), option_files)
     jobs = [_Job(source, record.name_of(source), _made_with(config, option_files, film=source in films), frame)
             for source, frame in zip((*films, *sources), _frames((*films, *sources)), strict=True)]  # fmt: skip
+    names = [job.name for job in jobs]
     kinds = config.kinds_of(len(sources))
     jobs = [job for job in jobs if _is_to_do(job, config, kinds, record, protected, summary)]
     if not jobs:
         if aside is not None:
             aside.kill()
             aside.wait()
+        _write_as(config, record, names, summary, say)
         return summary
     if len(kinds) < len(config.kinds):
         left_out = ", ".join(kind for kind in config.kinds if kind not in kinds)
@@ -114,7 +116,33 @@ def predict_files(config: PredictConfig, say: Callable[[str], None] = print) -> 
         if pictures:
             with _threads_shared() if len(pictures) > 1 else contextlib.nullcontext():
                 _pictures(config, pictures, kinds, find, keypoints, predictor, record, summary, say, later)
+    _write_as(config, record, names, summary, say)
     return summary
+
+
+def _write_as(
+    config: PredictConfig, record: Record, names: Sequence[str], summary: Summary, say: Callable[[str], None]
+) -> None:
+    """The results of these pictures and films as another body's, beside them (NAME_personN_BODY.npz), where
+    that is asked for."""
+    from wholebody.pipeline.config import ConvertConfig
+    from wholebody.pipeline.convert import convert
+
+    if config.as_body is None:
+        return
+    entries = [entry for name in names if (entry := record.entries.get(name.casefold())) is not None]
+    people = [str(config.out / file) for entry in entries for file in sorted(entry.files) if file.endswith(".npz")]
+    if not people:
+        return
+    to_open = config.as_body == "open"
+    asked = ConvertConfig(
+        tuple(people), to=config.as_body, out=config.out, overwrite=config.overwrite,
+        body=None if to_open else config.body, source=config.body if to_open else None,
+    )  # fmt: skip
+    with summary.timed("as another body"):
+        done = convert(asked, say, beside=True)
+    worst = max(one.worst_error for one in done)
+    say(f"{counted(len(done), 'person')} as {config.as_body}, skin within {1000 * worst:.1f} mm on average or better")
 
 
 def _pictures(
@@ -460,8 +488,10 @@ def load_predictor(config: PredictConfig, say: Callable[[str], None] | None = No
     from wholebody.people.predictor import Predictor
 
     device = pick_device(config.device)
+    # With --as the file of --body is the other body's, unless that is the open one.
+    body = None if config.as_body not in (None, "open") else config.body
     model = load_model(
-        config.model, body=config.body, device=device, any_gender=config.any_gender, family=config.family,
+        config.model, body=body, device=device, any_gender=config.any_gender, family=config.family,
         precision=config.precision, compile=config.compile, say=say,
     )  # fmt: skip
     return Predictor(
