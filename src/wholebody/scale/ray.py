@@ -117,7 +117,7 @@ def _connect(ray: Any, config: EngineConfig) -> bool:
         try:
             ray.init("auto", **quiet)
         except ConnectionError:
-            ray.init(include_dashboard=False, **quiet)
+            ray.init("local", include_dashboard=False, **quiet)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise BadInput(f"no Ray answers at {address or 'auto'} ({error}); start one by `ray start`.") from error
     return True

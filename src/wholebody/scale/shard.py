@@ -18,10 +18,10 @@ from typing import Any
 
 from wholebody.errors import BadInput, OutputError, WholebodyError
 from wholebody.files.reading import sha256_of
-from wholebody.files.storage import Store, fetch, is_address
+from wholebody.files.storage import Store, fetch
 from wholebody.scale.child import ChildDied
 from wholebody.scale.item import IN_TAR, Box, Item
-from wholebody.scale.tars import read_tar
+from wholebody.scale.tars import read_tar, unpacked
 
 _ROW_GROUP = 1024  # people
 
@@ -150,7 +150,7 @@ def _requests(items: Sequence[Item], shard: int, overlay_every: int, scratch: Pa
             continue
         before = row
         try:
-            path = fetch(item.source, scratch)
+            path = unpacked(fetch(item.source, scratch), scratch)  # stays until all of the shard is answered
             for member in read_tar(path):
                 place = (str(path), member.offset, member.size)
                 yield asked(f"{item.source}{IN_TAR}{member.name}", "picture", member.boxes, place), member.problem
@@ -163,8 +163,6 @@ def _requests(items: Sequence[Item], shard: int, overlay_every: int, scratch: Pa
         if problem:
             yield asked(item.source, "tar", None), problem
             row += 1
-        if is_address(item.source):
-            path.unlink(missing_ok=True)
 
 
 def _answers(requests: Iterable[tuple[Request, str]], ask: Ask, chunk: int) -> Iterator[tuple[Request, Answer]]:
