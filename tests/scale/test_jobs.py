@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -133,10 +134,15 @@ def test_a_tar_that_is_cut_off_keeps_what_it_holds(tmp_path: Path) -> None:
     whole = tar(tmp_path / "x.tar", {f"{k}.png": picture(k) for k in range(6)})
     whole.write_bytes(whole.read_bytes()[:9000])
     (tmp_path / "y.tar").write_bytes(b"<html>404</html>" * 100)
-    done = run(tmp_path, tmp_path / "x.tar", tmp_path / "y.tar", max_bad=1)
-    assert 2 <= done.people < 6
+    packed = gzip.compress(tar(tmp_path / "z.tar", {f"{k}.png": picture(k) for k in range(3)}).read_bytes())
+    (tmp_path / "z.tar.gz").write_bytes(packed)
+    (tmp_path / "cut.tgz").write_bytes(packed[:4000])
+    names = [tmp_path / name for name in ("x.tar", "y.tar", "z.tar.gz", "cut.tgz")]
+    done = run(tmp_path, *names, max_bad=1)
+    assert 5 <= done.people < 6 + 3 + 3
     reasons = [row["reason"] for row in rows(tmp_path / "out", "dead")]
-    assert sum("cut off" in reason for reason in reasons) == 2
+    assert sum("cut off" in reason for reason in reasons) == 3
+    assert {f"{tmp_path}/z.tar.gz::{k}.png" for k in range(3)} <= set(sources(tmp_path / "out", "people"))
 
 
 def test_a_shard_half_written_is_done_again(tmp_path: Path) -> None:

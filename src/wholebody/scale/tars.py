@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +72,22 @@ def read_tar(path: Path) -> Iterator[Member]:
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         yield from finished()
         raise BadInput(f"{path.name}: is no tar, or is cut off ({error}). Copy or make it again.") from error
+
+
+def unpacked(path: Path, folder: Path) -> Path:
+    """The tar itself, or of a .tar.gz what it holds, in `folder`; of one that is cut off as much as there is."""
+    if not path.name.lower().endswith("gz"):
+        return path
+    target = folder / "unpacked.tar"
+    with gzip.open(path, "rb") as packed, open(target, "wb") as file:
+        while True:
+            try:
+                part = packed.read(1 << 20)
+            except (EOFError, OSError, zlib.error):  # that its end is missing is noticed when it is read
+                return target
+            if not part:
+                return target
+            file.write(part)
 
 
 def _boxes_of_json(content: bytes) -> tuple[Box, ...] | None:
