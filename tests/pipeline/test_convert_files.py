@@ -242,3 +242,25 @@ def test_a_smooth_film_stays_smooth(tmp_path: Path, smpl: Path) -> None:
     theirs = surface(tmp_path / "out" / "dance_person0_smpl.npz", load_skinned(smpl))[:, ::50]
     shaking = np.diff(theirs - ours, 2, axis=0)
     assert np.linalg.norm(shaking, axis=-1).mean() < 0.1 * np.linalg.norm(np.diff(ours, 2, axis=0), axis=-1).mean()
+
+
+def test_predict_writes_another_body_beside(
+    tmp_path: Path, smpl: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fake_network import FakeNetwork
+    from PIL import Image
+
+    from wholebody.people.predictor import Predictor
+    from wholebody.pipeline import predict
+
+    monkeypatch.setattr(predict, "load_predictor", lambda config, say=None: Predictor(FakeNetwork(), batch_size=4))
+    for folder in ("a", "b"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        Image.new("RGB", (64, 80), (90, 90, 90)).save(tmp_path / "in" / folder / "x.png")
+    command = ["predict", str(tmp_path / "in"), "--boxes", "whole", "--save", "npz,json", "--as", "smpl"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2 and "--body" in capsys.readouterr().err
+    command += ["--body", str(smpl), "--out", str(tmp_path / "out")]
+    assert main(command) == 0 and "2 people as smpl" in capsys.readouterr().out
+    with np.load(tmp_path / "out" / "b" / "x_person0_smpl.npz", allow_pickle=False) as file:
+        assert json.loads(str(file["conventions"]))["body"] == "smpl" and file["body_pose"].shape == (23, 3)
+    assert main([*command, "--resume"]) == 0  # nothing is in its own way

@@ -210,7 +210,7 @@ sys.path.insert(0, {here!r})
 from pretend_work import Pretend
 from wholebody.scale.config import ManyConfig
 from wholebody.scale.job import run_job
-run_job([{inputs!r}], {out!r}, Pretend({log!r}, pause=0.05, chunk=2), {{"model": "t"}},
+run_job([{inputs!r}], {out!r}, Pretend({log!r}, pause=0.2, chunk=2), {{"model": "t"}},
         ManyConfig(engine={engine!r}, worker_count={workers}, shard_size=4, contact_every=0), print)
 """
 
@@ -221,7 +221,7 @@ def driver(tmp_path: Path, engine: str = "local", workers: int = 2) -> subproces
     return subprocess.Popen([sys.executable, "-c", code])
 
 
-def wait_for(what: Any, seconds: float = 120) -> None:
+def wait_for(what: Any, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end
@@ -230,7 +230,7 @@ def wait_for(what: Any, seconds: float = 120) -> None:
 
 def test_a_driver_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     """Its workers end with it; a second driver meanwhile is told who is at work."""
-    pictures(tmp_path / "in", 60)
+    pictures(tmp_path / "in", 48)
     first = driver(tmp_path)
     done = tmp_path / "out" / "done"
     wait_for(lambda: done.is_dir() and len(list(done.iterdir())) >= 2)
@@ -241,10 +241,10 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     workers = [int(path.name[5:]) for path in (tmp_path / "log").glob("open-*")]
     wait_for(lambda: not any(is_alive(worker) for worker in workers), 30)
     there = len(list(done.iterdir()))
-    assert there < 15
+    assert there < 12
     summary = run(tmp_path, tmp_path / "in", shard_size=4)
-    assert summary.before >= there - 1 and summary.pictures == 60
-    assert len(sources(tmp_path / "out")) == len(set(sources(tmp_path / "out"))) == 60
+    assert summary.before >= there - 1 and summary.pictures == 48
+    assert len(sources(tmp_path / "out")) == len(set(sources(tmp_path / "out"))) == 48
     run(tmp_path, tmp_path / "in", out="fresh", shard_size=4)
     assert {k: v for k, v in results(tmp_path / "out").items() if "people" in k}.keys() == {
         k for k in results(tmp_path / "fresh") if "people" in k
