@@ -331,5 +331,7 @@ def home_of(root: Path, one: FamilySet) -> Path | None:
         return there
     for above in (".", *FILE_FOLDERS):
         if any((root / above / name).is_file() for name in files):
+            if there is None and root.name in names:  # the set's own folder was given
+                return root
             return there or (root / above if above.startswith("HumanData") else root / one.home)
     return None

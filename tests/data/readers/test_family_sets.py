@@ -135,6 +135,13 @@ def test_wherever_its_users_have_them(files, pictures, people, tmp_path):
     assert len(samples) == len(people) and all((folder / sample.image_path).is_file() for sample in samples)
 
 
+def test_the_folder_of_a_set_that_holds_its_files_is_its_own(people, tmp_path):
+    forge.forge_set(tmp_path, "BEDLAM", people[:2], "BEDLAM/preprocessed_datasets")
+    folder = READERS["BEDLAM"].home(tmp_path / "BEDLAM")
+    samples = list(READERS["BEDLAM"].read(folder, "train"))
+    assert len(samples) == 2 and all((folder / sample.image_path).is_file() for sample in samples)
+
+
 def test_synhand_lies_where_smplest_x_has_it(people, tmp_path):
     forge.forge_set(tmp_path, "SynHand", people, "annot", "img/synbody")
     folder, samples = read(tmp_path, "SynHand", "test")
