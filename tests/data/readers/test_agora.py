@@ -251,3 +251,30 @@ def test_real_pickles_of_the_benchmark_are_read_without_running_anything():
     assert np.asarray(parameters["params"]["body_pose"]).shape == (1, 21, 3, 3)
     assert np.isfinite(np.asarray(parameters["joints"])).all() and parameters["pose2rot"] is False
     assert np.asarray(content["smplx_verts_personId_0"]["verts"]).shape == (10475, 3)
+
+
+def test_smpler_xs_annotations_where_the_plain_ones_are_not(copy):
+    """Their roots lie before the camera, and one of them has shapes of the neutral body, which count for adults."""
+    folder = copy
+    plain = folder / "data" / "AGORA_validation.json"
+    content = json.loads(plain.read_text())
+    for annotation in content["annotations"]:
+        annotation.pop("cam_param", None)
+        place = folder / "data" / str(annotation["smplx_param_path"])
+        values = pickle.loads(place.with_suffix(".pkl").read_bytes())
+        values["betas_neutral"] = np.full((1, 10), 0.25)
+        place.with_suffix(".pkl").write_bytes(pickle.dumps(values))
+    plain.write_text(json.dumps(content))
+    before = list(READERS["AGORA"].read(folder, "validation", resolution="1280x720"))
+    assert before and not any(sample.pose_valid[0] for sample in before)
+    for ending in ("_fix_betas", "_fix_global_orient_transl"):
+        for file in folder.glob("data/AGORA_validation*.json"):
+            file.rename(plain.with_name(f"AGORA_validation{ending}.json"))
+        after = list(READERS["AGORA"].read(folder, "validation", resolution="1280x720"))
+        assert [sample.id for sample in after] == [sample.id for sample in before]
+        for one, other in zip(before, after, strict=True):
+            assert other.pose_valid.all() and (other.full_pose == one.full_pose).all()
+            if ending == "_fix_betas" and not one.kid:
+                assert (other.betas == 0.25).all() and other.gender == "neutral"
+            else:
+                assert (other.betas == one.betas).all() and other.gender == one.gender

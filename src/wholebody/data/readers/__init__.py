@@ -135,8 +135,15 @@ _ALL = (
         splits=("train", "validation", "test"),
         source="register at https://agora.is.tue.mpg.de for the pictures; " + _PARSED + "parsed data",
         files={
-            "train": ("data/AGORA_train.json", "data/1280x720|data/3840x2160"),
-            "validation": ("data/AGORA_validation.json", "data/1280x720|data/3840x2160"),
+            "train": (
+                "data/AGORA_train_fix_betas.json|data/AGORA_train_fix_global_orient_transl.json|data/AGORA_train.json",
+                "data/1280x720|data/3840x2160",
+            ),
+            "validation": (
+                "data/AGORA_validation_fix_betas.json|data/AGORA_validation_fix_global_orient_transl.json|"
+                "data/AGORA_validation.json",
+                "data/1280x720|data/3840x2160",
+            ),
             "test": ("data/AGORA_test_bbox.json", "data/1280x720/test|data/test|data/3840x2160"),
         },
         pictures="people cropped from the 3840x2160 pictures: `wholebody data agora-crops`",

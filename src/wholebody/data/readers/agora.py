@@ -34,6 +34,8 @@ SPLITS = ("train", "validation", "test")
 FULL_HW = (2160, 3840)
 """Height and width of the pictures that all annotations are of."""
 SMALL_HW = (720, 1280)
+FIXED = ("_fix_betas", "_fix_global_orient_transl")
+"""How the names of SMPLer-X's annotations end."""
 RESOLUTIONS = ("3840x2160", "1280x720")
 
 SENSOR_WIDTH_MM = 36.0
@@ -98,7 +100,7 @@ def read(
     if split == "test":
         yield from _read_test(root, crops)
         return
-    path = root / "data" / f"AGORA_{split}.json"
+    path = annotations_of(root, split)
     people = 0
     for annotation, image in coco.annotated_people(path):
         if not coco.entry_of(path, annotation, "is_valid"):
@@ -124,6 +126,14 @@ def read(
         )
     if crops and not people:
         raise BadInput(f"{root} holds no crops of AGORA's {split} split; make them with `wholebody data agora-crops`")
+
+
+def annotations_of(root: Path, split: str) -> Path:
+    """The annotations of a split: the plain file, or where that is not there one of SMPLer-X's, whose parameters lie
+    before the camera (`_fix_global_orient_transl`) and have shapes of the neutral body too (`_fix_betas`)."""
+    names = (f"AGORA_{split}{ending}.json" for ending in ("", *FIXED))
+    places = [root / "data" / name for name in names]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def full_from_picture(root: Path, sample: Sample) -> np.ndarray:
@@ -304,11 +314,13 @@ def _body(
         "transl": values["transl"],
         "flat_hand": False,
     }
+    if "betas_neutral" in values and not kid and path.stem.endswith(FIXED[0]):
+        fields |= {"betas": values["betas_neutral"], "gender": "neutral"}
     placed = annotation.get("cam_param")
     if placed:
         rotation, shift = coco.numbers(path, placed, "R", 3, 3), coco.numbers(path, placed, "t", 3)
         fields |= coco.in_camera_frame(pose, values["transl"], rotation, shift) | {"camera_valid": True}
-    else:
+    elif not path.stem.endswith(FIXED):
         known[0] = False
     return fields | {"pose_valid": known}
 
@@ -335,6 +347,11 @@ def read_parameters(path: Path) -> dict[str, np.ndarray] | None:
         if len(value) < size or not np.isfinite(value).all():
             return None
         values[key] = value if key == "betas" else value[:size]
+    if "betas_neutral" in content:
+        neutral = np.asarray(content["betas_neutral"], np.float64).reshape(-1)
+        if len(neutral) < 10 or not np.isfinite(neutral).all():
+            return None
+        values["betas_neutral"] = neutral[:10]
     return values
 
 
