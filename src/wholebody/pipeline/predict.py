@@ -131,7 +131,8 @@ def _write_as(
     if config.as_body is None:
         return
     entries = [entry for name in names if (entry := record.entries.get(name.casefold())) is not None]
-    people = [str(config.out / file) for entry in entries for file in sorted(entry.files) if file.endswith(".npz")]
+    people = [str(config.out / file) for entry in entries for file in sorted(entry.files)
+              if file.endswith(".npz") and "_person" in file.rpartition("/")[2]]  # fmt: skip
     if not people:
         return
     to_open = config.as_body == "open"
