@@ -91,7 +91,7 @@ def _member(data: bytes, rng: random.Random) -> bytes:
                     content = _change(content, rng)
                     if rng.random() < 0.05 and not bundled(data):
                         info.filename = _bytes(info.filename.encode(), rng).decode(errors="replace") or "x"
-                archive.writestr(info.filename, content, info.compress_type)
+                archive.writestr(zipfile.ZipInfo(info.filename), content, info.compress_type)
         return file.getvalue()
     except Exception:  # no whole archive any more
         return _bytes(data, rng)
@@ -136,9 +136,9 @@ def bundle(files: dict[str, bytes]) -> bytes:
     """Files that are read together as one, for `mutate`; `unbundle` writes them again."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
-        archive.writestr(_MARK, b"")
+        archive.writestr(zipfile.ZipInfo(_MARK), b"")  # without the time, so that bytes are the same each time
         for name, content in files.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content)
     return made.getvalue()
 
 
