@@ -10,7 +10,6 @@ from cyclopts import Parameter
 
 from wholebody.body import RIGS
 from wholebody.errors import BadInput
-from wholebody.files.mesh import MESHES
 from wholebody.options import BatchSize, Device, comma_separated, positional
 from wholebody.output import FILM_KINDS, KINDS, SMPLER_X
 from wholebody.people import MIN_QUALITY
@@ -155,6 +154,8 @@ class PredictConfig:
         """What to write of so many pictures: of many no meshes, unless they are asked for."""
         if self.save or pictures < MANY:
             return self.kinds
+        from wholebody.files.mesh import MESHES  # imports numpy, which reading a command line has no need of
+
         return tuple(kind for kind in KINDS if kind not in (*MESHES, "scene"))
 
     @property
