@@ -38,6 +38,7 @@ PARTS: dict[str, list[int]] = {
 """Rows of the 133 keypoints whose gain is told apart."""
 
 _SOMEBODY_ELSE = 0.5  # share of the body's keypoints outside of a person's box from which they are another's
+_OWN = 0.1  # of the box's larger side: keypoints as near as this to those predicted (median) are the person's
 _MARGIN = 0.2  # of the box's larger side, beyond which a keypoint is outside
 _WORSE_3D = 1.1  # times as far from what was seen of depth as before: not taken
 
@@ -213,17 +214,19 @@ def _anothers(number: int, people: Sequence[Person], keypoints: np.ndarray) -> b
     if len(body) < LEAST_KEYPOINTS:
         return False
     at, box = keypoints[body, :2], people[number].box_xyxy
-    margin = _MARGIN * float(max(box[2:] - box[:2]))
-    inside = ((at >= box[:2] - margin) & (at <= box[2:] + margin)).all(1)
-    if inside.mean() < 1 - _SOMEBODY_ELSE:
-        return True
 
     def off(person: Person) -> float:
         size = float(max(person.box_xyxy[2:] - person.box_xyxy[:2]))
         return float(np.median(np.linalg.norm(person.keypoints_px[body] - at, axis=1))) / size
 
     own = off(people[number])
-    return own > 0.1 and any(off(other) < 0.3 * own for k, other in enumerate(people) if k != number)
+    if own <= _OWN:
+        return False
+    margin = _MARGIN * float(max(box[2:] - box[:2]))
+    inside = ((at >= box[:2] - margin) & (at <= box[2:] + margin)).all(1)
+    if inside.mean() < 1 - _SOMEBODY_ELSE:
+        return True
+    return any(off(other) < 0.3 * own for k, other in enumerate(people) if k != number)
 
 
 def _errors(pixels: np.ndarray, places: np.ndarray, sure: np.ndarray, size: float) -> dict[str, float]:
