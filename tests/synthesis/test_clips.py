@@ -119,7 +119,7 @@ def test_a_walk_goes_somewhere():
 
 def test_a_set_is_written_and_gone_on_with(tmp_path, small, monkeypatch):
     drawn = []
-    nothing = {field.name: np.zeros(1) for field in fields(clips.ClipTruth)}
+    nothing = {field.name: np.zeros(1) for field in fields(clips.ClipTruth)} | {"visible": np.ones((1, 4))}
 
     def draw(studio, bank, seed, number, seconds):
         drawn.append(number)
