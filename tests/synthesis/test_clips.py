@@ -119,7 +119,10 @@ def test_a_walk_goes_somewhere():
 
 def test_a_set_is_written_and_gone_on_with(tmp_path, small, monkeypatch):
     drawn = []
-    nothing = {field.name: np.zeros(1) for field in fields(clips.ClipTruth)} | {"visible": np.ones((1, 4))}
+    shapes = {"fps": (), "crossing": (), "focal_px": (), "principal_px": (2,), "camera_from_world": (4, 4),
+              "full_pose": (1, 4, 55, 3), "betas": (1, 10), "expression": (1, 4, 10), "transl": (1, 4, 3),
+              "box_xyxy": (1, 4, 4), "visible": (1, 4)}  # fmt: skip
+    nothing = {field.name: np.zeros(shapes[field.name]) for field in fields(clips.ClipTruth)}
 
     def draw(studio, bank, seed, number, seconds):
         drawn.append(number)
