@@ -45,7 +45,7 @@ def read_vertices(path: Path) -> np.ndarray:
     try:
         vertices = np.asarray(readers[path.suffix](path), np.float64).reshape(-1, 3)
     except StopIteration as error:
-        raise BadInput(f"{path} ends in the middle; fetch it again") from error
+        raise BadInput(f"{path} is damaged: it ends in the middle; fetch it again") from error
     except DAMAGED as error:
         raise BadInput(f"{path} is damaged or no mesh ({error}); fetch it again") from error
     if len(vertices) == 0 or not np.isfinite(vertices).all():
