@@ -74,7 +74,7 @@ def test_data_index(tmp_path: Path, forged_root: Path, capsys: pytest.CaptureFix
     from wholebody.cli import main
 
     for out, more in (("plain", []), ("engine", ENGINE)):
-        assert main(["data", "index", str(forged_root), "MPII", "--out", str(tmp_path / out), *more]) == 0
+        assert main(["data", "index", str(forged_root / "dataset"), "MPII", "--out", str(tmp_path / out), *more]) == 0
         assert "people in" in capsys.readouterr().out
     assert names(tmp_path / "plain") == names(tmp_path / "engine") != {}
 
