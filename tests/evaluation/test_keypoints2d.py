@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from networks import PixelNetwork
 
-from wholebody.body.joints import COCO_WHOLEBODY, COCO_WHOLEBODY_FROM_137, LIMBS_12
+from wholebody.body.joints import COCO_FACE, COCO_HANDS, COCO_WHOLEBODY, COCO_WHOLEBODY_FROM_137, LIMBS_12
 from wholebody.cli import main
 from wholebody.data.sample import masked_sample
 from wholebody.errors import AssetMissing, BadInput
@@ -71,8 +71,8 @@ def mpii(tmp_path):
 def as_keypoints(person):
     """(133, 2) that are what is labelled of a person, 0 elsewhere."""
     points = np.zeros((133, 2))
-    points[K._LIMBS], points[K._FACE] = person.limbs, person.face
-    for rows, hand, seen in zip(K._HANDS, person.hands, person.hand_visible, strict=True):
+    points[K._LIMBS], points[COCO_FACE] = person.limbs, person.face
+    for rows, hand, seen in zip(COCO_HANDS, person.hands, person.hand_visible, strict=True):
         if seen.any():
             points[rows] = hand
     points[[91, 112]] = person.limbs[K._WRISTS]  # one joint of the 137 is both

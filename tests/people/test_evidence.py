@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from wholebody.body.joints import COCO_FACE, COCO_HANDS
 from wholebody.body.layer import BodyModel
 from wholebody.body.open_body import read_compact
 from wholebody.errors import BadInput
 from wholebody.files.image import read_image
 from wholebody.geometry.rotation import axis_angle_to_matrix
 from wholebody.model.embedded import hand_pose
-from wholebody.model.embedded.evidence import FACE, HANDS, HINT_33, Evidence
+from wholebody.model.embedded.evidence import HINT_33, Evidence
 from wholebody.model.embedded.face_landmarks import BLENDSHAPES, FaceLook
 from wholebody.model.embedded.face_pose import JAW_OPEN_RAD, expression_of, head_rotation
 from wholebody.model.embedded.hand_landmarks import HandLook
@@ -50,10 +51,10 @@ def body() -> BodyModel:
 def test_what_is_seen_of_the_astronaut(evidence: Evidence):
     assert len(evidence) == 1
     assert evidence.sources[0] == {"body": "thunder, blazepose", "face": "face landmarker"}
-    assert evidence.hand_confidence.max() == 0 and evidence.keypoints_px[0, HANDS[0], 2].max() == 0  # hands are hidden
+    assert evidence.hand_confidence.max() == 0 and evidence.keypoints_px[0, COCO_HANDS[0], 2].max() == 0  # hands are hidden
     nose = evidence.keypoints_px[0, 0]
     assert np.abs(nose[:2] - [222, 126]).max() < 8 and nose[2] > 0.5
-    inner = evidence.keypoints_px[0, FACE][17:]
+    inner = evidence.keypoints_px[0, COCO_FACE][17:]
     assert inner[:, 2].min() > 0.7 and np.abs(inner[:, :2].mean(0) - [224, 125]).max() < 12
     # Upright, towards the camera, the head a little to one side.
     turn = evidence.head_rotation[0]
@@ -163,7 +164,7 @@ def test_two_people_keep_their_own(astronaut: np.ndarray):
     noses = found.keypoints_px[:, 0, 0]
     assert abs(noses[0] - 140) < 8 and abs(noses[1] - (479 - 140)) < 8
     assert (found.face_confidence > 0.5).all()
-    face = found.keypoints_px[:, FACE, 0].mean(1)
+    face = found.keypoints_px[:, COCO_FACE, 0].mean(1)
     assert abs(face[0] - 140) < 12 and abs(face[1] - 339) < 12
 
 

@@ -10,7 +10,7 @@ import torch
 from fake_network import FakeNetwork
 
 import wholebody
-from wholebody.body.joints import COCO_WHOLEBODY, SMPLX_JOINTS
+from wholebody.body.joints import COCO_FACE, COCO_HANDS, COCO_WHOLEBODY, SMPLX_JOINTS
 from wholebody.errors import BadInput
 from wholebody.files.image import read_image
 from wholebody.geometry.camera import project
@@ -71,7 +71,7 @@ def test_keypoints_are_taken_by_name(image):
         assert at[f"left_{name}"][0] > at[f"right_{name}"][0], name
     assert at["nose"][1] < at["left_shoulder"][1] < at["left_hip"][1] < at["left_knee"][1] < at["left_ankle"][1]
     face, left_hand, right_hand = (
-        person.keypoints_px[part] for part in (slice(23, 91), slice(91, 112), slice(112, 133))
+        person.keypoints_px[part] for part in (COCO_FACE, *COCO_HANDS)
     )
     assert np.abs(face.mean(0) - at["nose"]).max() < 0.1 * np.ptp(person.keypoints_px[:, 1])
     assert np.abs(left_hand - at["left_wrist"]).max() < np.abs(left_hand - at["right_wrist"]).max()

@@ -225,5 +225,8 @@ COCO_WHOLEBODY_FROM_137: tuple[int, ...] = tuple(_NAMES_137_IN_144.index(name) f
 COCO_BODY_17: tuple[str, ...] = COCO_WHOLEBODY[:17]
 """The 17 keypoints of COCO."""
 
+COCO_FEET, COCO_FACE, COCO_HANDS = slice(17, 23), slice(23, 91), (slice(91, 112), slice(112, 133))
+"""Rows of the 133 that are the feet's, the 68 of the face, and the 21 of the left and of the right hand."""
+
 LIMBS_12: tuple[str, ...] = _COCO_BODY[5:17]
 """Shoulders, elbows, wrists, hips, knees and ankles: the joints that nearly every 3D test set has."""

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from wholebody.body.joints import COCO_WHOLEBODY, LIMBS_12
+from wholebody.body.joints import COCO_FACE, COCO_HANDS, COCO_WHOLEBODY, LIMBS_12
 from wholebody.data.sample import Sample, masked_sample
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.evaluation.inference import picture_of
@@ -41,7 +41,6 @@ MIN_HAND = 40
 _VISIBLE = 2  # COCO's flag: labelled and seen; 1 is labelled and hidden
 _BOX_ENLARGE = 1.2  # MPII gives no box: the published one is the labelled joints' extent, so much larger
 _LIMBS = [COCO_WHOLEBODY.index(name) for name in LIMBS_12]
-_FACE, _HANDS = slice(23, 91), (slice(91, 112), slice(112, 133))
 _INNER, _EYES = slice(17, 68), (36, 45)  # of the 68: without the contour; outer corners of the eyes
 _WRISTS = [k for k, name in enumerate(LIMBS_12) if name.endswith("wrist")]
 _MPII = ("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
@@ -268,7 +267,7 @@ def score(person: Labelled, keypoints_px: np.ndarray) -> Score:
     off = np.linalg.norm(keypoints_px[_LIMBS] - person.limbs, axis=1)
     # NaN meets nothing.
     met, near = ((off < share * person.side) & person.limb_visible for share in (THRESHOLD, NEAR))
-    face_off = np.linalg.norm(keypoints_px[_FACE] - person.face, axis=1)
+    face_off = np.linalg.norm(keypoints_px[COCO_FACE] - person.face, axis=1)
     face = _mean(face_off[person.face_visible])
     eyes = np.linalg.norm(person.face[_EYES[0]] - person.face[_EYES[1]])
     inner = person.face_visible[_INNER].all() and eyes > 0
@@ -287,7 +286,7 @@ def score(person: Labelled, keypoints_px: np.ndarray) -> Score:
 
 def _hand_errors(person: Labelled, keypoints_px: np.ndarray) -> np.ndarray:
     errors = []
-    for rows, points, seen in zip(_HANDS, person.hands, person.hand_visible, strict=True):
+    for rows, points, seen in zip(COCO_HANDS, person.hands, person.hand_visible, strict=True):
         size = float(np.ptp(points, axis=0).max())
         if seen.all() and size >= MIN_HAND:
             errors.append(float(np.linalg.norm(keypoints_px[rows] - points, axis=1).mean()) / size)

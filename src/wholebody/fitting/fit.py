@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wholebody.body.joints import SMPLX_JOINTS
+from wholebody.body.joints import COCO_FACE, COCO_HANDS, COCO_WHOLEBODY, SMPLX_JOINTS
 from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
 from wholebody.fitting.points import TURNING, KeypointBody
@@ -25,7 +25,6 @@ _JAW = SMPLX_JOINTS.index("jaw")
 _ROOT, _BODY, _JAW_TURN = 0, slice(1, 22), TURNING.index(_JAW)  # among the 53 that turn
 _LEFT, _RIGHT = slice(23, 38), slice(38, 53)
 _POSE, _SHAPE, _EXPRESSION, _PLACE = slice(0, 159), slice(159, 169), slice(169, 179), slice(179, 182)
-_DETAIL = slice(23, 133)  # of the 133 keypoints: face and hands
 _MIRROR = (1.0, -1.0, -1.0)
 
 
@@ -129,6 +128,9 @@ class Fitter:
         self.shape_whiten = self.prior.shape_whiten if open_body else eye
         self.expression_mean = self.prior.expression_mean if open_body else torch.zeros(10, dtype=dtype)
         self.expression_whiten = self.prior.expression_whiten if open_body else eye
+        self.noise = torch.full((len(COCO_WHOLEBODY), 1), self.config.noise, dtype=dtype)
+        for rows in (COCO_FACE, *COCO_HANDS):
+            self.noise[rows] = self.config.detail_noise
         self.starts = Starts(self.body, self.prior, torch.cat([self.shape_mean, self.expression_mean]))
 
     def __call__(
@@ -274,9 +276,7 @@ class Fitter:
     def _data(self, now: Bodies, evidence: tuple[Tensor, Tensor, Tensor], robust: float) -> _Linear:
         """Robust squared distance between the keypoints seen and given, in units of their noise."""
         keypoints, confidence, size = evidence
-        noise = torch.full((133, 1), self.config.noise).to(size)
-        noise[_DETAIL] = self.config.detail_noise
-        unit = noise * size[:, None, None]  # (B, 133, 1) pixels
+        unit = self.noise * size[:, None, None]  # (B, 133, 1) pixels
         moved = self.body(now.rotations, torch.cat([now.betas, now.expression], 1))
         at = moved.points + now.transl[:, None]
         depth = at[..., 2:].clamp_min(1e-2)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wholebody.body.joints import SMPLX_JOINTS
+from wholebody.body.joints import COCO_FEET, SMPLX_JOINTS
 from wholebody.fitting.fit import Bodies, FitConfig
 from wholebody.geometry.rotation import (
     axis_angle_to_matrix,
@@ -24,7 +24,7 @@ from wholebody.geometry.rotation import (
     matrix_to_rotation_6d,
     rotation_6d_to_matrix,
 )
-from wholebody.model.embedded.evidence import FEET, Evidence
+from wholebody.model.embedded.evidence import Evidence
 from wholebody.model.embedded.lifting import turn_wrists, wrist_turns
 from wholebody.model.embedded.pose_lifting import LIMBS, as_pointed_at
 from wholebody.people.person import Person
@@ -84,7 +84,7 @@ class Aligner:
         keypoints, hint = given(evidence.keypoints_px), given(evidence.hint_3d)
         # Of people whom it sees in part BlazePose guesses the rest: feet and depth then say less than nothing.
         sure = keypoints[..., 2].clone()
-        sure[:, FEET] = torch.where(sure[:, FEET] >= SURE, sure[:, FEET], 0.0)
+        sure[:, COCO_FEET] = torch.where(sure[:, COCO_FEET] >= SURE, sure[:, COCO_FEET], 0.0)
         hint = torch.where(given(_sees_whole(evidence))[:, None, None] > 0, hint, 0.0)
         places = torch.where(sure[..., None] > 0, keypoints[..., :2], 0.0)
         lifted = self.lift(bodies, places, sure, hint)

@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from wholebody.body.joints import COCO_BODY_17
+from wholebody.body.joints import COCO_BODY_17, COCO_FACE, COCO_FEET, COCO_HANDS
 from wholebody.errors import BadInput
 from wholebody.model.embedded.blazepose import POSE_33, BlazePose, PoseLook, region_of_body
-from wholebody.model.embedded.evidence import FACE, FEET, HANDS, HINT_ROWS, Evidence
+from wholebody.model.embedded.evidence import HINT_ROWS, Evidence
 from wholebody.model.embedded.face_landmarks import FaceDetector, FaceLandmarks, FaceLook, region_of_found
 from wholebody.model.embedded.face_pose import face_pose
 from wholebody.model.embedded.hand_landmarks import HandLandmarks, HandLook, wide_region
@@ -32,7 +32,7 @@ _CORNERS = {"right_eye_outer": 36, "right_eye_inner": 39, "left_eye_inner": 42, 
             "mouth_left": 54}  # fmt: skip
 _CORNER_TRUST = 0.3
 _STRAY = 0.1  # times as sure of what goes with a joint that strays
-_FOLLOWED = 0.8  # a hand's score from which it is where it was in the frame before
+_FOUND = 0.8  # a hand's score from which it is there: where it was in the frame before, or where it was looked for
 _CONTOUR_TRUST, _FACE_TRUST, _HAND_TRUST = 0.3, 0.9, 0.8  # the contour is the mesh's, not what is seen as the edge
 
 
@@ -135,7 +135,7 @@ class Landmarkers:
             hand = None
             if before is not None and np.isfinite(before[side]).all():
                 hand = self._hand(image, before[side] + [*wrist, 0, 0])
-                if hand.score < _FOLLOWED or not _ends_at(hand, wrist, 0.5 * hand.size_px):
+                if hand.score < _FOUND or not _ends_at(hand, wrist, 0.5 * hand.size_px):
                     hand = None
             if hand is None:
                 hand = self._new_hand(image, points, look, name)
@@ -153,7 +153,7 @@ class Landmarkers:
             hand = self._hand(image, region)
             if hand.score >= 0.5 and (best is None or hand.score > best.score):
                 best = hand
-            if best is not None and best.score >= _FOLLOWED:
+            if best is not None and best.score >= _FOUND:
                 break
         if best is None or best.size_px < 0.7 * LEAST_HAND_PX:  # a second look does not make it so much larger
             return None
@@ -187,11 +187,11 @@ class Landmarkers:
         if face is None:
             return
         pose = face_pose(face, self._face.blendshapes(face))
-        evidence.keypoints_px[row, FACE, :2] = face.ibug_px
+        evidence.keypoints_px[row, COCO_FACE, :2] = face.ibug_px
         # Seen from the side, half of the face is guessed.
         towards = float(np.degrees(np.arccos(np.clip(-pose.head_rotation[2, 2], -1, 1))))
         trust = face.score * float(np.clip((90 - towards) / 40, 0, 1))
-        evidence.keypoints_px[row, FACE, 2] = trust * np.array([_CONTOUR_TRUST] * 17 + [_FACE_TRUST] * 51)
+        evidence.keypoints_px[row, COCO_FACE, 2] = trust * np.array([_CONTOUR_TRUST] * 17 + [_FACE_TRUST] * 51)
         evidence.expression[row], evidence.jaw[row] = pose.expression, pose.jaw
         evidence.head_rotation[row] = pose.head_rotation
         evidence.face_confidence[row] = trust
@@ -253,8 +253,8 @@ class Landmarkers:
             # Taken for the other hand, its depth is mirrored: then only its places in the picture are of use.
             handed = look.right if side == 1 else 1 - look.right
             trust = look.score * float(np.clip((look.size_px - LEAST_HAND_PX) / 25 + 0.5, 0, 1))
-            evidence.keypoints_px[row, HANDS[side], :2] = look.points_px
-            evidence.keypoints_px[row, HANDS[side], 2] = _HAND_TRUST * trust * (1.0 if handed >= 0.5 else 0.6)
+            evidence.keypoints_px[row, COCO_HANDS[side], :2] = look.points_px
+            evidence.keypoints_px[row, COCO_HANDS[side], 2] = _HAND_TRUST * trust * (1.0 if handed >= 0.5 else 0.6)
             evidence.hand_rotations[row, side], evidence.wrist_rotations[row, side] = joints, palm
             evidence.hand_confidence[row, side] = trust if handed >= 0.5 else 0.3 * trust
             evidence.wrist_confidence[row, side] = trust * float(np.clip(2 * handed - 0.8, 0, 1))
@@ -319,11 +319,11 @@ def _put_body(evidence: Evidence, row: int, look: PoseLook, image_hw: tuple[int,
     faces_us = evidence.keypoints_px[row, :3, 2].max() >= _SURE  # nose or eyes
     for corner, k in _CORNERS.items() if faces_us else ():
         # Which way a head looks, until the face itself is read.
-        evidence.keypoints_px[row, FACE.start + k] = *look.points_px[_MARK[corner]], _CORNER_TRUST * look.score
+        evidence.keypoints_px[row, COCO_FACE.start + k] = *look.points_px[_MARK[corner]], _CORNER_TRUST * look.score
     for k, name in enumerate(_FEET):
         if name is not None:
             seen = look.visibility[_MARK[name]] * trust[f"{name.split('_')[0]}_ankle"]
-            evidence.keypoints_px[row, FEET.start + k] = *look.points_px[_MARK[name]], seen
+            evidence.keypoints_px[row, COCO_FEET.start + k] = *look.points_px[_MARK[name]], seen
     rows = list(HINT_ROWS)
     evidence.hint_3d[row, :, :3] = look.points_m[rows]
     evidence.hint_3d[row, :, 3] = look.visibility[rows] * look.score * [trust[_limb_end(k)] for k in rows]

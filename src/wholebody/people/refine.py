@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from wholebody.body.joints import COCO_WHOLEBODY, COCO_WHOLEBODY_FROM_137, SMPLX_JOINTS
+from wholebody.body.joints import (
+    COCO_FACE,
+    COCO_FEET,
+    COCO_HANDS,
+    COCO_WHOLEBODY,
+    COCO_WHOLEBODY_FROM_137,
+    SMPLX_JOINTS,
+)
 from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
 from wholebody.fitting.fit import Bodies, FitConfig, Fitter
@@ -27,13 +34,14 @@ LEAST_KEYPOINTS = 6  # fewer say less about a body than the network does
 SURE = 0.3
 """From which confidence on a keypoint moves the limb that it belongs to."""
 
+_ROWS = list(range(len(COCO_WHOLEBODY)))
 PARTS: dict[str, list[int]] = {
     "trunk": [5, 6, 11, 12],
     "arms": [7, 8, 9, 10],
     "legs": [13, 14, 15, 16],
-    "feet": [*range(17, 23)],
-    "face": [0, 1, 2, 3, 4, *range(23, 91)],
-    "hands": [*range(91, 133)],
+    "feet": _ROWS[COCO_FEET],
+    "face": _ROWS[:5] + _ROWS[COCO_FACE],
+    "hands": _ROWS[COCO_HANDS[0]] + _ROWS[COCO_HANDS[1]],
 }
 """Rows of the 133 keypoints whose gain is told apart."""
 
@@ -106,15 +114,12 @@ class Refiner:
         fitted = self.fitter(before, places, confidence, size, self._hints(people))
         rotations = with_unsure_limbs(fitted.bodies.rotations, before.rotations, confidence)
         after = replace(fitted.bodies, rotations=rotations)
-        pixels = self.fitter.project(after)
+        pixels = [self.fitter.project(body).numpy() for body in (before, after)]
         implausible = self.fitter.implausibility(after).tolist()
         rows = []
         for n, (person, refined) in enumerate(zip(people, self.people(people, after), strict=True)):
-            seen = confidence[n] * (confidence[n] >= self.fitter.config.least_confidence)
-            was, now = (
-                _errors(at, keypoints[n, :, :2], seen.numpy(), float(size[n]))
-                for at in (self.fitter.project(before)[n].numpy(), pixels[n].numpy())
-            )
+            seen = (confidence[n] * (confidence[n] >= self.fitter.config.least_confidence)).numpy()
+            was, now = (_errors(at[n], keypoints[n, :, :2], seen, float(size[n])) for at in pixels)
             why = ""
             if strangers[n]:
                 why = "these keypoints lie on somebody else"
@@ -245,12 +250,9 @@ def _off_in_3d(person: Person) -> float:
     """How far the limbs' joints are from where a landmarker saw them in depth, metres; 0 where nothing did."""
     if person.hint_3d is None:
         return 0.0
-    seen, now = (torch.from_numpy(x.astype(np.float64)) for x in (person.hint_3d[LIMBS, :3], _limbs_of(person)))
+    both = person.hint_3d[LIMBS, :3], person.joints_cam[_LIMB_JOINTS]
+    seen, now = (torch.from_numpy(points.astype(np.float64)) for points in both)
     return float((aligned(seen, now) - now).norm(dim=1).mean())
-
-
-def _limbs_of(person: Person) -> np.ndarray:
-    return person.joints_cam[_LIMB_JOINTS]
 
 
 _LIMB_JOINTS = [SMPLX_JOINTS.index(name) for name in POINTS[LIMBS]]

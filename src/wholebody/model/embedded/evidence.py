@@ -12,10 +12,6 @@ from wholebody.body.joints import COCO_BODY_17, COCO_WHOLEBODY
 from wholebody.model.embedded.blazepose import POSE_33
 
 KEYPOINTS = len(COCO_WHOLEBODY)
-FEET = slice(17, 23)
-FACE = slice(23, 91)
-HANDS = (slice(91, 112), slice(112, 133))
-"""Rows of the left and the right hand among the keypoints."""
 
 HINT_33 = (
     *COCO_BODY_17, "left_foot_index", "right_foot_index", "left_heel", "right_heel", "left_index", "right_index",

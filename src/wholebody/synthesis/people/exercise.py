@@ -15,7 +15,6 @@ from wholebody.synthesis.people.skeleton import J, compose
 
 Leg = tuple[float, float, float, float, float]
 Hand = tuple[float, float, float]
-_HANGING: Hand = (0.08, -0.46, 0.03)
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,6 @@ def _same(leg: Leg) -> tuple[Leg, Leg]:
 
 _UP, _FRONT, _SIDE = (0.06, 0.46, 0.05), (0.04, -0.04, 0.46), (0.46, 0.0, 0.05)
 _STRAIGHT: Leg = (0.0, 0.08, 0.1, 0.08, 0.0)
-_DOWN = (_HANGING, _HANGING)
 
 # fmt: off
 EXERCISES = {
