@@ -18,17 +18,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.measure_landmarks import photo
-from wholebody.body.joints import COCO_WHOLEBODY_FROM_137, SMPLX_JOINTS
+from wholebody.body.joints import COCO_FACE, COCO_WHOLEBODY_FROM_137, SMPLX_JOINTS
 from wholebody.body.kinematics import BODY_TREE
 from wholebody.body.layer import BodyModel
 from wholebody.geometry.rotation import axis_angle_to_matrix
-from wholebody.model.embedded.evidence import FACE
 from wholebody.model.embedded.face_landmarks import FaceDetector, FaceLandmarks, region_of_found
 from wholebody.model.embedded.face_pose import expression_of, head_rotation
 from wholebody.synthesis.light.backgrounds import BackgroundBank
 from wholebody.synthesis.sets.layers import LayerSet
 
-ROWS = list(COCO_WHOLEBODY_FROM_137[FACE])
+ROWS = list(COCO_WHOLEBODY_FROM_137[COCO_FACE])
 
 
 def main() -> None:

@@ -19,16 +19,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.measure_landmarks import photo
-from wholebody.body.joints import COCO_WHOLEBODY_FROM_137, LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS, SMPLX_JOINTS
+from wholebody.body.joints import COCO_HANDS, COCO_WHOLEBODY_FROM_137, LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS, SMPLX_JOINTS
 from wholebody.body.kinematics import BODY_TREE
 from wholebody.geometry.rotation import axis_angle_to_matrix
-from wholebody.model.embedded.evidence import HANDS
 from wholebody.model.embedded.hand_landmarks import HandLandmarks, region_of_points
 from wholebody.model.embedded.hand_pose import PALM, load_hand_pose
 from wholebody.synthesis.light.backgrounds import BackgroundBank
 from wholebody.synthesis.sets.layers import LayerSet
 
-ROWS = [np.array(COCO_WHOLEBODY_FROM_137)[part] for part in HANDS]
+ROWS = [np.array(COCO_WHOLEBODY_FROM_137)[part] for part in COCO_HANDS]
 
 
 def palm_length(points: np.ndarray) -> np.ndarray:

@@ -23,16 +23,6 @@ SAMPLES = Path(os.environ.get("WHOLEBODY_SHARED", ROOT.parent / "shared")) / "sa
 HER_BOX = np.array([20, 8, 370, 512])  # where the astronaut is in her portrait
 
 
-@pytest.fixture(scope="module")
-def astronaut() -> np.ndarray:
-    return read_image(ROOT / "demo" / "astronaut.jpg")
-
-
-@pytest.fixture(scope="module")
-def movenet() -> MoveNet:
-    return MoveNet()
-
-
 def pasted(astronaut, size_hw, side, places) -> tuple[np.ndarray, np.ndarray]:
     """The portrait, `side` pixels large, at some places of a grey picture; and the boxes of the people in it."""
     canvas = np.full((*size_hw, 3), 120, np.uint8)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pickle
 from importlib.resources import files
-from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 import torch
 
-from wholebody.files.image import read_image
 from wholebody.model.embedded.movenet import load_movenet
 from wholebody.model.embedded.multipose import find_people
 from wholebody.model.embedded.tflite import load_interpreter
@@ -19,18 +16,7 @@ from wholebody.model.embedded.trunk import MobileNetTrunk, freeze
 from wholebody.people.detections import Detections
 from wholebody.people.movenet import MoveNet, _Seen, _with_faces
 
-ROOT = Path(__file__).parents[2]
 HER_BOX = np.array([20, 8, 370, 512])
-
-
-@pytest.fixture(scope="module")
-def astronaut() -> np.ndarray:
-    return read_image(ROOT / "demo" / "astronaut.jpg")
-
-
-@pytest.fixture(scope="module")
-def movenet() -> MoveNet:
-    return MoveNet()
 
 
 def published(picture: np.ndarray) -> np.ndarray:

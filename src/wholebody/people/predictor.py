@@ -147,7 +147,6 @@ class Predictor:
         import torch
 
         from wholebody.geometry.crop import fit_crop
-        from wholebody.model.prediction import pictures_01
 
         owners, crops, placed, whose = [], [], [], []
         for number, (image, detections) in enumerate(zip(images, found, strict=True)):
@@ -161,16 +160,13 @@ class Predictor:
         source = np.arange(len(crops))
         if who is not None and every > 1 and getattr(self.model, "can_glance", False):
             source = _nearest_whole(np.array(whose, np.int64), every)
-        like = next(self.model.parameters())
-        faces = self.model.body.faces.cpu().numpy()
         people: dict[int, Person] = {}
         points: dict[int, np.ndarray] = {}
         known: dict[int, Any] = {}  # rotations and expression of those whose hands and face were looked for
         glanced = source != np.arange(len(source))
         for rows in (*self._batches(np.flatnonzero(~glanced)), *self._batches(np.flatnonzero(glanced))):
-            batch = np.stack([crop_person(*crops[row], self.model.config.crop_filter) for row in rows])
+            pictures = self._pictures([crops[row] for row in rows])
             with torch.inference_mode():
-                pictures = pictures_01(torch.from_numpy(batch), like)
                 if glanced[rows[0]]:
                     before = [torch.stack(part) for part in zip(*(known[source[row]] for row in rows), strict=True)]
                     prediction = self.model.glance(pictures, *before)
@@ -178,8 +174,7 @@ class Predictor:
                     prediction = self.model(pictures)
                     if glanced.any():
                         known |= zip(rows, zip(prediction.rotations, prediction.expression, strict=True), strict=True)
-            found_people = _to_people(prediction, [placed[row] for row in rows], self.model.config, faces)
-            people |= zip(rows, found_people, strict=True)
+            people |= zip(rows, self._people(prediction, [placed[row] for row in rows]), strict=True)
             if getattr(prediction, "found_keypoints", None) is not None and self.parts:
                 found17 = prediction.found_keypoints.float().cpu().numpy()
                 points |= {row: _in_picture(of, placed[row][2]) for row, of in zip(rows, found17, strict=True)}
@@ -204,25 +199,32 @@ class Predictor:
         covered, at those whose key points lie outside of their box or are another's."""
         import torch
 
-        from wholebody.model.prediction import pictures_01
-
         lost = []
         for number in range(len(images)):
             rows = [row for row, owner in enumerate(owners) if owner == number and row in points]
             twice = set(range(len(rows))) - set(_once_each([people[r] for r in rows], [points[r] for r in rows]))
             lost += [r for k, r in enumerate(rows) if k in twice or _strays(points[r], placed[r][0])]
-        like = next(self.model.parameters())
-        faces = self.model.body.faces.cpu().numpy()
         for rows in self._batches(np.array(lost, np.int64)):
             covered = [(_covered(crops[row][0], placed[row][0]), crops[row][1]) for row in rows]
-            batch = np.stack([crop_person(*crop, self.model.config.crop_filter) for crop in covered])
             with torch.inference_mode():
-                prediction = self.model(pictures_01(torch.from_numpy(batch), like))
-            again = _to_people(prediction, [placed[row] for row in rows], self.model.config, faces)
+                prediction = self.model(self._pictures(covered))
+            again = self._people(prediction, [placed[row] for row in rows])
             for k, row in enumerate(rows):
                 found = _in_picture(prediction.found_keypoints[k].float().cpu().numpy(), placed[row][2])
                 if _at_home(found, placed[row][0]) > _at_home(points[row], placed[row][0]):
                     people[row], points[row] = again[k], found
+
+    def _pictures(self, crops: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
+        """Pictures and boxes in them, cropped as the network takes them."""
+        import torch
+
+        from wholebody.model.prediction import pictures_01
+
+        batch = np.stack([crop_person(*crop, self.model.config.crop_filter) for crop in crops])
+        return pictures_01(torch.from_numpy(batch), next(self.model.parameters()))
+
+    def _people(self, prediction: Any, placed: Sequence[tuple[np.ndarray, float, np.ndarray]]) -> list[Person]:
+        return _to_people(prediction, placed, self.model.config, self.model.body.faces.cpu().numpy())
 
     def _batches(self, rows: np.ndarray) -> list[list[int]]:
         return [rows[start : start + self.batch_size].tolist() for start in range(0, len(rows), self.batch_size)]
