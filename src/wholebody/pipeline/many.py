@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,9 +24,6 @@ from wholebody.people.detections import Detections
 from wholebody.pipeline.config import PredictConfig
 from wholebody.pipeline.predict import conventions, load_predictor, option_files_of
 from wholebody.pipeline.record import hash_of, shortened
-
-if TYPE_CHECKING:
-    pass
 
 _PIXELS = 24_000_000  # of pictures that are held at a time
 _OVERLAY_SIDE = 480  # pixels

@@ -89,11 +89,6 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._line: Connection | None = None
         self._closed = False
-        self.starts = 0
-
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
 
     def ask(self, request: Any) -> Any:
         """The answer to a request. Raises ChildDied, or the WholebodyError of the child; a defect as RuntimeError."""
@@ -137,7 +132,6 @@ class Child:
                 pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         self._line = Connection(ours.detach())
-        self.starts += 1
         try:
             self._line.send_bytes(self._packed)
         except OSError as error:

@@ -311,7 +311,6 @@ def _check_share(summary: ManySummary, plan: Plan, finished: int, most: float) -
     seen = summary.pictures + summary.films
     expected = plan.items if not plan.tars else max(seen, plan.items, round(seen / max(1, finished) * plan.shards))
     if finished < plan.shards and summary.bad > most * expected:
-        summary.reasons = []
         raise _too_many(summary, most, " so far")
 
 

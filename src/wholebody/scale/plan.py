@@ -40,7 +40,6 @@ class Plan:
     tars: int
     duplicates: int
     """Lines of the inputs that named something again."""
-    shard_size: int
 
 
 def read_plan(store: Store) -> Plan | None:
@@ -79,7 +78,7 @@ def make_plan(store: Store, items: Iterable[Item], shard_size: int | None = None
         parts: list[str] = []
         try:
             shards, count = _write_parts(store, plan_id, _shards(_once(path, again, merged), size), parts, Path(folder))
-            plan = Plan(plan_id, shards, count, tars, total - count, size)
+            plan = Plan(plan_id, shards, count, tars, total - count)
             if store.create(PLAN, json.dumps(vars(plan), indent=1).encode()):
                 return plan
         except BaseException:
