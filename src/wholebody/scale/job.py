@@ -13,9 +13,9 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from wholebody import __version__
@@ -24,7 +24,7 @@ from wholebody.files.options import differences
 from wholebody.files.reading import sha256_of
 from wholebody.files.storage import Store
 from wholebody.files.text import counted, shown
-from wholebody.files.whole import sweep
+from wholebody.files.whole import cannot_write, sweep
 from wholebody.scale.child import ChildDied
 from wholebody.scale.config import ManyConfig
 from wholebody.scale.contact import write_contact_page
@@ -32,7 +32,7 @@ from wholebody.scale.engines import engine
 from wholebody.scale.item import kind_of
 from wholebody.scale.items import read_inputs
 from wholebody.scale.plan import PLAN, Plan, make_plan, read_plan, read_shard
-from wholebody.scale.shard import Report, do_shard, marker_of
+from wholebody.scale.shard import Counts, Report, do_shard, marker_of
 
 JOB = "job.json"
 FORMAT = "wholebody.job/1"
@@ -46,27 +46,18 @@ class TooManyBad(WholebodyError):
     exit_status = 1
 
 
-@dataclass
-class ManySummary:
+@dataclass(kw_only=True)
+class ManySummary(Counts):
     """What came of a job."""
 
     out: str
-    shards: int = 0
-    before: int = 0
+    shards: int
+    before: int
     """Shards that earlier runs had finished."""
-    pictures: int = 0
-    films: int = 0
-    people: int = 0
-    nobody: int = 0
-    bad: int = 0
-    duplicates: int = 0
+    duplicates: int
     reasons: list[str] = field(default_factory=list)
     """The first of the bad ones, with why."""
     seconds: float = 0.0
-
-    def add(self, report: Report) -> None:
-        for name in ("pictures", "films", "people", "nobody", "bad"):
-            setattr(self, name, getattr(self, name) + getattr(report, name))
 
     @property
     def share_bad(self) -> float:
@@ -143,9 +134,7 @@ def run_job(
         say(f"{counted(plan.items, 'input')} in {counted(plan.shards, 'shard')}{said}")
         reports = _finished(store, plan, config.retry_bad)
         todo = [shard for shard in range(plan.shards) if shard not in reports]
-        summary = ManySummary(store.root, plan.shards, len(reports), duplicates=plan.duplicates)
-        for report in reports.values():
-            summary.add(report)
+        summary = _summed(store, plan, reports, before=len(reports))
         if reports:
             say(f"{counted(len(reports), 'shard')} were done before")
         _check_share(summary, plan, len(reports), config.max_bad)
@@ -175,12 +164,10 @@ def _finish(store: Store, plan: Plan, config: ManyConfig, summary: ManySummary, 
     if len(reports) < plan.shards:
         missing = plan.shards - len(reports)
         raise WholebodyError(f"{missing} of {plan.shards} shards are not finished; the same command goes on from here.")
-    whole = ManySummary(store.root, plan.shards, summary.before, duplicates=plan.duplicates)
-    for report in reports.values():
-        whole.add(report)
+    whole = _summed(store, plan, reports, summary.before)
     whole.reasons = _reasons(store, [number for number, report in sorted(reports.items()) if report.bad])
     whole.seconds = time.monotonic() - start
-    counts = ("shards", "pictures", "films", "people", "nobody", "bad", "duplicates")
+    counts = ("shards", *(one.name for one in fields(Counts)), "duplicates")
     table = {name: getattr(whole, name) for name in counts}
     store.write("summary.json", json.dumps({"format": FORMAT, **table}, indent=1).encode())
     if config.contact_every:
@@ -256,8 +243,6 @@ def _alone(store: Store) -> Iterator[None]:
     except ImportError:
         yield
         return
-    from wholebody.files.whole import cannot_write
-
     path = store.folder / ".driver.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -303,6 +288,13 @@ def _finished(store: Store, plan: Plan, retry_bad: bool) -> dict[int, Report]:
                 store.remove(marker_of(number))
         found = [(number, report) for number, report in found if not report.bad]
     return dict(found)
+
+
+def _summed(store: Store, plan: Plan, reports: Mapping[int, Report], before: int) -> ManySummary:
+    summary = ManySummary(out=store.root, shards=plan.shards, before=before, duplicates=plan.duplicates)
+    for report in reports.values():
+        summary.add(report)
+    return summary
 
 
 def _check_share(summary: ManySummary, plan: Plan, finished: int, most: float) -> None:

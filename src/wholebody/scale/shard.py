@@ -12,7 +12,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +67,27 @@ class Answer:
     """Of films: name in the output folder -> file in the scratch folder."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """What came of a shard."""
+@dataclass
+class Counts:
+    """What came of pictures and films, in numbers."""
 
-    shard: int
     pictures: int = 0
     films: int = 0
     people: int = 0
     nobody: int = 0
+    """Pictures and films that show nobody."""
     bad: int = 0
+
+    def add(self, other: Counts) -> None:
+        for one in fields(Counts):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+
+
+@dataclass(kw_only=True)
+class Report(Counts):
+    """What came of a shard."""
+
+    shard: int
     files: dict[str, str] = field(default_factory=dict)
     """Name -> SHA-256."""
 
@@ -120,9 +131,9 @@ def do_shard(
         for name, path in writer.finish(about):
             store.write_file(name, path)
             files[name] = sha256_of(path)
-        if not writer.report["bad"]:  # of an earlier time, when pictures failed
+        if not writer.counts.bad:  # of an earlier time, when pictures failed
             store.remove(f"dead/dead-{number:06d}.parquet")
-        report = Report(number, files=files, **writer.report)
+        report = Report(shard=number, files=files, **vars(writer.counts))
         store.write(marker_of(number), json.dumps(vars(report)).encode())
         return report
 
@@ -226,7 +237,7 @@ class _Tables:
 
     def __init__(self, folder: Path, shard: int, people_schema: Any) -> None:
         self._folder, self._shard, self._schema = folder, shard, people_schema
-        self.report = {"pictures": 0, "films": 0, "people": 0, "nobody": 0, "bad": 0}
+        self.counts = Counts()
         self._pictures: list[tuple[Any, ...]] = []
         self._waiting: list[Any] = []
         self._parts: list[Path] = []
@@ -244,10 +255,10 @@ class _Tables:
             answer.width, answer.height, answer.content,
         )  # fmt: skip
         self._pictures.append(row)
-        self.report["films" if request.kind == "film" else "pictures"] += 1
-        self.report["people"] += answer.count
-        self.report["nobody"] += answer.status == "nobody"
-        self.report["bad"] += answer.status == "bad"
+        film = request.kind == "film"
+        self.counts.add(
+            Counts(not film, film, answer.count, nobody=answer.status == "nobody", bad=answer.status == "bad")
+        )
         if answer.people is not None and answer.people.num_rows:
             self._waiting.append(self._with_place(request, answer))
             self._rows += answer.people.num_rows
