@@ -61,6 +61,10 @@ class Failed:
     text: str
     known: bool
 
+    @property
+    def error(self) -> Exception:
+        return WholebodyError(self.text) if self.known else RuntimeError(self.text)
+
 
 def pack(work: Work) -> bytes:
     """A work as bytes that any process of this machine, or of one with the same files, can open (`unpack`)."""
@@ -156,7 +160,7 @@ class Child:
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise ChildDied(self._end()) from error
         if isinstance(answer, Failed):
-            raise WholebodyError(answer.text) if answer.known else RuntimeError(answer.text)
+            raise answer.error
         return answer
 
     def _end(self, kill: bool = False) -> str:

@@ -78,7 +78,7 @@ def run(work: Work, tasks: Sequence[Any], config: EngineConfig, done: Done, say:
                 todo.appendleft(task)
                 continue
             if isinstance(result, Failed):
-                raise WholebodyError(result.text) if result.known else RuntimeError(result.text)
+                raise result.error
             finished += 1
             if todo:
                 _give(actors, actor, todo.popleft())

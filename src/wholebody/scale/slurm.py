@@ -101,7 +101,7 @@ def _collect(jobs: list[Any], done: Done, say: Say) -> None:
                 continue
             for task, result in results:
                 if isinstance(result, Failed):
-                    raise WholebodyError(result.text) if result.known else RuntimeError(result.text)
+                    raise result.error
                 done(task, result)
         if waiting:
             time.sleep(_LOOK)
