@@ -99,11 +99,11 @@ class Painter:
     def __init__(self, scene: Scene, body: BodyModel, *, look: str = "clothed", opacity: float = OPACITY) -> None:
         self._scene, self._opacity = scene, opacity
         self._skin = Skin.of(body, look)
-        self._people = [_Player(motion, body, self._skin.colors(number)) for number, motion in enumerate(scene.people)]
+        self._people = [(Player(motion, body), self._skin.colors(n)) for n, motion in enumerate(scene.people)]
 
     def __call__(self, number: int, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 with everybody who is there in frame `number` over `image`."""
-        seen = [(vertices, player.colors) for player in self._people if (vertices := player.at(number)) is not None]
+        seen = [(at[1], colors) for player, colors in self._people if (at := player.at(number)) is not None]
         if not seen:
             return image
         camera = self._scene.camera
@@ -160,20 +160,20 @@ def paint(
     return out
 
 
-class _Player:
+class Player:
     """One person's meshes, posed some frames at a time as the film goes on."""
 
-    def __init__(self, motion: Motion, body: BodyModel, colors: np.ndarray) -> None:
-        self.colors = colors
-        self._motion = motion
+    def __init__(self, motion: Motion, body: BodyModel) -> None:
+        self.motion = motion
         self._chunks: Iterator[tuple[slice, np.ndarray, np.ndarray]] = posed_in_camera(motion, body, _CHUNK)
         self._rows, self._vertices = slice(0, 0), np.empty((0, 0, 3))
 
-    def at(self, number: int) -> np.ndarray | None:
-        """(V, 3) in the camera's frame; None if the person is not there. Frames must come in ascending order."""
-        row = int(np.searchsorted(self._motion.frames, number))
-        if row >= len(self._motion.frames) or self._motion.frames[row] != number:
+    def at(self, number: int) -> tuple[int, np.ndarray] | None:
+        """Of a frame of the film the row in `motion`, and (V, 3) in the camera's frame; None if the person is not
+        there. Frames must come in ascending order."""
+        row = int(np.searchsorted(self.motion.frames, number))
+        if row >= len(self.motion.frames) or self.motion.frames[row] != number:
             return None
         while row >= self._rows.stop:
             self._rows, self._vertices, _ = next(self._chunks)
-        return self._vertices[row - self._rows.start]
+        return row, self._vertices[row - self._rows.start]

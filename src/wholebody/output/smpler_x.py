@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,11 @@ if TYPE_CHECKING:
     from wholebody.body.layer import BodyModel
     from wholebody.files.video import Film
     from wholebody.people.person import Person
-    from wholebody.people.scene import Motion, Scene
+    from wholebody.people.scene import Scene
 
 FOLDERS = {"smplx": "npz", "meta": "json", "mesh": "obj", "img": "jpg"}
 _POSES = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose")
 _ROWS = {"global_orient": 1, "body_pose": 21, "left_hand_pose": 15, "right_hand_pose": 15, "jaw_pose": 1}
-_CHUNK = 16  # frames of a person whose meshes are held
 
 
 def files_there(folder: Path, frame: int | None = None) -> list[Path]:
@@ -67,21 +66,21 @@ def write_smpler_x_film(
     folder: Path, scene: Scene, body: BodyModel, film: Film, *, enlarge: float, look: str = "clothed"
 ) -> list[Path]:
     """Write every frame that `film` gives, with the people of `scene`, and say which files those are."""
-    from wholebody.output.overlay_film import OPACITY, Skin, paint
+    from wholebody.output.overlay_film import OPACITY, Player, Skin, paint
 
     skin, faces = Skin.of(body, look), body.faces.numpy()
-    players = [_Player(motion, body) for motion in scene.people]
+    players = [(Player(motion, body), skin.colors(person)) for person, motion in enumerate(scene.people)]
     camera = scene.camera
     written: list[Path] = []
     for number, frame in enumerate(film, 1):
         seen = []
-        for person, player in enumerate(players):
-            row = player.row(frame.number)
-            if row is None:
+        for person, (player, colors) in enumerate(players):
+            at = player.at(frame.number)
+            if at is None:
                 continue
-            motion, vertices = player.motion, player.vertices(row)
+            motion, (row, vertices) = player.motion, at
             poses = {name: getattr(motion, name)[row] for name in _POSES}
-            seen.append((vertices, skin.colors(person)))
+            seen.append((vertices, colors))
             focal, hw = np.full(2, camera.focal_px), (camera.image_wh[1], camera.image_wh[0])
             box, path = motion.box_xyxy[row], film.info.path
             files = {
@@ -98,29 +97,6 @@ def write_smpler_x_film(
             picture = paint(picture, seen, skin, camera.focal_px * scale, principal, OPACITY)
         written.append(write_bytes(folder / "img" / f"{number:06}.jpg", encode_jpeg(picture)))
     return written
-
-
-class _Player:
-    """One person's meshes, posed some frames at a time as the film goes on."""
-
-    def __init__(self, motion: Motion, body: BodyModel) -> None:
-        from wholebody.output.rig import posed_in_camera
-
-        self.motion = motion
-        self._chunks: Iterator[tuple[slice, np.ndarray, np.ndarray]] = posed_in_camera(motion, body, _CHUNK)
-        self._rows, self._vertices = slice(0, 0), np.empty((0, 0, 3))
-
-    def row(self, number: int) -> int | None:
-        """Of a frame of the film; None where the person is not there."""
-        row = int(np.searchsorted(self.motion.frames, number))
-        there = row < len(self.motion.frames) and self.motion.frames[row] == number
-        return row if there else None
-
-    def vertices(self, row: int) -> np.ndarray:
-        """(V, 3) in the camera's frame; rows come in ascending order."""
-        while row >= self._rows.stop:
-            self._rows, self._vertices, _ = next(self._chunks)
-        return self._vertices[row - self._rows.start]
 
 
 def _npz(poses: dict[str, np.ndarray], betas: np.ndarray, expression: np.ndarray, transl: np.ndarray) -> bytes:
