@@ -13,6 +13,7 @@ import numpy as np
 
 from wholebody.errors import BadInput
 from wholebody.files.json_stream import read_json
+from wholebody.output.table import PARAMETERS
 
 if TYPE_CHECKING:
     from wholebody.body.convert import BodyParameters
@@ -37,9 +38,6 @@ class Rows:
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
 
-_NUMBERS = {"global_orient": 3, "body_pose": 63, "left_hand_pose": 45, "right_hand_pose": 45, "jaw_pose": 3,
-            "expression": 10, "betas": 10, "cam_trans": 3}  # fmt: skip
-
 
 def read_table(path: Path) -> Rows:
     """A table of `people/` or `motions/`. BadInput says what is missing."""
@@ -52,7 +50,7 @@ def read_table(path: Path) -> Rows:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: is no Parquet file that can be read ({str(error)[:200]}).") from error
-    missing = [name for name in (*_NUMBERS, "body", "flat_hand_mean") if name not in table.column_names]
+    missing = [name for name in (*PARAMETERS, "body", "flat_hand_mean") if name not in table.column_names]
     if missing:
         raise BadInput(f"{path} is no table of people: it has no {', '.join(missing)}.")
     count = table.num_rows
@@ -66,9 +64,9 @@ def read_table(path: Path) -> Rows:
         try:
             values = np.array(table.column(name).to_pylist(), np.float64).reshape(count, -1)
         except (TypeError, ValueError) as error:
-            raise BadInput(f"{path}: {name!r} does not hold {_NUMBERS[name]} numbers in each row.") from error
-        if values.shape[1] != _NUMBERS[name] or not np.isfinite(values).all():
-            raise BadInput(f"{path}: {name!r} holds {values.shape[1]} numbers, not {_NUMBERS[name]} finite ones.")
+            raise BadInput(f"{path}: {name!r} does not hold {PARAMETERS[name]} numbers in each row.") from error
+        if values.shape[1] != PARAMETERS[name] or not np.isfinite(values).all():
+            raise BadInput(f"{path}: {name!r} holds {values.shape[1]} numbers, not {PARAMETERS[name]} finite ones.")
         return values
 
     turns = {name: rows(name).reshape(count, -1, 3) for name in ("body_pose", "left_hand_pose", "right_hand_pose")}
@@ -111,7 +109,7 @@ def _table_bytes(table: Any, p: BodyParameters, target: SkinnedBody, error: np.n
             columns[name] = pa.array([texts[name]] * count, pa.string())
         elif name == "flat_hand_mean":
             columns[name] = pa.array([True] * count)
-        elif name not in (*_NUMBERS, "joints_cam", "conversion_error"):  # those joints are of the other body
+        elif name not in (*PARAMETERS, "joints_cam", "conversion_error"):  # those joints are of the other body
             columns[name] = table.column(name)
     columns["conversion_error"] = pa.array(np.asarray(error, np.float32))
     buffer = io.BytesIO()
