@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import IO, Any, TypeVar
 from wholebody.errors import AssetMissing, BadInput, OutputError, WholebodyError
 from wholebody.files.reading import open_file, read_bytes
 from wholebody.files.text import shown
-from wholebody.files.whole import cannot_write, write_bytes
+from wholebody.files.whole import cannot_write, whole, write_bytes
 
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>[^/].*|$)", re.S)
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
@@ -190,10 +191,6 @@ class Store:
     def write_file(self, name: str, path: Path) -> None:
         """Put a file of this machine there. Raises OutputError."""
         if self.folder is not None:
-            import shutil
-
-            from wholebody.files.whole import whole
-
             with whole(self.folder / name) as part:
                 shutil.copyfile(path, part)
             return
@@ -228,14 +225,10 @@ class Store:
 
     @staticmethod
     def _create_here(path: Path, content: bytes) -> bool:
-        from wholebody.files.whole import whole
-
         if os.path.lexists(path):
             return False
         try:
-            with whole(path.with_name(f"{path.name}.{os.getpid()}.new")) as part, open(part, "xb") as file:
-                file.write(content)
-            new = path.with_name(f"{path.name}.{os.getpid()}.new")
+            new = write_bytes(path.with_name(f"{path.name}.{os.getpid()}.new"), content)
             try:
                 os.link(new, path)
             finally:
