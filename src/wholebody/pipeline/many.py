@@ -104,7 +104,7 @@ class _Pictures:
 
     def __call__(self, asked: Sequence[Asked] | None) -> Any:
         if asked is None:
-            return conventions(self._predictor.model, None)
+            return self._about
         if len(asked) == 1 and asked[0].kind == "film":
             return [self._steadily(asked[0], self._film)]
         answers: dict[int, Any] = {}
@@ -183,10 +183,9 @@ class _Pictures:
         config = dataclasses.replace(self._config, inputs=(str(path),), out=scratch / "film", resume=True)
         name = f"{one.shard:06d}-{shortened(Path(one.source).stem)}"
         content = sha256_of(path)
-        about = conventions(self._predictor.model, None)
         files: dict[str, Path] = {}
         if config.save:
-            result, written = predict_film(config, Source(path, name), self._predictor, about, lambda text: None)
+            result, written = predict_film(config, Source(path, name), self._predictor, self._about, lambda text: None)
             files |= {f"films/{file.name}": file for file in written}
         else:
             result = watch_film(config, path, name, self._predictor)
@@ -194,7 +193,7 @@ class _Pictures:
         table = motion_rows(scene, one.source, content, self._made_by)
         place = scratch / "motion.parquet"
         more = {"fps": scene.fps, "floor": scene.floor, "notes": list(scene.notes)}
-        place.write_bytes(table_bytes(table, about | more))
+        place.write_bytes(table_bytes(table, self._about | more))
         files[f"motions/{name}.parquet"] = place
         width, height = scene.camera.image_wh
         return self._answer(
@@ -234,8 +233,10 @@ class _Pictures:
         return faces
 
     @cached_property
+    def _about(self) -> dict[str, Any]:
+        return conventions(self._predictor.model, None)
+
+    @cached_property
     def _made_by(self) -> dict[str, Any]:
-        about = conventions(self._predictor.model, None)
-        return {name: about[name] for name in ("model", "body", "gender", "flat_hand_mean")} | {"version": __version__}
-
-
+        names = ("model", "body", "gender", "flat_hand_mean")
+        return {name: self._about[name] for name in names} | {"version": __version__}
