@@ -27,23 +27,10 @@ def weights(folder):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_run_of_a_family_has_its_losses_and_goes_on_where_it_stopped(made_up, tmp_path, monkeypatch, family):
+def test_a_run_of_a_family_has_its_losses_and_goes_on_where_it_stopped(made_up, tmp_path, family):
     recipe = tiny.write_recipe(tmp_path, family=family)
     whole = loop.train(recipe, ["epochs=2"], tmp_path / "whole")
-    learn = loop.Run.learn
-
-    class Killed(Exception):
-        pass
-
-    def killed(run, batches):
-        if run.step == 3:
-            raise Killed
-        learn(run, batches)
-
-    monkeypatch.setattr(loop.Run, "learn", killed)
-    with pytest.raises(Killed):
-        loop.train(recipe, ["epochs=2"], tmp_path / "again")
-    monkeypatch.setattr(loop.Run, "learn", learn)
+    tiny.train_and_kill(recipe, ["epochs=2"], tmp_path / "again", step=3)
     again = loop.train(recipe, ["epochs=2"], tmp_path / "again")
     assert all(value.equal(weights(again)[name]) for name, value in weights(whole).items())
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]

@@ -59,23 +59,10 @@ def test_each_recipe_trains_two_epochs_on_the_forged_sets(name, tiny_of, tmp_pat
 
 
 @pytest.mark.slow
-def test_killed_in_an_epoch_it_goes_on_with_the_next_sample(tiny_of, tmp_path, monkeypatch):
-    class Killed(Exception):
-        pass
-
+def test_killed_in_an_epoch_it_goes_on_with_the_next_sample(tiny_of, tmp_path):
     recipe, overrides = CONFIGS / "setting1.toml", tiny_of("normal")
     whole = loop.train(recipe, overrides, tmp_path / "whole")
-    learn = loop.Run.learn
-
-    def killed(run, batches):
-        if run.step == 3:
-            raise Killed
-        learn(run, batches)
-
-    monkeypatch.setattr(loop.Run, "learn", killed)
-    with pytest.raises(Killed):
-        loop.train(recipe, overrides, tmp_path / "again")
-    monkeypatch.setattr(loop.Run, "learn", learn)
+    tiny.train_and_kill(recipe, overrides, tmp_path / "again", step=3)
     again = loop.train(recipe, [*overrides, "workers=1"], tmp_path / "again")
     one, other = (torch.load(run / "last.pt", weights_only=True)["model"] for run in (whole, again))
     assert all(value.equal(other[name]) for name, value in one.items())

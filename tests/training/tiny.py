@@ -9,10 +9,13 @@ import dataclasses
 import os
 import sys
 import types
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch.utils.data import Dataset
 
@@ -145,6 +148,24 @@ def run_recipe_in_process(
         loop.train(recipe, overrides, out)
     except Stopped as stopped:
         raise SystemExit(stopped.exit_status) from stopped
+
+
+class Killed(Exception):
+    """Stands for whatever ends a process."""
+
+
+def train_and_kill(recipe: str | Path, overrides: Sequence[str], out: Path, step: int) -> None:
+    """Train in this process until so many steps are done; then the run is killed."""
+    learn = loop.Run.learn
+
+    def learn_or_die(run: loop.Run, batches: Any) -> None:
+        if run.step == step:
+            raise Killed
+        learn(run, batches)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(loop.Run, "learn", learn_or_die)
+        loop.train(recipe, overrides, out)
 
 
 def compute_in_double_precision() -> None:
