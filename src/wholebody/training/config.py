@@ -13,7 +13,7 @@ from wholebody.data.family import FINE_TUNING, FINE_TUNING_SAMPLES, MIX_SAMPLES,
 from wholebody.errors import BadInput
 from wholebody.files.settings import from_table, override, read_toml, to_table
 from wholebody.synthesis.sets.crops import CropDataConfig
-from wholebody.training.import_config import import_config
+from wholebody.training.import_config import NUMBERS, import_config
 from wholebody.training.own.losses import LossWeights
 from wholebody.training.recipes import find_recipe, of_size
 
@@ -167,10 +167,7 @@ class TrainConfig:
 
 
 PUBLISHED_NAMES = {
-    "lr": "learning_rate",
-    "end_epoch": "epochs",
-    "train_batch_size": "batch_size",
-    "num_thread": "workers",
+    **NUMBERS,
     "exp_name": "name",
     "model_type": "network",
     "encoder_setting": "network",
@@ -178,16 +175,6 @@ PUBLISHED_NAMES = {
     "pretrained_model_path": "start_from",
     "encoder_pretrained_model_path": "encoder_from",
     "human_model_path": "body",
-    "min_lr": "final_learning_rate",
-    "smplx_loss_weight": "published.shape_weight",
-    "smplx_shape_weight": "published.shape_weight",
-    "smplx_pose_weight": "published.pose_weight",
-    "smplx_orient_weight": "published.orient_weight",
-    "smplx_kps_3d_weight": "published.joints_weight",
-    "smplx_kps_2d_weight": "published.projection_weight",
-    "net_kps_2d_weight": "published.positions_weight",
-    "print_iters": "log_every",
-    "save_epoch": "snapshot_every",
     "trainset_3d": "people.sets",
     "trainset_2d": "people.sets",
     "trainset_humandata": "people.sets",

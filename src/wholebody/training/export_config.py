@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import pprint
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from wholebody.data.augment import NOTHING
 from wholebody.training.config import TrainConfig, people_of
-from wholebody.training.import_config import BUILT_IN, INTERVAL, SETS, SIZE_WORDS, WIDTHS
+from wholebody.training.import_config import BUILT_IN, INTERVAL, NUMBERS, SETS, SIZE_WORDS, WIDTHS
 
 
 def published_config_text(config: TrainConfig) -> str:
@@ -19,11 +20,11 @@ def published_config_text(config: TrainConfig) -> str:
     head = "# The settings of a run of wholebody, for the published tools of its family.\n"
     if config.network == "t":
         head += "# They know no network of size t: code/config.json holds what it was trained with.\n"
-    weights = config.published
-    common: dict[str, Any] = {
-        "lr": config.learning_rate, "min_lr": config.final_learning_rate, "end_epoch": config.epochs,
-        "train_batch_size": config.batch_size, "num_thread": config.workers, "save_epoch": config.snapshot_every or 1,
-        "print_iters": config.log_every, "continue_train": bool(config.start_from), "start_over": True,
+    common = _numbers(
+        config, "lr", "min_lr", "end_epoch", "train_batch_size", "num_thread", "save_epoch", "print_iters"
+    )
+    common |= {
+        "save_epoch": config.snapshot_every or 1, "continue_train": bool(config.start_from), "start_over": True,
     }  # fmt: skip
     data: dict[str, Any] = {"use_cache": False}
     data |= {f"{name}_{INTERVAL}": every for name, every, _ in sets if every > 1}
@@ -46,11 +47,10 @@ def published_config_text(config: TrainConfig) -> str:
     flat |= {"agora_fix_betas": True, "agora_fix_global_orient_transl": True, "agora_valid_root_pose": True}
     flat |= _in_lists(sets, config.family)
     flat |= {"testset": "EHF", INTERVAL: next((every for name, every, _ in sets if name == "UBody"), 1), **data}
-    flat |= {
-        "smplx_loss_weight": weights.shape_weight, "smplx_pose_weight": weights.pose_weight,
-        "smplx_kps_3d_weight": weights.joints_weight, "smplx_kps_2d_weight": weights.projection_weight,
-        "net_kps_2d_weight": weights.positions_weight,
-    }  # fmt: skip
+    flat |= _numbers(
+        config, "smplx_loss_weight", "smplx_pose_weight", "smplx_kps_3d_weight", "smplx_kps_2d_weight",
+        "net_kps_2d_weight",
+    )  # fmt: skip
     agora = config.published.detach_projection
     flat["agora_benchmark"] = agora if config.family == "osx" else "agora_model"
     flat |= _network_settings(config)
@@ -58,6 +58,11 @@ def published_config_text(config: TrainConfig) -> str:
     flat |= {**BUILT_IN, "test_sample_interval": 100, "make_same_len": False, "test_batch_size": 32, "vis": False}
     flat |= dict.fromkeys(("output_dir", "model_dir", "vis_dir", "log_dir", "result_dir", "code_dir"))
     return head + "".join(f"{name} = {value!r}\n" for name, value in flat.items())
+
+
+def _numbers(config: TrainConfig, *names: str) -> dict[str, Any]:
+    """Numbers by their published names."""
+    return {name: attrgetter(NUMBERS[name])(config) for name in names}
 
 
 def _network_settings(config: TrainConfig) -> dict[str, Any]:
@@ -91,13 +96,12 @@ def _nested_text(
     config: TrainConfig, sets: Sequence[tuple[str, int, str]], common: dict[str, Any], data: dict[str, Any],
     places: dict[str, Any], root: str,
 ) -> str:  # fmt: skip
-    weights = config.published
-    train = common | {
-        "num_gpus": 1, "remove_checkpoint": False, "smplx_kps_3d_weight": weights.joints_weight,
-        "smplx_kps_2d_weight": weights.projection_weight, "smplx_pose_weight": weights.pose_weight,
-        "smplx_shape_weight": weights.shape_weight, "smplx_orient_weight": weights.orient_weight,
-        "hand_root_weight": weights.hand_root_weight, "freeze_encoder": config.fine_tune == "neck_and_head",
-    }  # fmt: skip
+    train = common | {"num_gpus": 1, "remove_checkpoint": False}
+    train |= _numbers(
+        config, "smplx_kps_3d_weight", "smplx_kps_2d_weight", "smplx_pose_weight", "smplx_shape_weight",
+        "smplx_orient_weight", "hand_root_weight",
+    )  # fmt: skip
+    train["freeze_encoder"] = config.fine_tune == "neck_and_head"
     if config.fine_tune:
         train["fine_tune"] = config.fine_tune
     shapes = {name: BUILT_IN[name] for name in (
