@@ -10,7 +10,8 @@ from typing import Any
 
 from wholebody.data.augment import NOTHING
 from wholebody.training.config import TrainConfig, people_of
-from wholebody.training.import_config import BUILT_IN, INTERVAL, NUMBERS, SETS, SIZE_WORDS, WIDTHS
+from wholebody.training.import_config import BUILT_IN, INTERVAL, NUMBERS, SETS, WIDTHS
+from wholebody.training.recipes import VITPOSE, filled
 
 
 def published_config_text(config: TrainConfig) -> str:
@@ -35,8 +36,8 @@ def published_config_text(config: TrainConfig) -> str:
         if people.augment == NOTHING:
             data["no_aug"] = True
     places = {
-        "pretrained_model_path": config.start_from and _place(config.start_from, config),
-        "encoder_pretrained_model_path": config.encoder_from and _place(config.encoder_from, config),
+        "pretrained_model_path": config.start_from and filled(config.start_from, config.network),
+        "encoder_pretrained_model_path": config.encoder_from and filled(config.encoder_from, config.network),
         "human_model_path": config.body,
     }
     if config.family == "smplest_x":
@@ -66,14 +67,14 @@ def _numbers(config: TrainConfig, *names: str) -> dict[str, Any]:
 
 
 def _network_settings(config: TrainConfig) -> dict[str, Any]:
-    words, widths = ({v: k for k, v in table.items()} for table in (SIZE_WORDS, WIDTHS))
+    widths = {size: width for width, size in WIDTHS.items()}
     size = config.network
     settings: dict[str, Any] = {"model_type": f"{config.family}_{size}"}
     if config.family == "osx":
         settings |= {"encoder_setting": f"osx_{size}", "decoder_setting": config.variant}
-    if size in words:
+    if size in VITPOSE:
         folder = f"transformer_utils/configs/{config.family}/encoder"
-        settings |= {"encoder_config_file": f"{folder}/body_encoder_{words[size]}.py", "feat_dim": widths[size]}
+        settings |= {"encoder_config_file": f"{folder}/body_encoder_{VITPOSE[size]}.py", "feat_dim": widths[size]}
     return settings
 
 
@@ -126,8 +127,3 @@ def _nested_text(
         "log": {"exp_name": config.name, **dict.fromkeys(("output_dir", "model_dir", "log_dir", "result_dir"))},
     }  # fmt: skip
     return f"config = {pprint.pformat(nested, sort_dicts=False, width=100)}\n"
-
-
-def _place(path: str, config: TrainConfig) -> str:
-    words = {size: word for word, size in SIZE_WORDS.items()}
-    return path.replace("{network}", config.network).replace("{vitpose}", words.get(config.network, config.network))

@@ -17,7 +17,7 @@ from wholebody.errors import BadInput
 from wholebody.files.python_settings import PythonSettings, Unknown, read_python_settings
 from wholebody.files.settings import read_toml, to_table
 from wholebody.files.text import brief
-from wholebody.training.recipes import RECIPES
+from wholebody.training.recipes import OF_FAMILY, RECIPES, VITPOSE
 
 SECTIONS = ("data", "train", "model")
 """Of the nested form: those that are read here."""
@@ -26,7 +26,6 @@ OTHER_SECTIONS = {
     "test": "of testing: options of `wholebody evaluate`",
     "log": "where a run is written: --out",
 }
-SIZE_WORDS = {"small": "s", "base": "b", "large": "l", "huge": "h"}
 WIDTHS = {384: "s", 768: "b", 1024: "l", 1280: "h"}
 
 NUMBERS = {
@@ -214,8 +213,7 @@ class _Importer:
 
     def recipe(self) -> Imported:
         family, size, variant = self._network()
-        base = {"osx": "setting1", "smpler_x": "smpler_x", "smplest_x": "smplest_x_h"}[family]
-        table = read_toml(RECIPES / f"{base}.toml")
+        table = read_toml(RECIPES / f"{OF_FAMILY[family]}.toml")
         table.pop("network_is", None)
         people: dict[str, Any] = table["people"]
         for name in ("mix_of", "sets", "epoch_length"):
@@ -289,7 +287,7 @@ class _Importer:
     def _size(self) -> str:
         for name in ("encoder_config_file", "encoder_pretrained_model_path"):
             text = str(self.values.get(name, "")).lower()
-            for word, size in SIZE_WORDS.items():
+            for size, word in VITPOSE.items():
                 if word in text:
                     return size
             if found := re.search(r"vit_([sblh])\b", text):

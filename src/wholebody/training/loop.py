@@ -36,7 +36,7 @@ from wholebody.model.prediction import PartBoxes, Prediction
 from wholebody.synthesis.sets.crops import CROP_HW, TrainingCrops
 from wholebody.training.config import PeopleConfig, TrainConfig, new_folder, people_of, read_config
 from wholebody.training.log import Log
-from wholebody.training.network import VITPOSE, check_start, freeze, load_encoder, network_config, prepare_encoder
+from wholebody.training.network import check_start, freeze, load_encoder, network_config, prepare_encoder
 from wholebody.training.norms import share_statistics
 from wholebody.training.own.batch import lifter_of, lifting_losses, picture_losses
 from wholebody.training.own.places import PlaceBatches, SightBatches
@@ -45,7 +45,7 @@ from wholebody.training.own.targets import crop_targets
 from wholebody.training.processes import ALONE, Group, NotFinite, Signals, processes, seed_of, share_gradients
 from wholebody.training.published.batch import draw_batch, published_terms
 from wholebody.training.published.targets import PublishedTargetsOf
-from wholebody.training.recipes import find_recipe
+from wholebody.training.recipes import filled, find_recipe
 from wholebody.training.run import Batch, KeptRun
 from wholebody.training.state import AveragedWeights, samples_per_step, set_random_state
 
@@ -297,7 +297,7 @@ def new_network(config: TrainConfig) -> Network:
     from wholebody.model.checkpoint import load
 
     if config.start_from:
-        start = _filled(config.start_from, config)
+        start = filled(config.start_from, config.network)
         model, info = load(find_weights(start) if start in EMBEDDED else start)
         check_start(config, info)
     elif config.network == "t":
@@ -308,14 +308,8 @@ def new_network(config: TrainConfig) -> Network:
     else:
         model = build_network(network_config(config))
         if config.encoder_from:
-            load_encoder(model, _filled(config.encoder_from, config))
+            load_encoder(model, filled(config.encoder_from, config.network))
     return model.to(memory_format=torch.channels_last) if config.network == "t" else model  # type: ignore
-
-
-def _filled(path: str, config: TrainConfig) -> str:
-    """A path of a recipe with the size in its place; other braces stay."""
-    size = config.network
-    return path.replace("{network}", size).replace("{vitpose}", VITPOSE.get(size, size))
 
 
 def predict(model: Network, images: Tensor, boxes: PartBoxes | None, precision: str) -> Prediction:

@@ -20,12 +20,9 @@ from wholebody.model.network import Network
 from wholebody.model.published_names import canonical, published_name
 from wholebody.model.smplest_x import SMPLestXConfig
 from wholebody.training.config import TrainConfig
+from wholebody.training.recipes import OF_FAMILY
 
 LICENCE = "its maker's, within the terms of the SMPL-X body and of the data sets that it was trained on"
-
-
-VITPOSE = {"s": "small", "b": "base", "l": "large", "h": "huge"}
-"""What ViTPose's encoders are called, by size: `vitpose_huge.pth`."""
 NECK = ("box_head", "hands.features", "face.features", "decoder")
 """Parts between the encoder and the heads, as the published `fine_tune` has it; SMPLest-X's is its decoder."""
 
@@ -71,11 +68,12 @@ def _kind(name: str) -> str:
 
 def check_start(config: TrainConfig, info: CheckpointInfo) -> None:
     """Raises BadInput where the checkpoint that a run starts from is of another network than its recipe names."""
-    if info.config.family in FAMILIES and info.config.family != config.family and config.network != "t":
+    family = info.config.family
+    if family in FAMILIES and family != config.family and config.network != "t":
         asked = FAMILIES[config.family].title
         raise BadInput(
-            f"{info.path} is a network of {FAMILIES[info.config.family].title}, and the recipe trains {asked}: start "
-            f"from a checkpoint of {asked}, or set family={info.config.family} (its recipe: {_recipe(info.config)})"
+            f"{info.path} is a network of {FAMILIES[family].title}, and the recipe trains {asked}: start from a "
+            f"checkpoint of {asked}, or set family={family} (its recipe: {OF_FAMILY[family]})"
         )
     variant = config.variant if config.family == "osx" else info.config.variant
     found, wanted = (info.config.name, info.config.variant), (config.network, variant)
@@ -90,10 +88,6 @@ def check_start(config: TrainConfig, info: CheckpointInfo) -> None:
             f"{info.path} predicts parameters of the body {info.conventions.body!r}, the recipe's body is {body!r}: "
             "shape and expression do not carry over between the two"
         )
-
-
-def _recipe(config: NetworkConfig) -> str:
-    return {"smpler_x": "smpler_x", "smplest_x": "smplest_x_h"}.get(config.family, "setting1")
 
 
 def load_encoder(model: Network, path: str) -> None:

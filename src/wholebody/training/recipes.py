@@ -11,6 +11,10 @@ from wholebody.errors import BadInput
 from wholebody.files.settings import override
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+OF_FAMILY = {"osx": "setting1", "smpler_x": "smpler_x", "smplest_x": "smplest_x_h"}
+"""The recipe that each family's networks are first trained by."""
+VITPOSE = {"s": "small", "b": "base", "l": "large", "h": "huge"}
+"""What ViTPose's encoders are called, by size: `vitpose_huge.pth`."""
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -48,6 +52,11 @@ CONFIG_FOLDERS = ("config", "configs", "main/config", "../config", "../main/conf
 def recipe_names() -> list[str]:
     """The recipes that are part of the package."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def filled(path: str, size: str) -> str:
+    """A path of a recipe with the network's size in its place; other braces stay."""
+    return path.replace("{network}", size).replace("{vitpose}", VITPOSE.get(size, size))
 
 
 def of_size(table: dict[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
