@@ -42,9 +42,13 @@ class SmplBody:
         from wholebody.files.unpickle import as_array, as_dense, read_pickle
 
         folder = Path(folder)
-        path = _first(
-            _places(folder), (f"SMPL_{gender.upper()}.pkl",), "register at https://smpl.is.tue.mpg.de, download SMPL"
-        )
+        name = f"SMPL_{gender.upper()}.pkl"
+        path = _find(folder, (name,))
+        if path is None:
+            raise AssetMissing(
+                f"3DPW's truth needs {name}, and neither {folder} nor smpl/ there has it: register at "
+                f"https://smpl.is.tue.mpg.de, download SMPL, and put it in {folder / 'smpl'}"
+            )
         regressor = find_h36m(folder)
         stored = read_pickle(path)
         names = ("v_template", "weights", "J_regressor", "shapedirs", "posedirs", "kintree_table")
@@ -89,21 +93,9 @@ class SmplBody:
 
 def find_h36m(folder: Path) -> Path | None:
     """The Human3.6M regressor; None where it is not."""
-    return next(
-        (place / name for place in _places(folder) for name in H36M_REGRESSOR if (place / name).is_file()), None
-    )
+    return _find(folder, H36M_REGRESSOR)
 
 
-def _places(folder: Path) -> list[Path]:
-    return [folder, folder / "smpl", folder.parent / "smpl"]
-
-
-def _first(places: Sequence[Path], names: Sequence[str], how: str) -> Path:
-    for place in places:
-        for name in names:
-            if (place / name).is_file():
-                return place / name
-    raise AssetMissing(
-        f"3DPW's truth needs {' or '.join(names)}, and neither {places[0]} nor smpl/ there has it: {how}, and put it "
-        f"in {places[1]}"
-    )
+def _find(folder: Path, names: Sequence[str]) -> Path | None:
+    places = (folder, folder / "smpl", folder.parent / "smpl")
+    return next((place / name for place in places for name in names if (place / name).is_file()), None)
