@@ -247,8 +247,7 @@ class _Reader:
             self.found.rest.append(f"line {node.lineno}: {_source(node)}")
 
     def _augment(self, node: ast.AugAssign) -> None:
-        left = ast.copy_location(ast.parse(ast.unparse(node.target), mode="eval").body, node)
-        value = self._value(ast.copy_location(ast.BinOp(left, node.op, node.value), node))
+        value = self._value(ast.copy_location(ast.BinOp(node.target, node.op, node.value), node))
         self._assign(node.target, value, node)
 
     def _value(self, node: ast.expr) -> Any:

@@ -115,12 +115,11 @@ def import_config(path: str | Path) -> Imported:
     could tell.
     """
     settings = read_python_settings(path)
-    values, left_out = _values_of(settings)
-    return _Importer(Path(path), values, left_out).recipe()
+    return _Importer(Path(path), *_values_of(settings)).recipe()
 
 
-def _values_of(settings: PythonSettings) -> tuple[dict[str, Any], list[str]]:
-    """The settings by their leaf names, of whichever form, and what was left out on the way."""
+def _values_of(settings: PythonSettings) -> tuple[dict[str, Any], list[str], bool]:
+    """The settings by their leaf names, of whichever form; what was left out on the way; whether they are nested."""
     left_out = [f"{text}: imports are not run" for text in settings.imports]
     values, path = settings.values, settings.path
     nested = next((v for v in values.values() if isinstance(v, dict) and _is_nested(v)), None)
@@ -135,13 +134,13 @@ def _values_of(settings: PythonSettings) -> tuple[dict[str, Any], list[str]]:
             )
         left_out += [f"{text}: is not run" for text in settings.rest]
         if nested is None:
-            return _named(values), left_out
-        return _flattened(path, nested, left_out), left_out
+            return _named(values), left_out, False
+        return _flattened(path, nested, left_out), left_out, True
     for name, body in settings.classes.items():
         if any(_is_known(key) for key in body):
             left_out += [f"{text}: is not run" for text in (*settings.rest, *settings.calls)]
             left_out.append(f"what is outside the body of class {name}: is not run")
-            return _named(body), left_out
+            return _named(body), left_out, False
     unknown = [f"{name} ({value})" for name, value in values.items() if isinstance(value, Unknown)]
     why = f"; what only running it could tell: {', '.join(unknown[:3])}" if unknown else ""
     raise BadInput(f"{path}: no setting of OSX, SMPLer-X or SMPLest-X is written in it{why}")
@@ -179,17 +178,14 @@ def _flattened(path: Path, nested: Mapping[str, Any], left_out: list[str]) -> di
                 values["exp_name"] = content["exp_name"]
         elif not (isinstance(content, Unknown) and "import" in content.why):
             left_out.append(f"{section} = {_shown(content)}: is no section that the published code reads")
-    values["_nested"] = True
     return values
 
 
 class _Importer:
     """Goes over the settings of one config."""
 
-    def __init__(self, path: Path, values: dict[str, Any], left_out: list[str]) -> None:
-        self.path, self.left_out = path, left_out
-        self.nested = values.pop("_nested", False)
-        self.values = values
+    def __init__(self, path: Path, values: dict[str, Any], left_out: list[str], nested: bool) -> None:
+        self.path, self.values, self.left_out, self.nested = path, values, left_out, nested
         self._check_known()
 
     def _check_known(self) -> None:
