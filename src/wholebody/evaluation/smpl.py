@@ -80,7 +80,7 @@ class SmplBody:
     def mesh(self, sample: Sample) -> np.ndarray:
         """A person's mesh (V, 3)."""
         pose = np.zeros((24, 3))
-        pose[:22] = sample.full_pose[:22]  # SMPL's hands (its last two joints) move none of the 14
+        pose[:22] = sample.full_pose[:22]  # SMPL's hands (its last two joints) move no joint that is measured
         pelvis = self.arrays["J_regressor"][0] @ (
             self.arrays["v_template"] + self.arrays["shapedirs"][..., :10] @ sample.betas
         )

@@ -48,7 +48,7 @@ def file_system(address: str) -> tuple[Any, str]:
         return system, str(place)
     except ImportError as error:
         package = _PACKAGES.get(scheme, "fsspec")
-        extra = "wholebody[s3]" if package == "s3fs" else package
+        extra = ".[s3]" if package == "s3fs" else package
         raise AssetMissing(
             f"{shown(address)}: reading {scheme}:// needs the package {package} (pip install '{extra}')."
         ) from error

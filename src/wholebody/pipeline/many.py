@@ -67,7 +67,7 @@ def check_for_many(config: PredictConfig) -> None:
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        raise BadInput("--engine writes Parquet by pyarrow: pip install 'wholebody[scale]'.") from None
+        raise BadInput("--engine writes Parquet by pyarrow: pip install '.[scale]'.") from None
     if config.as_body is not None:
         raise BadInput(f"--as {config.as_body} is not done with --engine; `wholebody convert` does it after.")
     if config.refine is not None:

@@ -100,7 +100,7 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise AssetMissing("--engine ray needs Ray: pip install 'wholebody[ray]', on every machine.") from None
+        raise AssetMissing("--engine ray needs Ray: pip install '.[ray]', on every machine.") from None
     return ray
 
 

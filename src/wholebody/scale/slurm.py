@@ -63,7 +63,7 @@ def _submit(work: Work, tasks: Sequence[Any], config: EngineConfig) -> list[Any]
     try:
         import submitit
     except ImportError:
-        raise AssetMissing("--engine slurm needs submitit: pip install 'wholebody[slurm]'.") from None
+        raise AssetMissing("--engine slurm needs submitit: pip install '.[slurm]'.") from None
     if submitit.AutoExecutor.which() != "slurm":
         raise BadInput("this machine has no Slurm (srun is not found): log in to the cluster first.")
     folder = Path("wholebody-slurm").absolute()

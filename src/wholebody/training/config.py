@@ -188,7 +188,7 @@ PUBLISHED_NAMES = {
 
 def read_config(recipe: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """A TOML recipe (see `find_recipe`), with `key.subkey=value` overrides (values in TOML's notation; plain words are
-    strings); or a published Python config (`published_config.import_config`), read as a recipe.
+    strings); or a published Python config (`import_config.import_config`), read as a recipe.
 
     Raises:
         BadInput: no such recipe, not TOML, an unknown key or a value of the wrong type; says which.
