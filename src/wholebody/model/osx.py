@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wholebody.body.layer import BodyModel
-from wholebody.geometry.rotation import matrix_to_axis_angle, mirrored, rotation_6d_to_matrix
+from wholebody.geometry.rotation import mirrored, rotation_6d_to_matrix
 from wholebody.model.config import NetworkConfig, OSXConfig, PartConfig
 from wholebody.model.decoder import KeypointDecoder
 from wholebody.model.encoder import EncoderOutput, ViT
@@ -30,7 +30,7 @@ from wholebody.model.heads import (
 )
 from wholebody.model.network import Network
 from wholebody.model.parts import Face, Hands
-from wholebody.model.prediction import PartBoxes, Prediction
+from wholebody.model.prediction import PartBoxes, Prediction, pose_fields
 from wholebody.model.roi import DeconvolutionPyramid, FocusedRoIFeatures
 
 __all__ = ["OSX", "PartBoxes", "Prediction", "build_osx"]
@@ -93,14 +93,8 @@ class OSX(Network):
         # Under autocast the heads speak in half precision; angles and everything after them need the full one.
         full = self.box_scales.dtype
         rotations = self._rotations(estimates[-1].rotations_6d, hands, face.jaw_6d, full)
-        pose = matrix_to_axis_angle(rotations)
         return Prediction(
-            rotations=rotations,
-            global_orient=pose[:, 0],
-            body_pose=pose[:, 1:22],
-            left_hand_pose=pose[:, 22:37],
-            right_hand_pose=pose[:, 37:52],
-            jaw_pose=pose[:, 52],
+            **pose_fields(rotations),
             betas=estimates[-1].betas.to(full),
             expression=face.expression.to(full),
             cam_trans=self.config.camera.translation(estimates[-1].camera.to(full)),
@@ -138,15 +132,8 @@ class OSX(Network):
         body = rotation_6d_to_matrix(estimates[-1].rotations_6d.to(full))
         if wrists is not None:
             body = wrists.as_before(body, rotations)
-        rotations = torch.cat((body, rotations[:, 22:]), 1)
-        pose = matrix_to_axis_angle(rotations)
         prediction = Prediction(
-            rotations=rotations,
-            global_orient=pose[:, 0],
-            body_pose=pose[:, 1:22],
-            left_hand_pose=pose[:, 22:37],
-            right_hand_pose=pose[:, 37:52],
-            jaw_pose=pose[:, 52],
+            **pose_fields(torch.cat((body, rotations[:, 22:]), 1)),
             betas=estimates[-1].betas.to(full),
             expression=expression,
             cam_trans=self.config.camera.translation(estimates[-1].camera.to(full)),

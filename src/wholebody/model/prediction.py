@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from wholebody.geometry.rotation import matrix_to_axis_angle
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Shaped
 
@@ -50,6 +52,19 @@ class Prediction:
     joints_cam: Float[Tensor, "b 55 3"] | None = None  # the joints of the body's tree, camera translation added
     joints_144_cam: Float[Tensor, "b 144 3"] | None = None  # camera translation added
     joints_proj_cells: Float[Tensor, "b 137 2"] | None = None  # the mesh's joints, projected
+
+
+def pose_fields(rotations: Float[Tensor, "b 53 3 3"]) -> dict[str, Tensor]:
+    """`rotations` (B×53×3×3) and all fields of a `Prediction` that say the same in axis-angle, by name."""
+    root, body, left_hand, right_hand, jaw = matrix_to_axis_angle(rotations).split((1, 21, 15, 15, 1), 1)
+    return {
+        "rotations": rotations,
+        "global_orient": root[:, 0],
+        "body_pose": body,
+        "left_hand_pose": left_hand,
+        "right_hand_pose": right_hand,
+        "jaw_pose": jaw[:, 0],
+    }
 
 
 def pictures_01(pictures: Shaped[Tensor, "b h w 3"], like: Tensor) -> Float[Tensor, "b 3 h w"]:

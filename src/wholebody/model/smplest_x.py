@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from wholebody.body.layer import BodyModel
-from wholebody.geometry.rotation import matrix_to_axis_angle, rotation_6d_to_matrix
+from wholebody.geometry.rotation import rotation_6d_to_matrix
 from wholebody.model.config import NetworkConfig
 from wholebody.model.encoder import Mlp, ViT, ViTConfig, attend, dense
 from wholebody.model.heads import initialise_linear
 from wholebody.model.network import Network
-from wholebody.model.prediction import PartBoxes, Prediction
+from wholebody.model.prediction import PartBoxes, Prediction, pose_fields
 
 TASK_TOKENS = 80
 # Which of them each head reads, and how many numbers it gives. The published checkpoint has more heads (cameras of
@@ -86,14 +86,8 @@ class SMPLestX(Network):
         said = {name: value.to(full) for name, value in said.items()}
         parts = torch.cat([said[name] for name in ("root", "pose", "hands", "jaw")], 1)
         rotations = rotation_6d_to_matrix(parts.unflatten(1, (53, 6)))
-        pose = matrix_to_axis_angle(rotations)
         return Prediction(
-            rotations=rotations,
-            global_orient=pose[:, 0],
-            body_pose=pose[:, 1:22],
-            left_hand_pose=pose[:, 22:37],
-            right_hand_pose=pose[:, 37:52],
-            jaw_pose=pose[:, 52],
+            **pose_fields(rotations),
             betas=said["shape"],
             expression=said["expression"],
             cam_trans=self.config.camera.translation(said["camera"]),
