@@ -15,7 +15,6 @@ from wholebody.errors import BadInput
 BODY = list(range(22))  # the joints whose places in the picture count
 _TURN_SIGMA = np.radians(4.0)  # how far the perspective turn of a body may be from that of its middle
 _PIXEL_SIGMA = 0.01  # of the box's height
-_AT_A_TIME = 2048  # frames
 
 
 def choose_focal(
@@ -75,19 +74,6 @@ def place(
     """
     count = len(joints)
     pelvis = np.broadcast_to(pelvis, (count, 3))
-    parts = [
-        _place(joints[k], pelvis[k], targets_px[k], box_height[k], focal_px, principal_px, turn, rounds)
-        for k in (slice(start, start + _AT_A_TIME) for start in range(0, max(count, 1), _AT_A_TIME))
-    ]
-    return Places(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("turns", "transl", "shift")))
-
-
-def _place(
-    joints: np.ndarray, pelvis: np.ndarray, targets_px: np.ndarray, box_height: np.ndarray, focal_px: float,
-    principal_px: np.ndarray, turn: bool, rounds: int,
-) -> Places:  # fmt: skip
-    """`place`, all frames at once; pelvis (T, 3)."""
-    count = len(joints)
     arms = joints - pelvis[:, None]
     middle = targets_px.mean(1)
     rays = np.concatenate([(middle - principal_px) / focal_px, np.ones((count, 1))], 1)
