@@ -136,7 +136,7 @@ def describe(path: str | Path, family: str | None = None) -> CheckpointInfo:
     """What a checkpoint is, from its names and metadata alone."""
     path = Path(path)
     if not is_published(path):
-        with _open_ours(path) as (file, info):
+        with open_ours(path) as (file, info):
             _check_family(info, family)
             numbers = sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())
             frozen = sum(tensor.numel() for tensor in _left_out(path, file.metadata()).values())
@@ -298,7 +298,7 @@ def _left_out(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
     return tensors
 
 
-class _open_ours:
+class open_ours:
     """Context: (the open safetensors file, its CheckpointInfo with 0 parameters)."""
 
     def __init__(self, path: Path) -> None:
@@ -310,14 +310,14 @@ class _open_ours:
             self.file.__enter__()
             metadata = self.file.metadata() or {}
         except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:
-            raise BadInput(damaged_ours(self.path, error)) from error
-        return self.file, read_metadata(self.path, metadata)
+            raise BadInput(_damaged_ours(self.path, error)) from error
+        return self.file, _read_metadata(self.path, metadata)
 
     def __exit__(self, *problem: object) -> None:
         self.file.__exit__(*problem)
 
 
-def damaged_ours(path: Path, error: BaseException) -> str:
+def _damaged_ours(path: Path, error: BaseException) -> str:
     """What is wrong with a safetensors file that could not be opened; cut short, where its header tells."""
     size = path.stat().st_size
     with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
@@ -333,7 +333,7 @@ def damaged_ours(path: Path, error: BaseException) -> str:
 _LONGEST_HEADER = 100_000_000  # bytes, of safetensors
 
 
-def read_metadata(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
+def _read_metadata(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
     if metadata.get("format") != FORMAT:
         raise BadInput(f"{path} is a safetensors file of something else: it does not say it is a wholebody network")
     if metadata.get("version") != str(VERSION):
@@ -371,7 +371,7 @@ def _conventions(table: dict[str, Any]) -> Conventions:
 
 
 def _load_ours(path: Path) -> tuple[Network, CheckpointInfo]:
-    with _open_ours(path) as (file, info):
+    with open_ours(path) as (file, info):
         tensors = _left_out(path, file.metadata()) | {name: file.get_tensor(name) for name in file.keys()}
     numbers = sum(tensor.numel() for tensor in tensors.values())
     return _assemble(info.config, tensors, path), dataclasses.replace(info, parameters=numbers)

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from wholebody.errors import BadInput
 from wholebody.model.checkpoint import (
-    damaged_ours,
     is_published,
-    read_metadata,
+    open_ours,
     unpickle,
     write_ours,
     write_torch,
@@ -155,14 +154,8 @@ def _published(path: Path) -> dict[str, Any]:
 
 def _ours(path: Path) -> tuple[dict[str, Tensor], Any]:
     """(tensors as they are stored, what the file says of itself)"""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            info = read_metadata(path, file.metadata() or {})
-            return {name: file.get_tensor(name) for name in file.keys()}, info
-    except (SafetensorError, OSError) as error:
-        raise BadInput(damaged_ours(path, error)) from error
+    with open_ours(path) as (file, info):
+        return {name: file.get_tensor(name) for name in file.keys()}, info
 
 
 def _some(names: Any) -> str:
