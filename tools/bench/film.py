@@ -25,15 +25,16 @@ _CASES: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...] = (
 )
 
 
-def measure(row: Callable[..., None], cache: Path) -> None:
-    """cache: where the film is kept for the next time, as drawing it takes minutes."""
+def measure(row: Callable[..., None], compared: Callable[[str, list[float], list[float]], float], cache: Path) -> None:
+    """row, compared: print and keep figures. cache: where the film is kept for the next time, as drawing it takes
+    minutes."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path = drawn(cache / "bench-film-v1")
-        found = compare(path)
-        row("a frame of a film", found["ours_ms"], "ms")
-        row("the same frame by itself, as a photo", found["other_ms"], "ms")
-        row("times as fast", found["ratio"], "x")
+        mine, other = compare(path)
+        row("a frame of a film", 1e3 * min(mine), "ms")
+        row("the same frame by itself, as a photo", 1e3 * min(other), "ms")
+        row("times as fast", compared("film_frame", mine, other), "x")
         count = sum(1 for _ in open_film(path))
         for what, parts, save, target in _CASES:
             seconds, processor = _timed(path, folder / "out", parts, save)
@@ -43,11 +44,9 @@ def measure(row: Callable[..., None], cache: Path) -> None:
             row("  processor time", 1e3 * processor / count, "ms/frame")
 
 
-def compare(path: Path, count: int = 24, pairs: int = 3) -> dict[str, float | str]:
-    """Milliseconds of a frame as part of a film (`motion.watch`, the scene included) and by itself, as photos go: both
-    ways take turns; times are medians, the ratio is that of the pairs."""
-    import numpy as np
-
+def compare(path: Path, count: int = 24, pairs: int = 3) -> tuple[list[float], list[float]]:
+    """Seconds of a frame as part of a film (`motion.watch`, the scene included) and by itself, as photos go: both ways
+    take turns."""
     from wholebody.motion.watch import watch
     from wholebody.people.detect import make_detector
     from wholebody.people.predictor import Predictor
@@ -55,7 +54,7 @@ def compare(path: Path, count: int = 24, pairs: int = 3) -> dict[str, float | st
     film = open_film(path)
     frames = [frame for frame, _ in zip(film, range(count), strict=False)]
     predictor, detector = Predictor("t"), make_detector("movenet", 0.1)
-    times = []
+    mine, other = [], []
     for _ in range(pairs + 1):
         begin = time.perf_counter()
         watch(
@@ -64,21 +63,16 @@ def compare(path: Path, count: int = 24, pairs: int = 3) -> dict[str, float | st
         middle = time.perf_counter()
         for frame in frames:
             predictor(frame.image)
-        times.append((middle - begin, time.perf_counter() - middle))
-    ours, other = 1e3 * np.array(times[1:]).T / len(frames)  # the first pair loads what is loaded once
-    return {
-        "name": "film: a frame of it, and the same by itself",
-        "ours_ms": float(np.median(ours)),
-        "other_ms": float(np.median(other)),
-        "ratio": float(np.median(other / ours)),
-    }
+        mine.append((middle - begin) / len(frames))
+        other.append((time.perf_counter() - middle) / len(frames))
+    return mine[1:], other[1:]  # the first pair loads what is loaded once
 
 
 def drawn(folder: Path) -> Path:
     """A film of one person whom nothing but what is embedded is needed for."""
     config = SynthesisConfig(split="heldout", size_hw=(720, 1280), motion="none", hdri="none", assets="none")
     clips.run(folder, 1, 0, config, seconds=2.0)
-    return next(path for path in sorted(folder.rglob("*.mp4")))
+    return min(folder.rglob("*.mp4"))
 
 
 def _timed(path: Path, out: Path, parts: tuple[str, ...], save: tuple[str, ...]) -> tuple[dict[str, float], float]:
