@@ -30,7 +30,8 @@ PUBLISHED_FPS_V100 = {"l": 12.2, "smpler_x_s": 36.2, "smpler_x_b": 33.1, "smpler
 
 class Report:
     def __init__(self, path: Path) -> None:
-        self.path, self.begin, self.table = path, time.monotonic(), {}  # type: ignore[var-annotated]
+        self.path, self.begin = path, time.monotonic()
+        self.table: dict[str, Any] = {}
 
     def step(self, name: str, measure: Callable[[], Any]) -> None:
         if time.monotonic() - self.begin > SECONDS:

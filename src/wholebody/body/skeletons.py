@@ -115,6 +115,7 @@ SKELETONS: dict[str, Skeleton] = {
 }
 """Skeletons by name: (own name, our name or None) of each joint, in the skeleton's order."""
 
+
 def skeleton(name: str) -> Skeleton:
     """The skeleton of that name. BadInput names the known ones."""
     if name not in SKELETONS:
