@@ -106,6 +106,12 @@ def test_limits_end_a_worker_and_not_the_job(tmp_path: Path, name: str, limits: 
     assert name in dead["source"] and reason in dead["reason"] and done.people == 2
 
 
+def test_a_film_may_take_longer_than_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").write_bytes(b"film")
+    done = run(tmp_path, tmp_path / "x.mp4", work=Pretend(str(tmp_path / "log"), pause=1.5), picture_seconds=0.5)
+    assert (done.films, done.people, done.bad) == (1, 1, 0)
+
+
 def test_bad_ones_are_listed_and_too_many_fail_the_job(tmp_path: Path) -> None:
     good = pictures(tmp_path / "in", 8)
     (tmp_path / "list.txt").write_text("".join(f"{p}\n" for p in good) + f"{tmp_path}/missing.png\n{tmp_path}/in\n")

@@ -94,8 +94,9 @@ class Child:
         self._line: Connection | None = None
         self._closed = False
 
-    def ask(self, request: Any) -> Any:
-        """The answer to a request. Raises ChildDied, or the WholebodyError of the child; a defect as RuntimeError."""
+    def ask(self, request: Any, limited: bool = True) -> Any:
+        """The answer to a request; `limited`: within the seconds of `Limits`. Raises ChildDied, or the WholebodyError
+        of the child; a defect as RuntimeError."""
         if self._process is None or self._process.poll() is not None:
             self._start_steadily()
         assert self._line is not None
@@ -103,7 +104,7 @@ class Child:
             self._line.send(request)
         except (OSError, ValueError) as error:
             raise ChildDied(self._end()) from error
-        return self._answer(self._limits.seconds, "picture")
+        return self._answer(self._limits.seconds if limited else None, "picture")
 
     def close(self) -> None:
         self._closed = True

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from wholebody.scale.tars import read_tar, unpacked
 
 _ROW_GROUP = 1024  # people
 
-Ask = Callable[[Any], Any]
+Ask = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def do_shard(
     """Work on a shard and put its files; the marker last.
 
     Args:
-        ask: answers a list of `Request` by a list of `Answer`; raises ChildDied.
+        ask: answers a list of `Request` by a list of `Answer`; raises ChildDied. `limited=False`: takes its time.
         people_schema: of the rows of people.
         about: what stands in the metadata of the tables; asked once something was answered.
         chunk: pictures in a request.
@@ -185,7 +186,7 @@ def _answers(requests: Iterable[tuple[Request, str]], ask: Ask, chunk: int) -> I
         if problem:
             yield request, Answer("bad", problem)
         elif request.kind == "film":
-            yield request, answered([request], ask)[0]
+            yield request, answered([request], partial(ask, limited=False))[0]  # nobody knows how long a film is
         else:
             waiting.append(request)
     yield from zip(waiting, answered(waiting, ask), strict=True)
