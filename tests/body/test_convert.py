@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from functools import lru_cache
 
@@ -119,6 +121,25 @@ def test_expressions_carry_over_by_landmarks() -> None:
     assert converted.expression_kept
     off = np.linalg.norm(mesh(other, converted.parameters) - mesh(one, p), axis=-1)
     assert off[:, one.weights[:, 15].numpy() > 0.9].mean() < 0.001
+
+
+def test_it_ends_after_the_number_of_threads_was_set() -> None:
+    """PyTorch's batched LU hangs then, for as many unknowns as a body has joints' angles. In a process of its own: the
+    number stays set."""
+    script = """
+import torch
+from wholebody.body.assets import read_body_file
+from wholebody.body.fit_surface import SurfaceFitter
+from wholebody.body.skinned import SkinnedBody
+torch.set_num_threads(2)
+body = SkinnedBody.of(read_body_file("open"))
+targets = body.template.expand(4, -1, -1) + torch.tensor([0.1, 0.2, 0.3])
+fit = SurfaceFitter(body)(targets, torch.zeros(4, 10))
+print(float((fit.transl - torch.tensor([0.1, 0.2, 0.3])).abs().max()))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 2e-3
 
 
 def test_rotations_go_to_parameters_and_back() -> None:

@@ -128,7 +128,10 @@ class SurfaceFitter:
         size = a.shape[-1]
         damping = 1e-4 * a.diagonal(dim1=1, dim2=2).mean(1)
         a = a + damping[:, None, None] * torch.eye(size, dtype=seen.dtype)
-        solved = torch.linalg.solve(a, torch.cat([b, g[..., None]], 2))
+        # Not `torch.linalg.solve`: on a batch of more than 150 unknowns it hangs or errs on a processor once anybody
+        # has called `torch.set_num_threads` (PyTorch's issues 141358 and 142815).
+        factor, _ = torch.linalg.cholesky_ex(a)
+        solved = torch.cholesky_solve(torch.cat([b, g[..., None]], 2), factor)
         # Frames of one person share the shape: what is left of it once each frame's own unknowns are gone.
         people = fit.betas.new_zeros(len(fit.betas), count, count)
         schur = people.index_add(0, who, products[:, 3:-1, 3:-1] - b.mT @ solved[..., :-1])
