@@ -100,7 +100,7 @@ class BodyModel(nn.Module):
         self._constant("directions", directions.transpose(2, 1, 0), dtype)  # (20, 3, V)
         # Joints are linear in the coefficients too, so that they do not wait for the vertices, nor need them all.
         self._constant("rest_joints", arrays.joint_regressor @ arrays.v_template, dtype)
-        moved = np.tensordot(arrays.joint_regressor, directions, (1, 0))  # (55, 3, 20)
+        moved = (arrays.joint_regressor @ directions.reshape(len(directions), -1)).reshape(55, 3, -1)  # (55, 3, 20)
         self._constant("joint_directions", moved.transpose(2, 0, 1).reshape(NUM_SHAPE + NUM_EXPRESSION, -1), dtype)
         self._constant("weights", arrays.weights.T, dtype)  # (55, V)
         self._constant("hand_mean", _hand_mean(arrays, flat_hand_mean), dtype)

@@ -57,7 +57,7 @@ def axis_angle_to_matrix(axis_angle: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b
 
 def matrix_to_axis_angle(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
     """Axis-angle vectors (..., 3) in radians, of length at most pi, from rotation matrices (..., 3, 3)."""
-    quaternion = _quaternion(matrix)
+    quaternion = matrix_to_quaternion(matrix)
     vector, scalar = quaternion[..., :3], quaternion[..., 3:]
     sign = torch.where(scalar < 0, -1.0, 1.0).to(matrix.dtype)  # of the two quaternions, the one of the shorter turn
     vector, scalar = vector * sign, scalar * sign
@@ -69,8 +69,8 @@ def matrix_to_axis_angle(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3
     return factor * vector
 
 
-def _quaternion(matrix: Tensor) -> Tensor:
-    """A unit quaternion (..., 4), x y z w, of rotation matrices (..., 3, 3), of either sign.
+def matrix_to_quaternion(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
+    """Unit quaternions (..., 4), x y z w, of either sign, from rotation matrices (..., 3, 3).
 
     Shepperd's method: all four rows of the quaternion's products with itself follow from the matrix; the one with the
     largest diagonal is the most precise.

@@ -121,10 +121,11 @@ def local_frames(person: Placed) -> tuple[np.ndarray, np.ndarray]:
 def quaternions(rotations: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
     """(T, J, 3, 3) to unit quaternions (T, J, 4), x y z w, each on the same side as the one of the frame before, the
     first as `before` (J, 4)."""
-    import roma
     import torch
 
-    out = roma.rotmat_to_unitquat(torch.from_numpy(np.ascontiguousarray(rotations))).numpy()
+    from wholebody.geometry.rotation import matrix_to_quaternion
+
+    out = matrix_to_quaternion(torch.from_numpy(np.ascontiguousarray(rotations))).numpy()
     if before is not None and len(out):
         out[0] *= np.where((out[0] * before).sum(-1, keepdims=True) < 0, -1.0, 1.0)
     flips = np.cumprod(np.where((out[1:] * out[:-1]).sum(-1, keepdims=True) < 0, -1.0, 1.0), axis=0)

@@ -13,7 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from wholebody.body.joints import FACE_LANDMARKS, JOINTS_144
+from wholebody.body.assets import read_body_file
+from wholebody.body.joints import FACE_LANDMARKS
 from wholebody.body.open_body import read_compact
 from wholebody.model.embedded.face_landmarks import BLENDSHAPES, FaceLook
 
@@ -89,16 +90,9 @@ def _table() -> tuple[np.ndarray, int]:
 @lru_cache(maxsize=1)
 def _rest_points() -> np.ndarray:
     """(51, 3) inner face landmarks of the mean open body at rest, body axes, metres."""
-    import torch
-
-    from wholebody.body.layer import BodyModel
-
-    body = BodyModel.load("open", flat_hand_mean=True)
-    with torch.no_grad():
-        still = torch.eye(3).expand(1, 55, 3, 3)
-        joints = body.from_matrices(still, torch.zeros(1, 10), torch.zeros(1, 10)).joints[0].double().numpy()
-    first = JOINTS_144.index(FACE_LANDMARKS[0])
-    return joints[first : first + len(FACE_LANDMARKS)]
+    body = read_body_file("open")
+    corners = body.v_template[body.faces[body.landmark_faces]].astype(np.float64)  # (51, 3, 3)
+    return np.einsum("nkx,nk->nx", corners, body.landmark_barycentric)
 
 
 @lru_cache(maxsize=1)
