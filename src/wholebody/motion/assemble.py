@@ -11,10 +11,12 @@ from wholebody.body.joints import SMPLX_JOINTS, index
 from wholebody.motion.camera import BODY, CameraPath, place
 from wholebody.motion.floor import Floor, bend_leg, find_floor, hold, standing, to_their_places
 from wholebody.motion.rig import Posed, Rig
+from wholebody.motion.sides import mend
 from wholebody.motion.smooth import cutoff, fit_numbers, fit_rotations, robust_mean, steady
 from wholebody.people.scene import Camera, Motion, Scene
 
 _HIPS_NECK = index(("left_hip", "right_hip", "neck"), SMPLX_JOINTS)
+_MENDED = 0.5  # of their weight keep frames whose left and right were exchanged: such a network is unsure
 _AT_A_TIME = 2048  # frames of a person whose skeletons are held
 _DEPTH_HERTZ = 1.5  # distances are known from people's sizes alone: only slow changes of them are believed
 
@@ -279,6 +281,9 @@ def _stand(
     pelvis = rig.pelvis(person.betas)
     boxes = person.box[:, 3] - person.box[:, 1]
     stage = turns[person.rows].transpose(0, 2, 1)  # stage from camera
+    if hertz > 0:
+        mended = mend(person.times, person.pose, person.weights, person.targets_px)
+        person.weights = np.where(mended, _MENDED * person.weights, person.weights)
     shift = np.empty(len(person.rows))
     for rows, posed in _posed(person, rig):
         placed = place(posed.joints[:, BODY], pelvis, person.targets_px[rows], boxes[rows], focal_px, principal)

@@ -7,6 +7,9 @@ All of a person's T frames are fitted at once, so nothing lags. A fit x(t) minim
 (Whittaker's smoother on uneven times), which halves a swing of f hertz at w = 1: surer frames are followed more
 closely, frames of weight 0 lie on the curve between their neighbours. Weights are lowered where a frame contradicts the
 fit (Geman and McClure's), so that a single wild frame leaves no trace.
+
+Fast motion is no noise: where successive frames deviate from the curve to the same side, f rises, for as long as they
+do (`quicker`).
 """
 
 from __future__ import annotations
@@ -25,8 +28,11 @@ def cutoff(strength: str) -> float:
     return STRENGTHS[strength]
 
 
-def bending(times: np.ndarray, hertz: float) -> np.ndarray:
-    """The upper bands (3, T) of kappa times the matrix of the integral of |x''|^2, divided by the mean time step."""
+def bending(times: np.ndarray, hertz: float | np.ndarray) -> np.ndarray:
+    """The upper bands (3, T) of kappa times the matrix of the integral of |x''|^2, divided by the mean time step.
+
+    hertz: one for all, or (T,) one for each moment.
+    """
     count = len(times)
     bands = np.zeros((3, count))
     if count < 3:
@@ -35,7 +41,8 @@ def bending(times: np.ndarray, hertz: float) -> np.ndarray:
     h1, h2 = step[:-1], step[1:]
     # x'' at the middle one of three, and the time that it stands for.
     row = np.stack([2 / (h1 * (h1 + h2)), -2 / (h1 * h2), 2 / (h2 * (h1 + h2))])
-    weight = (h1 + h2) / 2 / (2 * np.pi * hertz) ** 4 / np.median(step)
+    middle = np.broadcast_to(hertz, count)[1:-1]
+    weight = (h1 + h2) / 2 / (2 * np.pi * middle) ** 4 / np.median(step)
     for a in range(3):
         for b in range(a, 3):
             gap = b - a
@@ -43,11 +50,14 @@ def bending(times: np.ndarray, hertz: float) -> np.ndarray:
     return bands
 
 
-def fit(times: np.ndarray, values: np.ndarray, weights: np.ndarray, hertz: float) -> np.ndarray:
-    """The smooth curve (T, D) through values (T, D) with weights (T,), some of which are above 0."""
+def fit(times: np.ndarray, values: np.ndarray, weights: np.ndarray, hertz: float | np.ndarray) -> np.ndarray:
+    """The smooth curve (T, D) through values (T, D) with weights (T,), some of which are above 0.
+
+    hertz: as of `bending`.
+    """
     from scipy.linalg import solveh_banded
 
-    if hertz <= 0 or len(times) < 3:
+    if np.max(hertz) <= 0 or len(times) < 3:
         return _between(times, values, weights)
     bands = bending(times, hertz)
     filled = _between(times, values, weights)
@@ -101,15 +111,56 @@ def fit_rotations(
         return _slerp(times, rotvecs, seen)
     curve = _one_sign(quaternions, seen)
     trust, aligned = weights, curve
+    local = np.full(len(times), hertz)
     for _ in range(rounds):
-        curve = fit(times, aligned, trust, hertz)
+        curve = fit(times, aligned, trust, local)
         curve /= np.maximum(np.linalg.norm(curve, axis=1, keepdims=True), 1e-9)
         # A wild frame must not choose the sign of those after it.
         aligned = quaternions * np.where((quaternions * curve).sum(1, keepdims=True) < 0, -1, 1)
         angle = 2 * np.arccos(np.clip((aligned * curve).sum(1), -1, 1))
-        trust = weights * _trust(angle, weights, floor)
-    curve = fit(times, aligned, trust, hertz)
+        local = local * quicker(times, 2 * (aligned - curve), weights, floor)
+        local = np.minimum(local, _QUICKEST * hertz)
+        trust = weights * _trust(angle, weights, np.maximum(floor, _LEEWAY * (local / hertz - 1)))
+    curve = fit(times, aligned, trust, local)
     return Rotation.from_quat(curve).as_rotvec()
+
+
+# More of either follows swings still closer, but follows a network's errors of several frames too: feet slide then.
+# More of either follows swings closer still, but the errors of a network that last several frames too: feet slide then.
+_QUICKEST = 2.0  # times the cutoff that is asked for
+_LEEWAY = 0.1  # radians by which frames of motion that is so quick may be off the curve before they are doubted
+_CONSISTENT = 0.1  # seconds over which deviations are compared
+_TELLING = 2.0  # times the usual, from which on they mean motion
+
+
+def quicker(times: np.ndarray, off: np.ndarray, weights: np.ndarray, usual: float) -> np.ndarray:
+    """(T,) factors, 1 or more, by which the cutoff should rise for the curve to follow.
+
+    Noise leaves deviations `off` (T, D) of successive frames that do not point the same way, and so does a single wild
+    frame; of motion that the curve cuts short they do. What tells is therefore the product of each deviation with the
+    next, on average over `_CONSISTENT`, as a share of their squares.
+    """
+    if len(times) < 4:
+        return np.ones(len(times))
+    both = np.sqrt(weights[1:] * weights[:-1])
+    alike = (off[1:] * off[:-1]).sum(1) * both
+    step = float(np.median(np.diff(times)))
+    reach = max(1, round(_CONSISTENT / max(step, 1e-6) / 2))
+    window = np.bartlett(2 * reach + 3)[1:-1]
+
+    def local(of_pairs: np.ndarray) -> np.ndarray:
+        return np.convolve(np.pad(of_pairs, (1, 0)) + np.pad(of_pairs, (0, 1)), window, "same") / 2
+
+    covariance = local(alike) / np.maximum(local(both), 1e-9)
+    power = np.convolve((off**2).sum(1) * weights, window, "same")
+    power = power / np.maximum(np.convolve(weights, window, "same"), 1e-9)
+    share = covariance / np.maximum(power, 1e-12)  # of motion that the curve cuts short near 1, of noise 0 or less
+    together = np.sqrt(np.clip(covariance, 0, None) * np.clip((share - 0.4) / 0.2, 0, 1))
+    # What deviates by more than is usual for this network in this film, and by more than would be seen.
+    seen = weights > 0
+    common = max(usual, min(1.4826 * float(np.median(together[seen])), 6 * usual)) if seen.any() else usual
+    # The deviation falls with the fourth power of the cutoff.
+    return np.clip(together / (_TELLING * common), 1, 4) ** 0.5
 
 
 def _one_sign(quaternions: np.ndarray, seen: np.ndarray) -> np.ndarray:
@@ -133,10 +184,10 @@ def _slerp(times: np.ndarray, rotvecs: np.ndarray, seen: np.ndarray) -> np.ndarr
     return filled
 
 
-def _trust(off: np.ndarray, weights: np.ndarray, floor: float) -> np.ndarray:
-    """(T,) factors: 1 where a frame agrees, towards 0 where it is off by many times what is usual."""
+def _trust(off: np.ndarray, weights: np.ndarray, floor: float | np.ndarray) -> np.ndarray:
+    """(T,) factors: 1 where a frame agrees, towards 0 where it is off by many times what is usual, `floor` at least."""
     seen = weights > 0
-    usual = max(floor, 1.4826 * float(np.median(off[seen]))) if seen.any() else floor
+    usual = np.maximum(floor, 1.4826 * float(np.median(off[seen]))) if seen.any() else floor
     return 1 / (1 + (off / (3 * usual)) ** 2) ** 2
 
 
