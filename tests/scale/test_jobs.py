@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from wholebody.errors import BadInput, OutputError, WholebodyError
 from wholebody.files.storage import Store
 from wholebody.scale import job as jobs
 from wholebody.scale.child import ChildDied
-from wholebody.scale.config import ManyConfig
+from wholebody.scale.config import EngineConfig, ManyConfig
 from wholebody.scale.job import ManySummary, TooManyBad, run_job
 from wholebody.scale.shard import Answer, Request, answered
 
@@ -97,13 +98,19 @@ def test_a_picture_that_crashes_its_process_twice_is_named(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("name", "limits", "reason"),
-    [("hungry", {"worker_memory": 0.3}, "allowed"), ("endless", {"picture_seconds": 8.0}, "no answer within 8")],
+    [("hungry", {"worker_memory": 0.3}, "allowed"), ("endless", {"picture_seconds": 4.0}, "no answer within 4")],
 )
 def test_limits_end_a_worker_and_not_the_job(tmp_path: Path, name: str, limits: dict[str, float], reason: str) -> None:
     pictures(tmp_path / "in", 3)[1].rename(tmp_path / "in" / f"{name}.png")
     done = run(tmp_path, tmp_path / "in", max_bad=0.5, **limits)
     (dead,) = rows(tmp_path / "out", "dead")
     assert name in dead["source"] and reason in dead["reason"] and done.people == 2
+
+
+def test_pictures_that_are_asked_for_together_have_the_time_of_all(tmp_path: Path) -> None:
+    pictures(tmp_path / "in", 3)
+    done = run(tmp_path, tmp_path / "in", work=Pretend(str(tmp_path / "log"), pause=1.5), picture_seconds=3.0)
+    assert (done.people, done.bad, opened(tmp_path)) == (3, 0, 1)  # nothing was ended: 4.5 seconds of 9
 
 
 def test_a_film_may_take_longer_than_a_picture(tmp_path: Path) -> None:
@@ -214,7 +221,7 @@ DRIVER = """
 import sys
 sys.path.insert(0, {here!r})
 from pretend_work import Pretend
-from wholebody.scale.config import ManyConfig
+from wholebody.scale.config import EngineConfig, ManyConfig
 from wholebody.scale.job import run_job
 run_job([{inputs!r}], {out!r}, Pretend({log!r}, pause=0.2, chunk=2), {{"model": "t"}},
         ManyConfig(engine={engine!r}, worker_count={workers}, shard_size=4, contact_every=0), print)
@@ -330,6 +337,11 @@ class Unopenable(Pretend):
 
 
 def test_options_that_need_an_engine() -> None:
+    needs_engine = {field.name for field in fields(EngineConfig)} - {"engine", "worker_count"}
+    for name in needs_engine:
+        other: Any = "other" if getattr(EngineConfig(), name) is None and name != "worker_memory" else 7
+        with pytest.raises(BadInput, match="goes with --engine"):
+            EngineConfig(**{name: other})
     for wrong in ({"shard_size": 3}, {"worker_memory": 2.0}, {"engine": "dask"}, {"engine": "local", "max_bad": 2.0},
                   {"engine": "local", "shard_size": 0}, {"engine": "local", "threads": 0}):  # fmt: skip
         with pytest.raises(BadInput):

@@ -122,6 +122,8 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
         file.write(picture())
     (found,) = read_inputs([str(tmp_path / "in")])
     assert "rename" in found.problem and "\\xff" in found.source
+    (found,) = read_inputs([os.fsdecode(os.fsencode(tmp_path) + b"/in/\xff.png")])
+    assert "rename" in found.problem and "\\xff" in found.source
 
 
 def test_folders_globs_and_tars(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Limits:
 
     threads: int = 1
     memory: float | None = None  # GB
-    seconds: float | None = None  # for one request
+    seconds: float | None = None  # for each picture of a request
 
 
 class ChildDied(Exception):
@@ -95,8 +95,8 @@ class Child:
         self._closed = False
 
     def ask(self, request: Any, limited: bool = True) -> Any:
-        """The answer to a request; `limited`: within the seconds of `Limits`. Raises ChildDied, or the WholebodyError
-        of the child; a defect as RuntimeError."""
+        """The answer to a request; `limited`: within the seconds of `Limits` for each picture of it, where it is a list
+        of several. Raises ChildDied, or the WholebodyError of the child; a defect as RuntimeError."""
         if self._process is None or self._process.poll() is not None:
             self._start_steadily()
         assert self._line is not None
@@ -104,7 +104,10 @@ class Child:
             self._line.send(request)
         except (OSError, ValueError) as error:
             raise ChildDied(self._end()) from error
-        return self._answer(self._limits.seconds if limited else None, "picture")
+        seconds = self._limits.seconds if limited else None
+        count = len(request) if isinstance(request, list) else 1
+        what = "picture" if count == 1 else f"{count} pictures"
+        return self._answer(None if seconds is None else seconds * count, what)
 
     def close(self) -> None:
         self._closed = True

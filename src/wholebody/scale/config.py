@@ -27,7 +27,7 @@ class EngineConfig:
     worker_memory: float | None = None
     """GB; a worker that needs more is ended, and the picture that it had in hand counts as its fault"""
     picture_seconds: float = 600.0
-    """a worker that takes longer over one picture is ended; films have no limit"""
+    """a worker that takes longer over a picture is ended (over 8 at a time: 8 times as long); films have no limit"""
     address: str | None = None
     """ray: address of the cluster; if not given RAY_ADDRESS, else one that runs here, else one is started here"""
     partition: str | None = None
@@ -66,6 +66,7 @@ _NEEDS_ENGINE = (
     "address",
     "partition",
     "account",
+    "minutes",
     "gres",
 )
 

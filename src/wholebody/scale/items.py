@@ -49,7 +49,7 @@ def _items_of(given: str, skip: str | None, column: str | None, root: str | None
         if kind == "manifest":
             yield from read_manifest(given, column, root)
         elif kind:
-            yield Item(os.path.abspath(given), kind)
+            yield named(os.path.abspath(given), kind)
         else:
             raise BadInput(
                 f"{shown(given)}: is no picture, film, tar ({', '.join(TARS)}) or manifest "
