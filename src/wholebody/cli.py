@@ -252,6 +252,40 @@ def info(path: Annotated[tuple[str, ...], positional("PATH")], *, family: str | 
     return OK
 
 
+@app.command
+def export(
+    checkpoint: Annotated[str, positional("CKPT")],
+    *,
+    format: Literal["onnx", "openvino", "torchscript", "pt2"],
+    out: Path,
+    body: str | None = None,
+    any_gender: bool = False,
+    family: str | None = None,
+    overwrite: bool = False,
+) -> int:
+    """a network and its body as one graph for other programs: a crop in, parameters, joints and mesh out
+
+    Args:
+        checkpoint: an embedded name (t), a .safetensors checkpoint or a published .pth.tar
+        format: of the graph; pt2 is what `torch.export.load` reads, and `predict --model` reads onnx
+        out: folder for the graph and the .json that says how to crop; made if missing
+        body: as for predict
+        any_gender: as for predict
+        family: as for predict
+        overwrite: write over files that are there
+    """
+    from wholebody.model.export import check_packages
+    from wholebody.model.export import export as run
+    from wholebody.model.load import EMBEDDED, load_model
+
+    check_packages(format)
+    model = load_model(checkpoint, body, any_gender=any_gender, family=family)
+    name = model.config.name if checkpoint in EMBEDDED else Path(checkpoint).name.split(".")[0]
+    for path in run(model, format, out, name, overwrite):
+        say(str(path))
+    return OK
+
+
 body = App(name="body", help="the embedded open body")
 app.command(body)
 

@@ -86,7 +86,7 @@ def moved_places(
     frame. It is linear: of how S coefficients of the shape move the joints at rest, how they move the turned ones."""
     import torch
 
-    places = [rest[0].expand(len(turns), *rest.shape[1:])]
+    places = [rest[0].expand(turns.shape[0], *rest.shape[1:])]
     for joint, parent in enumerate(parents[1:], 1):
         places.append(places[parent] + turns[:, parent] @ (rest[joint] - rest[parent]))
     return torch.stack(places, 1)
@@ -113,5 +113,5 @@ def tree_rotations(rotations_53: Float[Tensor, "b 53 3 3"]) -> Float[Tensor, "b 
     import torch
 
     body, hands, jaw = rotations_53.split((22, 30, 1), 1)
-    eyes = torch.eye(3, dtype=body.dtype, device=body.device).expand(len(body), 2, 3, 3)
+    eyes = torch.eye(3, dtype=body.dtype, device=body.device).expand(body.shape[0], 2, 3, 3)
     return torch.cat((body, jaw, eyes, hands), 1)

@@ -342,7 +342,7 @@ def _read_metadata(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
         config, conventions, extra = (_table(metadata[name], name) for name in ("config", "conventions", "extra"))
         licence = metadata.get("licence", "not stated")
         return CheckpointInfo(
-            str(path), FORMAT, config_from_dict(config), _conventions(conventions), licence, 0, extra=extra
+            str(path), FORMAT, config_from_dict(config), parse_conventions(conventions), licence, 0, extra=extra
         )
     except KeyError as error:
         raise BadInput(f"{path} has unreadable metadata (it lacks {error}); it cannot be used") from error
@@ -360,7 +360,8 @@ def _table(text: str, name: str) -> dict[str, Any]:
     return table
 
 
-def _conventions(table: dict[str, Any]) -> Conventions:
+def parse_conventions(table: dict[str, Any]) -> Conventions:
+    """Conventions as a file states them; raises BadInput for others than this version knows."""
     known = {item.name: item.default for item in dataclasses.fields(Conventions)}
     if table.keys() != known.keys():
         raise BadInput(f"it states other conventions than this version knows: {sorted(table.keys() ^ known.keys())}")

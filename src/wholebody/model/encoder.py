@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wholebody.errors import BadInput
+from wholebody.model.recording import is_recorded
 
 _ONEDNN_DENSE = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 
@@ -88,7 +89,7 @@ class ViT(nn.Module):
         patches = self.patch_embed(images).flatten(2).transpose(1, 2)
         # The row of pos_embed that belonged to the pre-training's class token is added to every patch.
         patches = patches + (self.pos_embed[:, 1:] + self.pos_embed[:, :1])
-        x = torch.cat((self.component_tokens.expand(len(images), -1, -1), patches), 1)
+        x = torch.cat((self.component_tokens.expand(images.shape[0], -1, -1), patches), 1)
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
@@ -148,7 +149,7 @@ def dense(x: Tensor, layer: nn.Linear, activation: str = "none") -> Tensor:
     Predicting in single precision on a CPU it goes to oneDNN by name: PyTorch's default, MKL, was half as fast on one
     AMD processor (and as fast on another), and oneDNN takes the activation along. The numbers are equally exact.
     """
-    predicting = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    predicting = not torch.is_grad_enabled() and not is_recorded()
     if predicting and x.dtype == torch.float32 and x.device.type == "cpu" and _ONEDNN_DENSE is not None:
         if not torch.is_autocast_enabled("cpu"):
             return _ONEDNN_DENSE(x, layer.weight, layer.bias, activation, [], "none")

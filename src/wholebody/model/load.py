@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from wholebody.files.looks import meant
 from wholebody.files.reading import open_file
 from wholebody.files.text import offer
 from wholebody.model import checkpoint
+from wholebody.model.graph import OTHER_GRAPHS, load_graph
 from wholebody.model.network import Network
 from wholebody.model.precision import check_precision, choose_dtype, compile_encoder
 
@@ -59,6 +61,18 @@ def load_model(
     if precision is not None:
         check_precision(precision)
     path = find_weights(path_or_name)
+    if path.suffix in OTHER_GRAPHS:
+        raise BadInput(
+            f"{path} is a graph for other programs; of graphs, ONNX is read here: `wholebody export --format onnx`"
+        )
+    if path.suffix == ".onnx":
+        _check_graph_options(path, dtype, precision, compile, device, family)
+        given = body
+        found, info = load_graph(path, lambda c: given if isinstance(given, BodyModel) else _find_body(c, given), say)
+        assert found.body is not None
+        _check_body(info.conventions, found.body, any_gender)
+        found.checkpoint = info
+        return found
     if not isinstance(body, BodyModel):
         # Before the weights: where a body file is missing, that is said at once.
         body = _find_body(checkpoint.describe(path, family).conventions, body)
@@ -79,6 +93,22 @@ def load_model(
 
 def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def _check_graph_options(
+    path: Path, dtype: torch.dtype | None, precision: str | None, compile: bool, device: Any, family: str | None
+) -> None:
+    """A graph is what it was exported as."""
+    asked = {
+        "--precision": None if precision in (None, "fp32", "auto") else precision,
+        "dtype": None if dtype in (None, torch.float32) else dtype,
+        "--compile": compile or None,
+        "--device": None if device is None or torch.device(device).type == "cpu" else device,
+        "--family": family,
+    }
+    for name, value in asked.items():
+        if value is not None:
+            raise BadInput(f"{name} {value} does not go with {path}: a graph runs as it was exported, on the processor")
 
 
 def find_weights(path_or_name: str | Path) -> Path:

@@ -65,7 +65,7 @@ class Network(nn.Module):
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> EncoderOutput:
         """What the encoder makes of pictures, in single precision where it computes in half of it."""
-        if not len(images):
+        if images.shape[0] == 0:
             raise BadInput("the batch of pictures is empty; give one picture at least")
         dtype = next(self.encoder.parameters()).dtype
         if dtype not in HALVES:

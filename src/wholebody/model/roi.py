@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from wholebody.model.encoder import EncoderOutput
+from wholebody.model.recording import is_recorded
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -185,7 +186,7 @@ class FocusedRoIFeatures(RoIFeatures):
     pyramid: DeconvolutionPyramid
 
     def _cropped(self, encoded: EncoderOutput, boxes: Tensor) -> list[Tensor]:
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or boxes.device.type != "cpu":
+        if self.training or torch.is_grad_enabled() or is_recorded() or boxes.device.type != "cpu":
             return super()._cropped(encoded, boxes)
         feature_map = encoded.feature_map
         map_hw = feature_map.shape[-2:]

@@ -30,7 +30,7 @@ class PredictConfig:
     out: Path
     """folder for the results; made if missing"""
     model: str = "t"
-    """an embedded name (t), a .safetensors checkpoint or a published .pth.tar"""
+    """an embedded name (t), a .safetensors checkpoint, a published .pth.tar, or a graph of `export` (.onnx)"""
     body: str | None = None
     """open (embedded), or a file or folder with SMPL-X; if not given, what the model needs"""
     any_gender: bool = False

@@ -42,9 +42,15 @@ def describe(path: str | os.PathLike[str], family: str | None = None) -> str:
         return _result(path) if _is_result(path) else _body(path)
     if path.suffix == ".pkl":
         return _body(path)
+    if path.suffix == ".onnx":
+        from wholebody.model.graph import describe_graph
+
+        return str(describe_graph(path))
     if path.suffix in (".safetensors", ".pth", ".pt", ".tar"):
         return _checkpoint(path, family)
-    raise BadInput(f"{path}: not a checkpoint (.safetensors, .pth.tar), body (.npz, .pkl) or result (.npz, .json).")
+    raise BadInput(
+        f"{path}: not a checkpoint (.safetensors, .pth.tar), graph (.onnx), body (.npz, .pkl) or result (.npz, .json)."
+    )
 
 
 def _folder(path: Path) -> str:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wholebody.model.recording import is_recorded
+
 Activation = Literal["relu6", "relu", "none"]
 
 _ONEDNN: dict[Activation, tuple[str, list[float]]] = {
@@ -27,7 +29,7 @@ class Conv2d(nn.Conv2d):
 
 def can_be_fast(conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether no gradient is wanted, and x and the weights are of single precision (or half of it) on a CPU."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.backends.mkldnn.is_available():
+    if is_recorded() or not torch.backends.mkldnn.is_available():
         return False
     weight = conv.weight
     if x.device.type != "cpu" or weight.device.type != "cpu" or weight.dtype != torch.float32 or weight.is_inference():

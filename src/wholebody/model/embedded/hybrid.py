@@ -96,7 +96,7 @@ class HybridEncoder(nn.Module):
         patches = F.avg_pool2d(near, 2)
         rows, columns = patches.shape[-2:]
         patches = patches.flatten(2).transpose(1, 2) + self.position
-        components = self.tokens.expand(len(images), -1, -1)
+        components = self.tokens.expand(images.shape[0], -1, -1)
         points = self.keypoint(found.to(self.keypoint.weight.dtype)) + self.keypoint_names
         x = self._attend(torch.cat([part.to(patches.dtype) for part in (components, patches, points)], dim=1))
         tokens, patches = x[:, :COMPONENT_TOKENS], x[:, COMPONENT_TOKENS : COMPONENT_TOKENS + patches.shape[1]]

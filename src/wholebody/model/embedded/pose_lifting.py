@@ -93,7 +93,7 @@ class PoseLifter(nn.Module):
         both = [torch.cat([given, mirrored_points(given, _POINT_SWAP)]) for given in (places, hint)]
         joints, rotations, betas = self.lift(*both)[-1]
         (joints, other_joints), (rotations, other), (betas, other_betas) = (
-            value.chunk(2) for value in (joints, rotations, betas)
+            value.unflatten(0, (2, -1)).unbind(0) for value in (joints, rotations, betas)
         )
         return Lifted(
             (joints + mirrored_points(other_joints, _JOINT_SWAP)) / 2,
@@ -196,7 +196,8 @@ def place(points: Tensor, seen: Tensor, camera: VirtualCamera) -> Tensor:
     ray = torch.where(sure[..., None] > 0, seen[..., :2] - 0.5, 0.0) / focal  # x / z of each point
     weight = sure.square().detach()
     middle = (weight[..., None] * points).sum(1) / weight.sum(1).clamp_min(1e-6)[:, None]
-    where = torch.cat([middle.new_zeros(len(middle), 2), middle.new_full((len(middle), 1), camera.farthest / 2)], 1)
+    ahead = middle.new_full((middle.shape[0], 1), camera.farthest / 2)
+    where = torch.cat([torch.zeros_like(middle[:, :2]), ahead], 1)
     # f (x + tx) = f u (z + tz): in tx, ty, tz, with rows that count as pixels do.
     for _ in range(3):
         unit = (focal * aspect)[None, None] * weight[..., None].sqrt()  # B×P×2
@@ -211,13 +212,27 @@ def place(points: Tensor, seen: Tensor, camera: VirtualCamera) -> Tensor:
             * (rows.square().sum((1, 2))[:, None, None] + 1)
         )
         normal = rows.mT @ rows + ridge
-        where = torch.linalg.solve(normal, (rows.mT @ right[..., None]) + ridge @ where[..., None])[..., 0]
+        where = _solved(normal, ((rows.mT @ right[..., None]) + ridge @ where[..., None])[..., 0])
         depth = (points[..., 2] + where[:, None, 2]).clamp_min(0.1)
         off = ((points[..., :2] + where[:, None, :2]) / depth[..., None] - ray) * focal * aspect
         missed = off.square().sum(-1)
         usual = (sure * missed).sum(1, keepdim=True) / sure.sum(1, keepdim=True).clamp_min(1e-6)
         weight = (sure.square() / (1 + missed / (0.5 * usual + 1e-8))).detach()
     return torch.cat([where[:, :2], where[:, 2:].clamp(0.5, camera.farthest)], 1)
+
+
+def _solved(matrix: Tensor, right: Tensor) -> Tensor:
+    """x (B, 3) of `matrix` (B, 3, 3), positive definite, times x = `right` (B, 3): LDLᵀ written out, as other runtimes
+    have no solver."""
+    (a, _, _), (b, d, _), (c, e, f) = (row.unbind(-1) for row in matrix.unbind(-2))
+    x, y, z = right.unbind(-1)
+    below, lowest = b / a, c / a
+    d = d - below * b
+    last = (e - lowest * b) / d
+    y, z = y - below * x, z - lowest * x
+    z = (z - last * y) / (f - lowest * c - last * last * d)
+    y = y / d - last * z
+    return torch.stack([x / a - below * y - lowest * z, y, z], -1)
 
 
 def _block(width: int) -> nn.Sequential:

@@ -47,7 +47,7 @@ class SightedEncoder(HybridEncoder):
 
     def glance(self, images: Tensor) -> EncoderOutput:
         """Key points alone, which is all that a body is lifted from; the rest is empty."""
-        nothing = images.new_zeros(len(images), 0)
+        nothing = images.new_zeros(images.shape[0], 0)
         return EncoderOutput(nothing, nothing, keypoints=self.thunder(images.to(next(self.thunder.parameters()).dtype)))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SightedEncoder:
@@ -80,7 +80,7 @@ class Sight(nn.Module):
     def forward(self, encoded: EncoderOutput) -> Seen:
         assert encoded.keypoints is not None
         found = encoded.keypoints
-        beyond = found.new_zeros(len(found), len(POINTS) - _FOUND, 3)
+        beyond = found.new_zeros(found.shape[0], len(POINTS) - _FOUND, 3)
         return self.see(torch.cat([found, beyond], 1))
 
     def see(self, places: Tensor, hint: Tensor | None = None) -> Seen:

@@ -89,6 +89,11 @@ class Thunder(nn.Module):
         return find_keypoints(maps)
 
 
+def _distance(x: Tensor, y: Tensor) -> Tensor:
+    """`torch.hypot`, which ONNX has no name for."""
+    return (x.square() + y.square()).sqrt()
+
+
 def find_keypoints(maps: MobileNetMaps) -> FoundKeypoints:
     """The key points of the person in the middle, as the published graph finds them.
 
@@ -99,7 +104,7 @@ def find_keypoints(maps: MobileNetMaps) -> FoundKeypoints:
     rows, columns = maps.center.shape[-2:]
     y = torch.arange(rows, device=maps.center.device, dtype=torch.float32)
     x = torch.arange(columns, device=maps.center.device, dtype=torch.float32)
-    away = torch.hypot((y - rows // 2)[:, None], (x - columns // 2)[None]) + _LEAST_DISTANCE
+    away = _distance((y - rows // 2)[:, None], (x - columns // 2)[None]) + _LEAST_DISTANCE
     centers = maps.center[:, 0].float().sigmoid().flatten(1)
     best = (centers / away.flatten()).argmax(1)
     step = maps.keypoint_regression.float().flatten(2)
@@ -107,7 +112,7 @@ def find_keypoints(maps: MobileNetMaps) -> FoundKeypoints:
     expected = torch.stack([(best % columns)[:, None] + step[..., 1], (best // columns)[:, None] + step[..., 0]], -1)
 
     heat = maps.keypoint_heatmaps.float().sigmoid()
-    away = torch.hypot(y[:, None] - expected[..., 1, None, None], x - expected[..., 0, None, None]) + _LEAST_DISTANCE
+    away = _distance(y[:, None] - expected[..., 1, None, None], x - expected[..., 0, None, None]) + _LEAST_DISTANCE
     cell = (heat / away).flatten(2).argmax(2)
     offset = maps.keypoint_offsets.float().unflatten(1, (-1, 2)).flatten(3)
     offset = offset.gather(3, cell[:, :, None, None].expand(-1, -1, 2, 1))[..., 0]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from wholebody.errors import BadInput
 from wholebody.model.embedded.conv import Activation, can_be_fast, fast_conv2d
 from wholebody.model.embedded.depthwise import depthwise_conv2d
+from wholebody.model.recording import is_recorded
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class ConvUnit(nn.Module):
         if strided:
             x = F.pad(x, (self.padding_before, self.padding_after) * 2)
         conv = self.conv
-        learns = torch.is_grad_enabled() and conv.weight.requires_grad and not torch.compiler.is_compiling()
+        learns = torch.is_grad_enabled() and conv.weight.requires_grad and not is_recorded()
         if learns and conv.groups > 1 and x.device.type == "cpu":
             x = depthwise_conv2d(x, conv.weight, conv.bias, int(conv.stride[0]), int(conv.padding[0]))
         else:

@@ -1,0 +1,174 @@
+"""Exported graphs give what PyTorch gives, for batches of any size, and say what goes in and comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import wholebody
+from wholebody.body.layer import BodyModel
+from wholebody.cli import main
+from wholebody.errors import AssetMissing, BadInput
+from wholebody.model import checkpoint
+from wholebody.model.config import HANDS_WITHOUT_DECODER
+from wholebody.model.export import FORMATS, OUTPUTS, export
+from wholebody.model.load import load_model
+from wholebody.model.osx import build_osx
+
+
+def run_onnx(path, images):
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(path)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"images": images.numpy()}), strict=True))
+
+
+def run_openvino(path, images):
+    openvino = pytest.importorskip("openvino")
+    model = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return {output.any_name: value for output, value in model(images.numpy()).items()}
+
+
+def run_torchscript(path, images):
+    return dict(zip(names_of(path), (value.numpy() for value in torch.jit.load(path)(images)), strict=True))
+
+
+def run_pt2(path, images):
+    values = torch.export.load(path).module()(images)
+    return dict(zip(names_of(path), (value.numpy() for value in values), strict=True))
+
+
+def names_of(path):
+    return list(json.loads(path.with_suffix(".json").read_text())["outputs"])
+
+
+RUNS = {"onnx": run_onnx, "openvino": run_openvino, "torchscript": run_torchscript, "pt2": run_pt2}
+PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino")}
+
+
+def check(network, form, folder, counts=(1, 4)):
+    for package in PACKAGES.get(form, ()):
+        pytest.importorskip(package)
+    files = export(network, form, folder)
+    about = json.loads(files[-1].read_text())
+    assert about["files"] == [path.name for path in files[:-1]] and set(about["outputs"]) <= set(OUTPUTS)
+    assert about["input"]["crop"]["enlarge"] == network.config.box_enlarge
+    for count in counts:
+        images = torch.rand(count, 3, 512, 384, generator=torch.Generator().manual_seed(count))
+        with torch.no_grad():
+            expected = network(images)
+        found = RUNS[form](files[0], images)
+        assert set(found) == set(about["outputs"])
+        for name, value in found.items():
+            true = getattr(expected, name).numpy()
+            assert list(value.shape[1:]) == about["outputs"][name]["shape"][1:] and len(value) == count
+            np.testing.assert_allclose(value, true, rtol=0, atol=1e-4 * np.abs(true).max(), err_msg=name)
+    return files
+
+
+@pytest.fixture(scope="module")
+def small(small_config):
+    torch.manual_seed(0)
+    return build_osx(small_config, BodyModel.load()).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def simple(small_config):
+    """Without decoders: writing its graph takes a third of the time."""
+    torch.manual_seed(1)
+    config = dataclasses.replace(small_config, hands=HANDS_WITHOUT_DECODER, face=None)
+    return build_osx(config, BodyModel.load()).eval().requires_grad_(False)
+
+
+def test_a_traced_graph_gives_what_pytorch_gives(small, tmp_path):
+    check(small, "torchscript", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "openvino", "pt2"])
+def test_a_graph_gives_what_pytorch_gives(small, form, tmp_path):
+    check(small, form, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", RUNS)
+def test_the_embedded_network(form, tmp_path):
+    check(wholebody.load_model("t"), form, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_embedded_networks_graph_predicts_with_landmarkers(tmp_path):
+    """From one network, and from its graph: people laid onto what landmarkers see."""
+    pytest.importorskip("onnxruntime")
+    photo = Path(__file__).parents[2] / "demo" / "astronaut.jpg"
+    assert main(["export", "t", "--format", "onnx", "--out", str(tmp_path / "graph")]) == 0
+    for model in ("t", str(tmp_path / "graph" / "t.onnx")):
+        out = tmp_path / ("t" if model == "t" else "onnx")
+        assert main(["predict", str(photo), "--model", model, "--out", str(out)]) == 0
+    files = [tmp_path / name / "astronaut_person0.npz" for name in ("t", "onnx")]
+    with np.load(files[0]) as a, np.load(files[1]) as b:
+        for name in ("body_pose", "left_hand_pose", "jaw_pose", "betas", "cam_trans"):
+            np.testing.assert_allclose(b[name], a[name], rtol=0, atol=1e-3, err_msg=name)
+
+
+def test_a_graph_in_the_networks_place(simple, tmp_path, capsys):
+    """Written by the command, read by `load_model`, `predict` and `info`; and what of it is refused."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    conventions = checkpoint.Conventions(body="open", gender="neutral", flat_hand_mean=False)
+    source = tmp_path / "mine.safetensors"
+    checkpoint.save(simple, source, conventions, "Apache-2.0")
+    command = ["export", str(source), "--format", "onnx", "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    graph = tmp_path / "out" / "mine.onnx"
+    assert main(command) == 2 and "--overwrite" in capsys.readouterr().err
+
+    network, loaded = load_model(source), load_model(graph)
+    for count in (1, 2):
+        images = torch.rand(count, 3, 512, 384, generator=torch.Generator().manual_seed(count))
+        with torch.no_grad():
+            expected, found = network(images), loaded(images)
+        for name in ("rotations", "betas", "cam_trans", "vertices_cam", "joints_144_cam"):
+            true = getattr(expected, name)
+            torch.testing.assert_close(getattr(found, name), true, rtol=0, atol=1e-4 * float(true.abs().max()))
+    image = np.random.default_rng(0).integers(0, 255, (200, 150, 3), np.uint8)
+    person = wholebody.Predictor(loaded)(image, [[20, 10, 120, 190]])[0]
+    same = wholebody.Predictor(network)(image, [[20, 10, 120, 190]])[0]
+    assert np.abs(person.keypoints_px - same.keypoints_px).max() < 0.05
+    assert main(["info", str(graph)]) == 0 and "open" in capsys.readouterr().out
+
+    with pytest.raises(BadInput, match="--precision bf16"):
+        load_model(graph, precision="bf16")
+    with pytest.raises(BadInput, match="of graphs, ONNX is read"):
+        (tmp_path / "mine.pt2").write_bytes(b"PK")
+        load_model(tmp_path / "mine.pt2")
+    short = tmp_path / "short.onnx"
+    short.write_bytes(graph.read_bytes()[:1000])
+    with pytest.raises(BadInput, match=r"short\.onnx.*export it anew"):
+        load_model(short)
+    for change, message in (
+        ({}, "not written by `wholebody export`"),
+        ({"wholebody": "{"}, "description cannot be read"),
+        ({"wholebody": json.dumps({"format": "wholebody graph", "version": 99})}, "version '99'"),
+    ):
+        model = onnx.load(graph)
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, change)
+        onnx.save(model, tmp_path / "other.onnx")
+        with pytest.raises(BadInput, match=message):
+            load_model(tmp_path / "other.onnx")
+
+
+def test_what_cannot_be_exported_is_said_before_any_work(small, tmp_path, monkeypatch):
+    with pytest.raises(BadInput, match="'tflite'.*onnx, openvino"):
+        export(small, "tflite", tmp_path)
+    monkeypatch.setattr("wholebody.model.export.find_spec", lambda name: None)
+    with pytest.raises(AssetMissing, match=r"onnx, onnxscript.*wholebody\[export\]"):
+        export(small, "onnx", tmp_path)
+    assert set(FORMATS) == set(RUNS) and not list(tmp_path.iterdir())
