@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import tiny
@@ -324,19 +325,27 @@ def test_a_process_finds_its_place(variables, place):
     assert Place.of_environment(variables) == place
 
 
-def test_a_snapshot_that_a_kill_left_out_is_written_when_the_run_is_taken_up(made_up, recipe, whole_run, tmp_path):
-    """Killed after its state was saved and before its weights were kept."""
-    import shutil
-
+@pytest.mark.parametrize("file", ["last.pt", "model.safetensors", "snapshot_2.safetensors", "epoch_002.jpg"])
+def test_a_run_killed_before_it_wrote_a_file_writes_it_when_taken_up(
+    made_up, recipe, whole_run, tmp_path, monkeypatch, file
+):
+    """Whatever file of the last step it is: state, weights, snapshot, picture."""
     from safetensors.torch import load_file
 
-    folder = tmp_path / "run"
-    shutil.copytree(whole_run, folder)
-    (*_, last) = sorted((folder / "model_dump").glob("*.safetensors"))
-    kept = load_file(last)
-    last.unlink()
-    run = loop.start(read_config(recipe, ["epochs=3"]), folder)
-    run.save_missing_snapshot()
-    run.close()
-    written = load_file(last)
-    assert written.keys() == kept.keys() and all(torch.equal(written[name], kept[name]) for name in kept)
+    real, folder = os.replace, tmp_path / "run"
+
+    def killed(source, target, **options):
+        if Path(target).name == file and (folder / "model_dump" / "snapshot_1.safetensors").exists():
+            if file != "last.pt" or (folder / "model_dump" / "snapshot_2.safetensors").exists():
+                raise KeyboardInterrupt
+        return real(source, target, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        loop.train(recipe, ["epochs=3"], folder)
+    loop.train(recipe, ["epochs=3"], folder)
+    names = {path.relative_to(whole_run) for part in ("model_dump", "vis") for path in (whole_run / part).iterdir()}
+    assert names == {path.relative_to(folder) for part in ("model_dump", "vis") for path in (folder / part).iterdir()}
+    for name in (Path("model.safetensors"), *(name for name in names if name.suffix == ".safetensors")):
+        written, kept = load_file(folder / name), load_file(whole_run / name)
+        assert all(torch.equal(written[key], kept[key]) for key in kept)

@@ -70,15 +70,15 @@ def train(recipe: str | Path, overrides: Sequence[str] = (), out: str | Path | N
     with processes() as group, Signals() as signals:
         folder = Path(group.same(str(out or new_folder(config.name))))
         with closing(start(config, folder, group, signals, find_recipe(recipe))) as run:
-            run.save_missing_snapshot()
             for batches in run.batches():
                 run.learn(batches)
                 if config.heldout and (run.step % config.heldout.every == 0 or run.step == run.steps):
                     run.measure()
-                if run.step % config.save_every == 0 or run.step == run.steps or run.stopped_by:
-                    run.save()
                 if (number := run.snapshot_number()) is not None:
                     run.save_snapshot(number, batches[-1])
+                # Last: a run that is killed before this does the step again, and writes what belongs to it again.
+                if run.step % config.save_every == 0 or run.step == run.steps or run.stopped_by:
+                    run.save()
                 if run.stopped_by and run.step < run.steps:
                     run.stop()
     return folder

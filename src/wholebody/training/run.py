@@ -102,7 +102,9 @@ class KeptRun:
         return nullcontext() if self.average is None else self.average.in_place_of(self.model)
 
     def save(self) -> None:
-        """Write `last.pt` and `model.safetensors`; a run killed while saving still finds the files before.
+        """Write `model.safetensors` and `last.pt`, in this order.
+
+        A run killed while saving finds the state before, does the steps since again, and writes both again.
 
         Raises:
             OutputError: they could not be written.
@@ -121,8 +123,8 @@ class KeptRun:
                 "optimizer": self.optimizer.state_dict(),
                 "random": random,
             }
-            write_torch(self.folder / STATE, state)
             self._write_weights(self.folder / "model.safetensors", {})
+            write_torch(self.folder / STATE, state)
 
         self.group.first_alone(write)
 
@@ -149,17 +151,8 @@ class KeptRun:
             return self.config.epochs
         return step * self.samples // self.epoch_length
 
-    def save_missing_snapshot(self) -> None:
-        """The snapshot of a run that was killed between saving its state and keeping its weights."""
-        number = self.snapshot_number() if self.step else None
-        if number is not None:
-            self.save_snapshot(number, None)
-
-    def save_snapshot(self, number: int, batch: Batch | None) -> None:
-        """Keep the weights as `model_dump/snapshot_{number}.safetensors`, and a picture of what they say of a batch.
-
-        batch: None: only if they are not kept yet, and without a picture.
-        """
+    def save_snapshot(self, number: int, batch: Batch) -> None:
+        """Keep the weights as `model_dump/snapshot_{number}.safetensors`, and a picture of what they say of a batch."""
         from PIL import Image
 
         from wholebody.model.checkpoint import convert
@@ -167,13 +160,9 @@ class KeptRun:
         def write() -> None:
             extra = {"epoch": number} if self.config.epochs else {}
             snapshot = self.folder / "model_dump" / f"snapshot_{number}.safetensors"
-            if batch is None and snapshot.exists():
-                return
             self._write_weights(snapshot, extra)
             if self.config.published_form:
                 convert(snapshot, snapshot.with_suffix(".pth.tar"))
-            if batch is None:
-                return
             self.model.eval()
             with self._averaged():
                 picture = self.learner.draw(self.to_device(batch))
