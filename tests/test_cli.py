@@ -480,3 +480,10 @@ def test_settings_may_follow_options(tmp_path, capsys):
         main(["train", str(recipe), "--out", str(tmp_path / "run"), "--stepz=3"])
     with pytest.raises(SystemExit):
         main(["info", "t", "--steps=3"])
+
+
+@pytest.mark.parametrize("command", [["predict", "", "--out", "results"], ["info", ""], ["view", ""]])
+def test_an_empty_name_is_not_this_folder(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 2 and "empty" in capsys.readouterr().err

@@ -36,7 +36,13 @@ VALUES = ("auto", "mediapipe", "movenet")
 
 def positional(name: str) -> Parameter:
     """A field that is given by its place: `name`, in capitals, is what the help calls it."""
-    return Parameter(name=name)
+    return Parameter(name=name, validator=_not_empty)
+
+
+def _not_empty(_: Any, value: Any) -> None:
+    """A shell's unset variable in quotation marks would mean the folder that one is in."""
+    if "" in (value if isinstance(value, tuple | list) else (value,)):
+        raise ValueError("it is empty; name a file or folder, `.` for this one.")
 
 
 def several(what: str) -> Parameter:
