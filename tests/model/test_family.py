@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -270,3 +272,111 @@ def test_a_predictor_enlarges_as_its_network_says_or_its_user(small_file):
 def test_configs_of_the_family_build(small_config):
     config = dataclasses.replace(small_config, family="smpler_x")
     assert build_network(config).config.family == "smpler_x"
+
+
+# A file of another family, cut short, or with a tensor that its size does not have. No tensor is large on disk: each is
+# a view of one number.
+
+PUBLISHED = {"smplest_x_h": SMPLestXConfig(), "smpler_x_h": smpler_x_config("h"), "osx_b": published_config("b")}
+
+
+@pytest.fixture(scope="module")
+def light_file(tmp_path_factory):
+    """A published file by its name, with every tensor of its network; `change` edits the table of tensors."""
+    folder = tmp_path_factory.mktemp("light")
+
+    def make(name, change=None, zipped=True):
+        state = sketch_network(PUBLISHED[name]).state_dict()
+        small = {key: torch.full((1,), 0.5).expand(value.shape) for key, value in state.items() if value.ndim}
+        network = to_published(small, PUBLISHED[name].variant)
+        if change is not None:
+            change(network)
+        path = folder / f"{name}.pth.tar"
+        content = {"epoch": 3, "network": {f"module.{key}": value for key, value in network.items()}}
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+        return path
+
+    return make
+
+
+def refused(capsys, *arguments):
+    """What the command line says as it refuses (exit status 2, no traceback)."""
+    assert main([str(argument) for argument in arguments]) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return " ".join(said.split())
+
+
+@pytest.mark.parametrize("name, asked", [
+    ("smplest_x_h", "osx"), ("smplest_x_h", "smpler_x"), ("smpler_x_h", "osx"), ("smpler_x_h", "smplest_x"),
+    ("osx_b", "smplest_x"), ("osx_b", "smpler_x"),
+])  # fmt: skip
+def test_another_family_than_asked_for_is_refused_by_every_door(light_file, tmp_path, capsys, name, asked):
+    path = light_file(name)
+    family = PUBLISHED[name].family
+    says = f"{path}: these are the weights of another family: {family} .*and {asked} is asked for; leave"
+    for read in (load_model, checkpoint.load, checkpoint.describe):
+        with pytest.raises(BadInput, match=says):
+            read(path, family=asked)
+    picture = tmp_path / "a.png"
+    cv2.imwrite(str(picture), np.full((64, 64, 3), 120, np.uint8))
+    for command in (
+        ["info", path], ["checkpoint", "convert", path, tmp_path / "x.safetensors"],
+        ["predict", picture, "--model", path, "--out", tmp_path / "out"],
+    ):  # fmt: skip
+        assert re.search(says, refused(capsys, *command, "--family", asked)), command
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zipped", "before torch 1.6"])
+@pytest.mark.parametrize("name", ["smplest_x_h", "smpler_x_h"])
+def test_a_file_cut_short_is_refused_wherever_it_ends(light_file, tmp_path, capsys, name, zipped):
+    whole = light_file(name, zipped=zipped).read_bytes()
+    # In the first tensor, in the middle, and within what closes the file.
+    ends = [len(whole) // 3, len(whole) // 2, len(whole) - 1] if zipped else [len(whole) // 2, len(whole) - 1]
+    for end in ends:
+        path = tmp_path / f"{name}.pth.tar"
+        path.write_bytes(whole[:end])
+        with pytest.raises(BadInput, match=rf"{path.name} is (cut short|damaged).*; download or copy it again"):
+            load_model(path)
+        assert f"{path.name} is " in refused(capsys, "info", path)
+
+
+def test_our_form_cut_within_a_tensor_is_refused(small_file, tmp_path, capsys):
+    whole = small_file.read_bytes()
+    path = tmp_path / "cut.safetensors"
+    there = len(whole) - 1000
+    path.write_bytes(whole[:there])
+    says = f"{path} is cut short: {there:,} of its {len(whole):,} bytes are there; download or copy it again"
+    with pytest.raises(BadInput, match=re.escape(says)):
+        load_model(path)
+    assert says in refused(capsys, "info", path)
+
+
+@pytest.mark.parametrize("name, tensor, shape", [
+    ("smplest_x_h", "decoder.dec_hand_pose.weight", (90, 15360)),
+    ("smplest_x_h", "encoder.task_tokens", (1, 31, 1280)),
+    ("smpler_x_h", "encoder.blocks.31.attn.qkv.weight", (3840, 1024)),
+    ("smpler_x_h", "encoder.task_tokens", (1, 80, 1280)),
+    ("osx_b", "body_regressor.body_pose_out.0.weight", (63, 12768)),
+])  # fmt: skip
+def test_a_tensor_of_another_shape_is_named_with_its_file_and_both_shapes(light_file, capsys, name, tensor, shape):
+    path = light_file(name, lambda network: network.update({tensor: torch.zeros(1).expand(shape)}))
+    wanted = to_published(sketch_network(PUBLISHED[name]).state_dict(), PUBLISHED[name].variant)[tensor].shape
+    says = f"{tensor} {shape} instead of {tuple(wanted)}"
+    for read in (load_model, checkpoint.load, checkpoint.describe):
+        with pytest.raises(BadInput, match=re.escape(says)) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: ") and "download it again" in str(caught.value)
+    assert says in refused(capsys, "info", path)
+
+
+def test_a_file_without_some_of_its_tensors_is_refused(light_file):
+    def drop(network):
+        for name in [name for name in network if name.startswith("decoder.dec_body_cam.")]:
+            del network[name]
+
+    path = light_file("smplest_x_h", drop)
+    with pytest.raises(BadInput, match=rf"{path}: .*2 tensors are missing \(decoder.dec_body_cam.weight") as caught:
+        load_model(path)
+    assert "download it again" in str(caught.value)

@@ -126,8 +126,7 @@ def load(path: str | Path, family: str | None = None) -> tuple[Network, Checkpoi
 def load_published(path: str | Path, family: str | None = None) -> tuple[Network, CheckpointInfo]:
     """As `load`, from a published `.pth.tar`. What the network does not use is left in the file."""
     tensors, config, epoch = _read_published(Path(path), family)
-    wanted = sketch_network(config).state_dict()
-    translation = published_names.to_ours(tensors, wanted, config.variant)
+    translation = _translate(tensors, config, Path(path))
     model = _assemble(config, translation.tensors)
     return model, _published_info(Path(path), config, epoch, translation)
 
@@ -142,8 +141,7 @@ def describe(path: str | Path, family: str | None = None) -> CheckpointInfo:
             frozen = sum(tensor.numel() for tensor in _left_out(path, file.metadata()).values())
             return dataclasses.replace(info, parameters=numbers + frozen)
     tensors, config, epoch = _read_published(path, family)
-    wanted = sketch_network(config).state_dict()
-    return _published_info(path, config, epoch, published_names.to_ours(tensors, wanted, config.variant))
+    return _published_info(path, config, epoch, _translate(tensors, config, path))
 
 
 def convert(source: str | Path, target: str | Path, family: str | None = None) -> CheckpointInfo:
@@ -401,6 +399,13 @@ def _read_published(path: Path, family: str | None = None) -> tuple[dict[str, Te
         raise BadInput(f"{path}: {error}; the file holds {kind}") from error
     epoch = contents.get("epoch")
     return tensors, config, epoch if isinstance(epoch, int) else None
+
+
+def _translate(tensors: Mapping[str, Tensor], config: NetworkConfig, path: Path) -> published_names.Translation:
+    try:
+        return published_names.to_ours(tensors, sketch_network(config).state_dict(), config.variant)
+    except BadInput as error:
+        raise BadInput(f"{path}: as {FAMILIES[config.family].title}, size {config.name}: {error}") from error
 
 
 def _network_in(contents: Any) -> dict[str, Tensor] | None:

@@ -214,9 +214,10 @@ def read_config(
 def to_ours(published: Mapping[str, Tensor], ours: Mapping[str, Tensor], variant: str) -> Translation:
     """The tensors that our network needs (`ours`: its state_dict, for names and shapes), as views where possible.
 
-    Raises BadInput naming what is missing or has another shape.
+    Raises BadInput naming what is missing, and what has another shape beside the published one.
     """
     tensors, used, missing, wrong = {}, set(), [], []
+    layouts: dict[str, torch.Size] | None = None
     for name, wanted in ours.items():
         source = published_name(name, variant)
         if source not in published:
@@ -228,12 +229,18 @@ def to_ours(published: Mapping[str, Tensor], ours: Mapping[str, Tensor], variant
         used.add(source)
         tensor = _layout_to_ours(name, published[source], wanted.shape)
         if tensor.shape != wanted.shape:
-            wrong.append(f"{source} {tuple(published[source].shape)}")
+            if layouts is None:
+                published_like = to_published({key: value.to("meta") for key, value in ours.items()}, variant)
+                layouts = {key: value.shape for key, value in published_like.items()}
+            wrong.append(f"{source} {tuple(published[source].shape)} instead of {tuple(layouts[source])}")
         tensors[name] = tensor
     if missing or wrong:
         problems = [f"{len(missing)} tensors are missing ({_some(missing)})"] if missing else []
         problems += [f"{len(wrong)} tensors have another shape ({_some(wrong)})"] if wrong else []
-        raise BadInput(f"the weights do not fit the published network ({variant}): {'; '.join(problems)}")
+        raise BadInput(
+            f"the weights do not fit the published network ({variant}): {'; '.join(problems)}; download it again, or "
+            "ask its maker for the whole network's weights"
+        )
     unused = {name: tensor.numel() for name, tensor in published.items() if name not in used}
     return Translation(tensors, unused)
 
