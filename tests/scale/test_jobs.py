@@ -221,7 +221,7 @@ DRIVER = """
 import sys
 sys.path.insert(0, {here!r})
 from pretend_work import Pretend
-from wholebody.scale.config import EngineConfig, ManyConfig
+from wholebody.scale.config import ManyConfig
 from wholebody.scale.job import run_job
 run_job([{inputs!r}], {out!r}, Pretend({log!r}, pause=0.2, chunk=2), {{"model": "t"}},
         ManyConfig(engine={engine!r}, worker_count={workers}, shard_size=4, contact_every=0), print)

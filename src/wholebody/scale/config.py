@@ -58,17 +58,7 @@ class EngineConfig:
             raise BadInput(f"--time is {self.minutes}; it must be at least 1 minute.")
 
 
-_NEEDS_ENGINE = (
-    "threads",
-    "gpus_per_worker",
-    "worker_memory",
-    "picture_seconds",
-    "address",
-    "partition",
-    "account",
-    "minutes",
-    "gres",
-)
+_NEEDS_ENGINE = tuple(field.name for field in fields(EngineConfig) if field.name not in ("engine", "worker_count"))
 
 
 @dataclass(frozen=True)
@@ -100,7 +90,7 @@ class ManyConfig(EngineConfig):
             raise BadInput(f"--contact-every is {self.contact_every}; it must be at least 0.")
 
 
-_MANY = ("column", "root", "shard_size", "max_bad", "retry_bad", "contact_every")
+_MANY = tuple(field.name for field in fields(ManyConfig) if field not in fields(EngineConfig))
 
 
 def _check_none_given(config: EngineConfig, names: tuple[str, ...]) -> None:
