@@ -7,14 +7,10 @@ that a person whose sides are exchanged throughout, or in most frames, stays so:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from wholebody.body.joints import SMPLX_JOINTS
-
-MIRROR = np.array([1.0, -1.0, -1.0])
-"""Of an axis-angle vector at the body's middle plane, between its left and its right."""
+from wholebody.body.open_body import MIRROR_AXIS_ANGLE
 
 
 def _pairs(*names: str) -> np.ndarray:
@@ -48,8 +44,8 @@ def mend(times: np.ndarray, pose: np.ndarray, weights: np.ndarray, joints_px: np
     mended[seen[turned]] = True
     for pairs, all_pairs in ((LEGS, LEGS), (ARMS, np.concatenate([ARMS, _HANDS]))):
         said = pose[seen][:, pairs.ravel()]
-        wrong = seen[_exchanged(times[seen], said, (said * MIRROR)[:, np.arange(said.shape[1]) ^ 1])]
-        mirrored = pose[wrong][:, all_pairs[:, ::-1].ravel()] * MIRROR
+        wrong = seen[_exchanged(times[seen], said, (said * MIRROR_AXIS_ANGLE)[:, np.arange(said.shape[1]) ^ 1])]
+        mirrored = pose[wrong][:, all_pairs[:, ::-1].ravel()] * MIRROR_AXIS_ANGLE
         pose[np.ix_(wrong, all_pairs.ravel())] = mirrored
         mended[wrong] = True
     for pairs in (LEGS, ARMS):
@@ -98,11 +94,11 @@ def _exchanged(times: np.ndarray, said: np.ndarray, other: np.ndarray) -> np.nda
 
 
 def _name_points(
-    times: np.ndarray, joints_px: np.ndarray, pairs: np.ndarray, mended: np.ndarray, seen: Sequence[int] | np.ndarray
-) -> None:  # fmt: skip
+    times: np.ndarray, joints_px: np.ndarray, pairs: np.ndarray, mended: np.ndarray, seen: np.ndarray
+) -> None:
     """Of mended frames: left and right points of the picture as in the frames around, relative to their middle."""
-    sure = np.asarray(seen)[~mended[seen]]
-    rows = np.asarray(seen)[mended[seen]]
+    sure = seen[~mended[seen]]
+    rows = seen[mended[seen]]
     if not len(sure) or not len(rows):
         return
     apart = joints_px[:, pairs[:, 0]] - joints_px[:, pairs[:, 1]]  # (T, P, 2)

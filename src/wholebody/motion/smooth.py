@@ -125,7 +125,6 @@ def fit_rotations(
     return Rotation.from_quat(curve).as_rotvec()
 
 
-# More of either follows swings still closer, but follows a network's errors of several frames too: feet slide then.
 # More of either follows swings closer still, but the errors of a network that last several frames too: feet slide then.
 _QUICKEST = 2.0  # times the cutoff that is asked for
 _LEEWAY = 0.1  # radians by which frames of motion that is so quick may be off the curve before they are doubted
