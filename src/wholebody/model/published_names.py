@@ -217,7 +217,6 @@ def to_ours(published: Mapping[str, Tensor], ours: Mapping[str, Tensor], variant
     Raises BadInput naming what is missing, and what has another shape beside the published one.
     """
     tensors, used, missing, wrong = {}, set(), [], []
-    layouts: dict[str, torch.Size] | None = None
     for name, wanted in ours.items():
         source = published_name(name, variant)
         if source not in published:
@@ -229,14 +228,14 @@ def to_ours(published: Mapping[str, Tensor], ours: Mapping[str, Tensor], variant
         used.add(source)
         tensor = _layout_to_ours(name, published[source], wanted.shape)
         if tensor.shape != wanted.shape:
-            if layouts is None:
-                published_like = to_published({key: value.to("meta") for key, value in ours.items()}, variant)
-                layouts = {key: value.shape for key, value in published_like.items()}
-            wrong.append(f"{source} {tuple(published[source].shape)} instead of {tuple(layouts[source])}")
+            wrong.append(source)
         tensors[name] = tensor
     if missing or wrong:
         problems = [f"{len(missing)} tensors are missing ({_some(missing)})"] if missing else []
-        problems += [f"{len(wrong)} tensors have another shape ({_some(wrong)})"] if wrong else []
+        if wrong:
+            right = to_published({name: value.to("meta") for name, value in ours.items()}, variant)
+            shapes = [f"{name} {tuple(published[name].shape)} instead of {tuple(right[name].shape)}" for name in wrong]
+            problems.append(f"{len(wrong)} tensors have another shape ({_some(shapes)})")
         raise BadInput(
             f"the weights do not fit the published network ({variant}): {'; '.join(problems)}; download it again, or "
             "ask its maker for the whole network's weights"
