@@ -131,27 +131,21 @@ def alike(one: Path, other: Path) -> bool:
                 for name in a.files
             )
     if one.suffix == ".pt":  # a state that was read once is laid out otherwise, with the same numbers
-        return _same(*(torch.load(path, weights_only=True) for path in (one, other)))
-    return one.suffix == ".json" and _close(json.loads(first), json.loads(second))
+        states = [torch.load(path, weights_only=True) for path in (one, other)]
+        return _close(states[0], states[1], 0.0)
+    return one.suffix == ".json" and _close(json.loads(first), json.loads(second), _PIXELS)
 
 
-def _same(one: Any, other: Any) -> bool:
+def _close(one: Any, other: Any, apart: float) -> bool:
+    """Whether two nested contents are the same, but for numbers that may be so far `apart`."""
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(_close(one[key], other[key], apart) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(_close(a, b, apart) for a, b in zip(one, other, strict=True))
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return torch.equal(one, other)
-    return bool(one == other)
-
-
-def _close(one: Any, other: Any) -> bool:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_close(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_close, one, other))
     if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other) <= _PIXELS
+        return abs(one - other) <= apart
     return bool(one == other)
 
 
