@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.files.whole import write_bytes, write_whole
-from wholebody.model.checkpoint import write_safetensors
+from wholebody.model.checkpoint import Conventions, write_safetensors
 from wholebody.model.config import config_to_dict
 from wholebody.model.graph import FORMAT, KEY, LIFTING, VERSION
 from wholebody.model.network import Network
@@ -64,7 +64,8 @@ def export(network: Network, form: str, out: Path, name: str | None = None, over
     form: "onnx", "openvino", "torchscript" or "pt2". The graph takes `images`, B×3×512×384 float32 RGB in [0, 1], of
     any B, and gives `OUTPUTS`; its metadata and the JSON beside it (`NAME.json`) say how to crop and what comes out.
     A network with sight (`t`) also gives `NAME_lifting.safetensors`, by which `predict` lays people onto what the
-    landmarkers see. name: of the files, without suffix; default: the network's. Raises BadInput for an unknown form,
+    landmarkers see. The network itself is brought to single precision and to the processor. name: of the files, without
+    suffix; default: the network's. Raises BadInput for an unknown form,
     a network that one file cannot hold and files that are there already unless `overwrite`, and AssetMissing where the
     packages for it are not installed; before any work.
     """
@@ -80,10 +81,10 @@ def export(network: Network, form: str, out: Path, name: str | None = None, over
             "one file at most 2. Take --format pt2 or torchscript."
         )
     name = name or network.config.name
-    described, lifting = out / f"{name}.json", out / f"{name}{LIFTING}"
-    sight = getattr(network, "body_positions", None) if network.config.family == "sighted" else None
     graphs = [out / f"{name}{suffix}" for suffix in FORMATS[form]]
-    there = [path for path in (*graphs, described, *([lifting] if sight is not None else [])) if path.exists()]
+    beside = [out / f"{name}{LIFTING}"] if network.config.family == "sighted" else []
+    described = out / f"{name}.json"
+    there = [path for path in (*graphs, *beside, described) if path.exists()]
     if there and not overwrite:
         raise BadInput(f"{there[0]} exists already; take another folder, or write over it with --overwrite")
 
@@ -96,15 +97,14 @@ def export(network: Network, form: str, out: Path, name: str | None = None, over
         names = tuple(key for key in OUTPUTS if getattr(prediction, key, None) is not None)
         graph = Graph(network, names).eval()
         about = description(network, {key: list(getattr(prediction, key).shape[1:]) for key in names})
-        if sight is not None:
-            about["lifting"] = lifting.name
-        about["files"] = [path.name for path in (*graphs, *([lifting] if sight is not None else []))]
+        about["files"] = [path.name for path in (*graphs, *beside)]
         out.mkdir(parents=True, exist_ok=True)
         _WRITERS[form](graph, images, about, graphs)
-        if sight is not None:
-            write_safetensors(lifting, sight.state_dict(), {"format": "wholebody lifting", "version": str(VERSION)})
+    for path in beside:
+        lifting = network.body_positions.state_dict()  # type: ignore[union-attr, operator]
+        write_safetensors(path, lifting, {"format": "wholebody lifting", "version": str(VERSION)})
     write_bytes(described, json.dumps(about, indent=1).encode())
-    return [*graphs, *([lifting] if sight is not None else []), described]
+    return [*graphs, *beside, described]
 
 
 def description(network: Network, shapes: dict[str, list[int]]) -> dict[str, Any]:
@@ -113,6 +113,7 @@ def description(network: Network, shapes: dict[str, list[int]]) -> dict[str, Any
     height, width = config.input_hw
     assert body is not None
     info = network.checkpoint
+    conventions = Conventions(body.name, body.gender, flat_hand_mean=body.flat_hand_mean)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -136,7 +137,7 @@ def description(network: Network, shapes: dict[str, list[int]]) -> dict[str, Any
         "camera": {"focal_px": config.camera.focal, "crop_hw": list(config.camera.hw)},
         "outputs": {name: {"shape": ["batch", *shape], "what": OUTPUTS[name]} for name, shape in shapes.items()},
         "config": config_to_dict(config),
-        "conventions": None if info is None else dataclasses.asdict(info.conventions),
+        "conventions": dataclasses.asdict(conventions if info is None else info.conventions),
     }  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from torch import Tensor, nn
 
 from wholebody.body.layer import BodyModel
 from wholebody.errors import AssetMissing, BadInput
+from wholebody.files.json_stream import parse_json
 from wholebody.files.looks import looks_like
 from wholebody.model.checkpoint import CheckpointInfo, Conventions, parse_conventions
 from wholebody.model.config import NetworkConfig
 from wholebody.model.families import config_from_dict, sketch_network
-from wholebody.model.network import Network
+from wholebody.model.network import Network, check_batch
 from wholebody.model.prediction import PartBoxes, Prediction
 
 KEY, FORMAT, VERSION = "wholebody", "wholebody graph", 1
@@ -42,17 +42,15 @@ class GraphNetwork(Network):
         self.names = [output.name for output in session.get_outputs()]
         self.encoder = nn.Module()
         self.encoder.like = nn.Parameter(torch.zeros(()), requires_grad=False)  # to ask for device and precision
-        if body_positions is not None:
-            self.body_positions = body_positions
+        self.body_positions = body_positions
 
     def forward(self, images: Tensor, boxes: PartBoxes | None = None) -> Prediction:
         if boxes is not None:
             raise BadInput("an exported graph looks for hands and face itself: it takes no boxes")
-        if images.shape[0] == 0:
-            raise BadInput("the batch of pictures is empty; give one picture at least")
+        check_batch(images)
         values = self.session.run(None, {"images": images.detach().float().cpu().numpy()})
         said = {name: torch.from_numpy(value) for name, value in zip(self.names, values, strict=True)}
-        if not hasattr(self, "body_positions"):
+        if self.body_positions is None:
             said.pop("found_keypoints", None)  # of use to landmarkers alone
         return Prediction(**said)
 
@@ -75,7 +73,7 @@ def load_graph(
             f"{path} was exported with a body of {about['body']['vertices']} vertices, and this one has "
             f"{body.num_vertices}; name the same one: --body, in Python body="
         )
-    return GraphNetwork(config, session, body, _lifting(path, config, about, say)).eval(), info
+    return GraphNetwork(config, session, body, _lifting(path, config, say)).eval(), info
 
 
 def describe_graph(path: Path) -> CheckpointInfo:
@@ -107,34 +105,35 @@ def _open(path: Path) -> tuple[Any, dict[str, Any]]:
     if stored is None:
         raise BadInput(f"{path} was not written by `wholebody export`: it does not say how its pictures are cropped")
     try:
-        about = json.loads(stored)
-        if (about["format"], about["version"]) != (FORMAT, VERSION):
-            raise BadInput(
-                f"{path} is a graph of version {str(about['version'])[:20]!r}; this version of wholebody knows "
-                f"{VERSION}. Export it anew."
-            )
-        int(about["body"]["vertices"])
-        names = {output.name for output in session.get_outputs()}
-        taken = [(one.name, one.type) for one in session.get_inputs()]
-        if taken != [("images", "tensor(float)")] or not names <= set(_FIELDS) or not set(_NEEDED) <= names:
-            raise ValueError("its inputs or outputs are others than it says")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        about = parse_json(stored.encode(errors="replace"), "its text")
+        version = (about["format"], about["version"])
+        if version == (FORMAT, VERSION):
+            int(about["body"]["vertices"])
+            names = {output.name for output in session.get_outputs()}
+            taken = [(one.name, one.type) for one in session.get_inputs()]
+            if taken != [("images", "tensor(float)")] or not names <= set(_FIELDS) or not set(_NEEDED) <= names:
+                raise ValueError("its inputs or outputs are others than it says")
+            return session, about
+    except (BadInput, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path} is damaged: its description cannot be read ({error}); export it anew") from error
-    return session, about
+    raise BadInput(
+        f"{path} is a graph of version {str(version[1])[:20]!r}; this version of wholebody knows {VERSION}. "
+        "Export it anew."
+    )
 
 
 def _described(path: Path, about: dict[str, Any]) -> tuple[NetworkConfig, CheckpointInfo]:
     try:
         config = config_from_dict(about["config"])
-        conventions = Conventions() if about["conventions"] is None else parse_conventions(about["conventions"])
+        conventions = parse_conventions(about["conventions"])
         licence, numbers = str(about["licence"]), int(about["parameters"])
         return config, CheckpointInfo(str(path), "onnx", config, conventions, licence, numbers)
     except (BadInput, KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{path}: its description makes no network ({error}); export it anew") from error
 
 
-def _lifting(path: Path, config: NetworkConfig, about: dict[str, Any], say: Callable[[str], None]) -> nn.Module | None:
-    if about.get("lifting") is None:
+def _lifting(path: Path, config: NetworkConfig, say: Callable[[str], None]) -> nn.Module | None:
+    if config.family != "sighted":
         return None
     beside = path.with_name(path.stem + LIFTING)
     if not beside.is_file():

@@ -65,8 +65,7 @@ class Network(nn.Module):
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> EncoderOutput:
         """What the encoder makes of pictures, in single precision where it computes in half of it."""
-        if images.shape[0] == 0:
-            raise BadInput("the batch of pictures is empty; give one picture at least")
+        check_batch(images)
         dtype = next(self.encoder.parameters()).dtype
         if dtype not in HALVES:
             return self.encoder(images)
@@ -103,6 +102,11 @@ class Network(nn.Module):
         """Points ...×3 in the camera frame to ...×2 in cells of the crop, by the virtual camera."""
         _, rows, columns = self.config.grid
         return self.config.camera.project(joints_cam) * joints_cam.new_tensor((columns, rows))
+
+
+def check_batch(images: Tensor) -> None:
+    if images.shape[0] == 0:
+        raise BadInput("the batch of pictures is empty; give one picture at least")
 
 
 def _body_rotations(prediction: Prediction, body: BodyModel) -> Float[Tensor, "b 55 3 3"]:
