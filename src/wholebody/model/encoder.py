@@ -147,7 +147,8 @@ def dense(x: Tensor, layer: nn.Linear, activation: str = "none") -> Tensor:
     """A linear layer, with a GELU if `activation` is "gelu".
 
     Predicting in single precision on a CPU it goes to oneDNN by name: PyTorch's default, MKL, was half as fast on one
-    AMD processor (and as fast on another), and oneDNN takes the activation along. The numbers are equally exact.
+    AMD processor (and as fast on another), and oneDNN takes the activation along. It is as exact where a number is the
+    sum of 768 products; of 1,280 and more its error was 1.5 times MKL's, root mean square.
     """
     predicting = not torch.is_grad_enabled() and not is_recorded()
     if predicting and x.dtype == torch.float32 and x.device.type == "cpu" and _ONEDNN_DENSE is not None:
