@@ -145,8 +145,13 @@ def test_a_worker_that_dies_costs_its_job_only(server):
 
 def test_limits(tmp_path):
     with serving(tmp_path, max_mb=1, max_waiting=2, job_minutes=0.02) as server:
-        status, _, body = server.ask("jobs", b"x" * 1_000_001, X_File_Name="a.jpg")
-        assert status == 413 and b"1 MB" in body
+        # Also where the upload is still on its way when the answer is known.
+        for size in (1_000_001, 40_000_000):
+            status, _, body = server.ask("jobs", b"x" * size, X_File_Name="a.jpg")
+            assert status == 413 and b"1 MB" in body
+        unsized = (b"x" * 100_000 for _ in range(400))
+        assert server.ask("jobs", unsized, X_File_Name="a.jpg")[0] == 413
+        assert server.ask("jobs", b"x" * 40_000_000)[0] == 400
         assert server.ask("jobs", b"", X_File_Name="a.jpg")[0] == 400
         assert server.ask("jobs", b"x")[0] == 400  # as another site's form would send it
         assert server.ask("jobs", b"x", X_File_Name="a.jpg", X_Look="nude")[0] == 400

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -34,10 +34,13 @@ _KINDS = {
     ".html": "text/html", ".jpg": "image/jpeg", ".mp4": "video/mp4", ".json": "application/json",
     ".txt": "text/plain", ".glb": "model/gltf-binary",
 }  # fmt: skip
+# Seconds for which the rest of a refused upload is read and dropped.
+_LINGER = 30.0
 
 
 def make_app(jobs: Jobs, config: ServeConfig) -> Starlette:
     """The application; `jobs` outlives it."""
+    from anyio import move_on_after  # Starlette's own ground
     from starlette.applications import Starlette
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -56,6 +59,15 @@ def make_app(jobs: Jobs, config: ServeConfig) -> Starlette:
         return HTMLResponse(text, headers=_SAFE | {"Content-Security-Policy": _POLICY})
 
     async def send(request: Request) -> Response:
+        chunks = request.stream()
+        answer = await take(request, chunks)
+        # A browser that is still sending when the connection ends shows no answer but "connection reset".
+        with move_on_after(_LINGER), contextlib.suppress(ClientDisconnect):
+            async for _ in chunks:
+                pass
+        return answer
+
+    async def take(request: Request, chunks: AsyncIterator[bytes]) -> Response:
         # A header of our own: a page of another site cannot add it, so it cannot send jobs in a visitor's name.
         name = request.headers.get("x-file-name")
         look = request.headers.get("x-look", "clothed")
@@ -72,7 +84,7 @@ def make_app(jobs: Jobs, config: ServeConfig) -> Starlette:
         size = 0
         try:
             with open(job.upload, "xb") as file:
-                async for chunk in request.stream():
+                async for chunk in chunks:
                     size += len(chunk)
                     if size > limit:
                         break
