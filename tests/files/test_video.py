@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from wholebody.errors import BadInput
-from wholebody.files.video import Film, SoundTrack, is_film, numbered_frames, open_film
+from wholebody.files.video import Film, SoundTrack, find_films, is_film, numbered_frames, open_film
 
 SIZE = (96, 64)  # width, height
 
@@ -51,15 +51,22 @@ def write(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if sound:
-            wave = np.sin(np.arange(48000 * count // int(rate)) * 2 * np.pi * 440 / 48000).astype(np.float32) * 0.5
-            samples = audio.codec_context.frame_size or 1024
-            for at in range(0, len(wave) - samples + 1, samples):
-                piece = av.AudioFrame.from_ndarray(wave[None, at : at + samples], format="fltp", layout="mono")
-                piece.sample_rate, piece.pts = 48000, at
-                for ready in av.AudioResampler(audio.format.name, audio.layout, 48000).resample(piece):
-                    container.mux(audio.encode(ready))
-            container.mux(audio.encode(None))
+            add_sound(container, audio, count / int(rate))
     return path
+
+
+def add_sound(container, audio, seconds: float, after=None) -> None:
+    """A tone of 440 Hz; `after` the file has its header the packet of that name is written."""
+    wave = np.sin(np.arange(round(48000 * seconds)) * 2 * np.pi * 440 / 48000).astype(np.float32) * 0.5
+    samples = audio.codec_context.frame_size or 1024
+    if after is not None:
+        container.mux(after)
+    for at in range(0, len(wave) - samples + 1, samples):
+        piece = av.AudioFrame.from_ndarray(wave[None, at : at + samples], format="fltp", layout="mono")
+        piece.sample_rate, piece.pts = 48000, at
+        for ready in av.AudioResampler(audio.format.name, audio.layout, 48000).resample(piece):
+            container.mux(audio.encode(ready))
+    container.mux(audio.encode(None))
 
 
 def write_noise(path: Path, codec: str, options: dict[str, str] | None = None) -> Path:
@@ -111,6 +118,45 @@ def test_every_container_and_pixel_format_gives_the_same_pictures(tmp_path, name
     if "gray" not in pix_fmt:
         red = images[0][10, 10].astype(int)
         assert red[0] > 150 > 90 > max(red[1:])
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mov", "qtrle"), ("a.mov", "png"), ("a.mkv", "ffv1")])
+def test_transparency_is_laid_over_white_as_that_of_photos(tmp_path, name, codec):
+    """Whatever colour lies unseen below it; half of it is half white."""
+    image = np.zeros((SIZE[1], SIZE[0], 4), np.uint8)
+    image[:, :32] = (220, 30, 30, 255)
+    image[:, 32:64] = (0, 200, 0, 0)
+    image[:, 64:] = (0, 0, 255, 128)
+    pix_fmt = {"qtrle": "argb", "png": "rgba", "ffv1": "bgra"}[codec]
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, pix_fmt
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgba")))
+        container.mux(stream.encode(None))
+    for frame in open_film(tmp_path / name):
+        for column, colour in ((10, (220, 30, 30)), (50, (255, 255, 255)), (80, (127, 127, 255))):
+            assert np.abs(frame.image[30, column].astype(int) - colour).max() <= 2
+
+
+def test_a_gif_with_transparency(tmp_path):
+    """Each frame shows its own square alone, on white: what the frame before showed is gone."""
+    from PIL import Image
+
+    frames = []
+    for number in range(6):
+        image = np.zeros((SIZE[1], SIZE[0], 4), np.uint8)
+        image[10:40, 15 * number : 15 * number + 15] = (220, 30, 30, 255)
+        frames.append(Image.fromarray(image))
+    path = tmp_path / "alpha.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, loop=0, disposal=2)
+    assert is_film(path)
+    numbers, times, images = read(open_film(path))
+    assert numbers == list(range(6)) and times == pytest.approx(np.arange(6) / 10, abs=2e-3)
+    for number, image in enumerate(images):
+        red = (np.abs(image.astype(int) - (220, 30, 30)).max(2) < 40).any(0)
+        assert np.flatnonzero(red).tolist() == list(range(15 * number, 15 * number + 15))
+        assert (image[50:] == 255).all()
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])
@@ -227,15 +273,31 @@ def test_changing_resolution(tmp_path):
     assert images[7][:8].max() < 40  # not squeezed: black above and below
 
 
-def test_no_video_stream(tmp_path):
-    path = tmp_path / "sound.mp4"
+@pytest.mark.parametrize(
+    ("name", "codec"), [("song.mp4", "aac"), ("song.m4a", "aac"), ("song.mkv", "libopus"), ("song.avi", "libmp3lame")]
+)
+def test_a_film_of_sound_alone(tmp_path, name, codec):
+    path = tmp_path / name
     with av.open(str(path), "w") as container:
-        audio = container.add_stream("aac", rate=48000)
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        silence.sample_rate = 48000
-        container.mux(audio.encode(silence))
-        container.mux(audio.encode(None))
-    with pytest.raises(BadInput, match="no video stream.*audio"):
+        add_sound(container, container.add_stream(codec, rate=48000), 1.0)
+    films, rest = find_films([str(path)], None)
+    assert [film.path for film in films] == [path] and rest == []
+    with pytest.raises(BadInput, match=f"{name}: holds no video stream .only audio"):
+        open_film(path)
+
+
+def test_the_cover_of_a_song_is_no_film(tmp_path):
+    """A picture on the cover is stored as a video stream of one frame."""
+    path = tmp_path / "song.m4a"
+    cover = av.open(str(write(tmp_path / "cover.avi", count=1, codec="mjpeg", pix_fmt="yuvj420p")))
+    with cover, av.open(str(path), "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=48000)
+        picture_stream = container.add_stream_from_template(cover.streams.video[0])
+        picture_stream.disposition = av.stream.Disposition.attached_pic
+        packet = next(iter(cover.demux(video=0)))
+        packet.stream = picture_stream
+        add_sound(container, sound, 1.0, packet)
+    with pytest.raises(BadInput, match="holds no video stream"):
         open_film(path)
 
 

@@ -428,6 +428,8 @@ def _to_rgb(frame: Any, stream: Any) -> np.ndarray:
 
     if getattr(frame, "color_trc", None) in (_PQ, _HLG):
         pixels = _tone_mapped(frame.to_ndarray(format="rgb48le"), int(frame.color_trc))
+    elif any(component.is_alpha for component in frame.format.components):
+        pixels = _over_white(frame.to_ndarray(format="rgba"))
     else:
         pixels = frame.to_ndarray(format="rgb24")
     aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
@@ -435,6 +437,12 @@ def _to_rgb(frame: Any, stream: Any) -> np.ndarray:
         width = max(2, round(pixels.shape[1] * float(aspect)))
         pixels = cv2.resize(pixels, (width, pixels.shape[0]), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(_upright(pixels, frame))
+
+
+def _over_white(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 4) to RGB as photos are read: what is transparent is white, whatever colour lies there unseen."""
+    share = pixels[..., 3:].astype(np.uint16)
+    return np.asarray((pixels[..., :3] * share + 255 * (255 - share) + 127) // 255, np.uint8)
 
 
 def _upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
