@@ -101,6 +101,18 @@ def test_switches_are_found_by_overlap():
     assert (match(truth, SimpleNamespace(people=gone), 20)[0][5:] == -1).all()
 
 
+def test_boxes_in_one_place_for_a_moment_are_no_switch():
+    """Of two who stand behind one another each may for some frames have the box that fits the other's better."""
+    still, beside = np.tile([0.0, 0, 40, 100], (20, 1)), np.tile([10.0, 0, 50, 100], (20, 1))
+    moment = ((np.arange(20) > 8) & (np.arange(20) < 12))[:, None]
+    own = [
+        SimpleNamespace(frames=np.arange(20), box_xyxy=np.where(moment, b, a))
+        for a, b in ((still, beside), (beside, still))
+    ]
+    rows = match(truth_of(np.stack([still, beside])), SimpleNamespace(people=own), 20)
+    assert (rows[0] == 0).all() and (rows[1] == 1).all()
+
+
 def test_the_table_has_both_ways():
     text = table({"frames": {"sliding": 30.0}, "film": {"sliding": 10.0, "switches": 0.0}})
     assert "each frame" in text and text.splitlines()[1].split()[:3] == ["sliding", "30", "10"]

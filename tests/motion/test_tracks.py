@@ -127,12 +127,41 @@ def test_a_stranger_in_the_same_place_is_somebody_else():
     assert film.of("first") != film.of("second")
 
 
+@pytest.mark.parametrize("covered", [0.4, 0.8, 1.4])
+def test_who_is_covered_bit_by_bit_keeps_their_name(covered):
+    """Their box shrinks to the head and shoulders above whom they walk behind, is lost, and is whole again."""
+
+    def behind(t):
+        share = np.clip((t - 1) / 0.8, 0, 1) * 0.65
+        if 1.8 < t < 1.8 + covered:
+            return None
+        x0, y0, x1, y1 = box(200 + 60 * t)
+        return np.array([x0, y0, x1, y1 - (share if t <= 1.8 else 0) * (y1 - y0)])
+
+    film = Film({"behind": (behind, (RED,)), "front": (lambda t: box(420 - 30 * t, 260, 220), (BLUE,))})
+    assert len(film.of("behind")) == len(film.of("front")) == 1 and film.of("behind") != film.of("front")
+
+
+def test_who_comes_nearer_is_still_followed():
+    film = Film({"one": (lambda t: box(200, 200, 60 * np.exp(0.6 * t)), (RED,))})
+    assert len(film.of("one")) == 1
+
+
 def test_nobody_is_found_twice_and_weak_ones_begin_nothing():
     tracker = Tracker()
     looks = np.array([look((90, 90, 90))] * 2)
     assert tracker.update(0.0, detections([box(100), box(103)], [0.6, 0.3]), looks).tolist() == [0, -1]
     assert tracker.update(0.2, detections([box(101), box(400)], [0.12, 0.12]), looks).tolist() == [0, -1]
     assert tracker.update(0.4, detections([]), np.zeros((0, looks.shape[1]))).tolist() == []
+
+
+def test_a_ghost_does_not_take_a_persons_name():
+    """Two weak boxes of one person fit alike; the surer one is the person, and the ghost begins nobody."""
+    tracker = Tracker()
+    one = look((90, 90, 90))
+    for number in range(5):
+        assert tracker.update(number / 6, detections([box(100)]), one[None]).tolist() == [0]
+    assert tracker.update(5 / 6, detections([box(112), box(104)], [0.6, 0.2]), np.array([one, one])).tolist() == [0, -1]
 
 
 def test_a_cut_starts_anew():

@@ -170,22 +170,32 @@ def relative_depth(found: Sequence[Bodies | None], true: Sequence[Bodies]) -> fl
 
 
 def match(truth: ClipTruth, scene: Scene, count: int) -> list[np.ndarray]:
-    """Of each true person (T,) the place in `scene.people` of who was taken for them in each frame, or -1.
+    """Of each true person (T,) the place in `scene.people` of who was taken for them in each frame, or -1 where too
+    little is seen of them.
 
-    Frame by frame the assignment of the largest overlap of boxes, among people of whom enough is seen.
+    As CLEAR MOT counts (Bernardin and Stiefelhagen, 2008): whoever was taken for a person stays so while their boxes
+    still overlap, since boxes of two who stand behind one another say nothing of which is which; the others are
+    assigned by the largest overlap.
     """
     from scipy.optimize import linear_sum_assignment
 
     rows = [np.full(count, -1) for _ in truth.box_xyxy]
+    taken: dict[int, int] = {}  # of each true person, the last one
     for k in range(count):
-        here = [(number, motion.box_xyxy[k - motion.frames[0]]) for number, motion in enumerate(scene.people)
-                if motion.frames[0] <= k <= motion.frames[-1]]  # fmt: skip
+        here = [number for number, motion in enumerate(scene.people) if motion.frames[0] <= k <= motion.frames[-1]]
         if not here:
             continue
-        overlap = np.array([[_iou(box, true[k]) for _, box in here] for true in truth.box_xyxy])
+        boxes = [scene.people[number].box_xyxy[k - scene.people[number].frames[0]] for number in here]
+        overlap = np.array([[_iou(box, true[k]) for box in boxes] for true in truth.box_xyxy])
+        overlap[overlap < _OVERLAP] = 0.0
+        for person, number in taken.items():
+            if number in here and overlap[person, here.index(number)] > 0:
+                overlap[person, here.index(number)] += len(here) + len(overlap)  # more than all the others together
         for person, column in zip(*linear_sum_assignment(-overlap), strict=True):
-            if overlap[person, column] >= _OVERLAP and truth.visible[person, k] >= _SEEN:
-                rows[person][k] = here[column][0]
+            if overlap[person, column] > 0:
+                taken[int(person)] = here[column]
+                if truth.visible[person, k] >= _SEEN:
+                    rows[person][k] = here[column]
     return rows
 
 

@@ -16,7 +16,9 @@ MEMORY = 2.0
 """Seconds for which a track waits for its person to come back."""
 START_SCORE = 0.25
 """Weaker detections go on with a track but begin none."""
+_PLAIN = 0.4  # a score from which on a detection is a person without doubt
 _APART, _TOGETHER = 0.1, 0.25  # overlap (IoU) of people who are apart, or in each other's way
+_APART_SHARE = 0.2  # of a box that lies in another one, up to which it shows its person alone
 _STRANGE = 0.45  # a distance of looks at which colours contradict
 _TELLING = 0.12  # looks of two people nearer than this do not tell them apart
 _IMPOSSIBLE = 1e6
@@ -30,7 +32,10 @@ class Track:
     time: float  # of the last detection
     box: np.ndarray  # (4,)
     look: np.ndarray  # (L,)
-    velocity: np.ndarray = field(default_factory=lambda: np.zeros(4))  # a second
+    tall: float  # log height when nobody was in the way
+    velocity: np.ndarray = field(default_factory=lambda: np.zeros(4))
+    """A second; of the place alone. A box that shrinks is more often that of somebody who goes behind another one than
+    of somebody who goes away, and next to nobody grows by much between two looks."""
     keypoints_px: np.ndarray | None = None  # (17, 2)
     keypoint_scores: np.ndarray | None = None
     hits: int = 1
@@ -83,10 +88,10 @@ class Tracker:
         for row, column in zip(*linear_sum_assignment(cost), strict=True):
             if cost[row, column] < _IMPOSSIBLE:
                 matched.append((self.tracks[row], int(column)))
-        crowd = overlaps(found.boxes_xyxy)
+        crowd, covered = overlaps(found.boxes_xyxy), _covered(found.boxes_xyxy)
         for track, column in matched:
             ids[column] = track.track_id
-            self._follow(track, time, found, boxes, looks, column, float(crowd[column].max(initial=0.0)))
+            self._follow(track, time, found, boxes, looks, column, float(covered[column].max(initial=0.0)))
         for column in np.flatnonzero(ids < 0):
             taken = crowd[column][ids >= 0].max(initial=0.0)
             if found.scores[column] >= START_SCORE and taken < 0.7:
@@ -107,11 +112,13 @@ class Tracker:
         away = np.linalg.norm(boxes[:, :2] - expected[:2], axis=1) / height
         # The same place as before is as good a guess for somebody who turned round.
         away = np.minimum(away, 0.1 + np.linalg.norm(boxes[:, :2] - track.box[:2], axis=1) / height)
-        grown = np.abs(boxes[:, 3] - expected[3])
+        # Somebody behind another one is lower than a moment ago, and somebody who comes out as tall as before that.
+        grown = np.minimum(np.abs(boxes[:, 3] - expected[3]), 0.1 + np.abs(boxes[:, 3] - track.tall))
         strange = look_distance(track.look, looks)
         pose = self._pose_distance(track, expected, found)
         reach = 0.35 + 2.0 * gap
         cost = away / reach + 0.5 * grown / (0.3 + gap) + 1.5 * strange + 0.5 * pose
+        cost += 0.5 * np.clip(1 - found.scores / _PLAIN, 0, 1)  # of two that fit alike, one may be a ghost of the other
         impossible = (away > reach) | (grown > 0.7 + 0.5 * gap)
         # After an absence, place says little, and colours have to agree.
         impossible |= (gap > 0.5) & (strange > _STRANGE)
@@ -133,18 +140,19 @@ class Tracker:
 
     @staticmethod
     def _follow(
-        track: Track, time: float, found: Detections, boxes: np.ndarray, looks: np.ndarray, row: int, crowded: float
+        track: Track, time: float, found: Detections, boxes: np.ndarray, looks: np.ndarray, row: int, covered: float
     ) -> None:  # fmt: skip
         gap = time - track.time
         if gap > 0:
-            new = (boxes[row] - track.box) / gap
+            new = _moved(track.box, boxes[row]) / gap
             if gap > 0.5:
                 track.velocity = 0.5 * new
-            elif crowded < 0.5:  # boxes of people behind one another jump about
+            elif covered < 0.7:  # boxes of people behind one another jump about
                 share = 1 - np.exp(-gap / 0.25)
                 track.velocity = (1 - share) * track.velocity + share * new if track.hits > 1 else new
-        if crowded < _APART:
+        if covered < _APART_SHARE:
             track.look = 0.85 * track.look + 0.15 * looks[row]
+            track.tall = 0.7 * track.tall + 0.3 * boxes[row, 3]
         track.box, track.time, track.hits = boxes[row], time, track.hits + 1
         if found.keypoints_px is not None and found.keypoint_scores is not None:
             track.keypoints_px, track.keypoint_scores = found.keypoints_px[row], found.keypoint_scores[row]
@@ -203,6 +211,7 @@ class Tracker:
             "times": np.array([track.time for track in self.tracks]),
             "boxes": np.array([track.box for track in self.tracks]).reshape(-1, 4),
             "velocities": np.array([track.velocity for track in self.tracks]).reshape(-1, 4),
+            "tall": np.array([track.tall for track in self.tracks]),
             "looks": np.array([track.look for track in self.tracks]).reshape(-1, LOOK_SIZE),
             "hits": np.array([track.hits for track in self.tracks], np.int64),
             "keypoints_px": np.array([none if t.keypoints_px is None else t.keypoints_px for t in self.tracks]).reshape(
@@ -228,6 +237,7 @@ class Tracker:
                     float(state["times"][k]),
                     state["boxes"][k],
                     state["looks"][k],
+                    float(state["tall"][k]),
                     state["velocities"][k],
                     points if known else None,
                     state["keypoint_scores"][k] if known else None,
@@ -239,7 +249,7 @@ class Tracker:
 def _begin(
     number: int, time: float, found: Detections, boxes: np.ndarray, looks: np.ndarray, row: int
 ) -> Track:  # fmt: skip
-    track = Track(number, time, boxes[row], looks[row].copy())
+    track = Track(number, time, boxes[row], looks[row].copy(), boxes[row, 3])
     if found.keypoints_px is not None and found.keypoint_scores is not None:
         track = replace(track, keypoints_px=found.keypoints_px[row], keypoint_scores=found.keypoint_scores[row])
     return track
@@ -269,6 +279,24 @@ def to_corners(boxes: np.ndarray) -> np.ndarray:
     """The inverse of `to_centre`."""
     half = np.exp(boxes[..., 2:]) / 2
     return np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], -1)
+
+
+def _moved(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """(4,) from box to box, the place alone: by what its middle and both edges agree on, the least of the three. An arm
+    that is stretched out moves one edge, and so does somebody in front who covers the legs."""
+    edges = np.exp(np.stack([old, new])[:, 2:]) / 2
+    place = (new - old)[:2] + np.array([[-1], [0], [1]]) * (edges[1] - edges[0])
+    least = np.abs(place).argmin(0)
+    return np.append(place[least, [0, 1]], [0.0, 0.0])
+
+
+def _covered(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """(N, N) share of the row's box that lies in the column's, 0 on the diagonal."""
+    low = np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[None, :, :2])
+    high = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
+    both = np.clip(high - low, 0, None).prod(-1)
+    np.fill_diagonal(both, 0)
+    return np.asarray(both / np.maximum((boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(-1), 1e-9)[:, None])
 
 
 def overlaps(boxes_xyxy: np.ndarray) -> np.ndarray:
