@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from wholebody.errors import BadInput
@@ -18,12 +18,11 @@ from wholebody.model.roi import DeconvolutionPyramidConfig
 Config = TypeVar("Config")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
     """What every network of the family says of itself."""
 
-    name: str  # its size
-    _: KW_ONLY
+    name: str = field(kw_only=False)  # its size
     family: str = "osx"  # one of `families.FAMILIES`
     box_enlarge: float = 1.25  # a person's box, made 3:4, is enlarged by this about its centre before it is cropped
     crop_filter: str = "published"  # how its crops are sampled: "published" (bilinear) or "area" (without aliasing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -20,13 +20,12 @@ PRECISIONS = ("auto", "fp32", "bf16")
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PredictConfig:
     """What `wholebody predict` is asked for."""
 
-    inputs: Annotated[tuple[str, ...], positional("INPUT")]
+    inputs: Annotated[tuple[str, ...], positional("INPUT")] = field(kw_only=False)
     """pictures, films, folders of them, or globs; with --fps a folder of numbered pictures is a film"""
-    _: KW_ONLY
     out: Path
     """folder for the results; made if missing"""
     model: str = "t"
@@ -165,14 +164,13 @@ class PredictConfig:
         return asked if "json" in asked else (*asked, "json")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConvertConfig:
     """What `wholebody convert` is asked for."""
 
-    results: Annotated[tuple[str, ...], positional("RESULT")]
+    results: Annotated[tuple[str, ...], positional("RESULT")] = field(kw_only=False)
     """person files (.npz) of photos or films, tables (.parquet), labels (annotations/SPLIT_smplx.json), or folders of
     person files or tables"""
-    _: KW_ONLY
     to: str
     """open, smpl, smplh or smplx; or the body file itself (.npz or .pkl)"""
     out: Path
@@ -190,13 +188,12 @@ class ConvertConfig:
     """write over files that are not ours, or that were changed since"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnnotateConfig:
     """What `wholebody annotate` is asked for."""
 
-    folder: Annotated[Path, positional("DIR")]
+    folder: Annotated[Path, positional("DIR")] = field(kw_only=False)
     """holds `images`; gets `annotations`, see docs/fitting.md"""
-    _: KW_ONLY
     keypoints: str = "auto"
     """a file in COCO or COCO-WholeBody form, `mediapipe` (if installed), `movenet` (embedded), or `auto`: the better of
     these two"""

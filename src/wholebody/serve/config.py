@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 
 from wholebody.errors import BadInput
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ServeConfig:
     """Where the page is served, and how much each of its users may ask for."""
 
-    _: KW_ONLY
     host: str = "127.0.0.1"
     """address to listen at; 0.0.0.0 lets other machines in"""
     port: int = 7860
