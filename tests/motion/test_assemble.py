@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from wholebody.body.joints import PARENTS
 from wholebody.motion import assemble as assembling
 from wholebody.motion.assemble import Sights, assemble
+from wholebody.motion.floor import hold
 from wholebody.people.scene import Motion, Scene
 
 TIMES = np.arange(90) / 30
@@ -133,6 +134,47 @@ def test_what_a_network_said_of_somebody_else_is_not_used():
     truth = rig().pose(pose, np.zeros(10)).joints[:, :22] + transl[:, None]
     assert motion.filled[60:70].all()
     assert np.linalg.norm(camera_joints(motion) - truth, axis=2)[60:70].mean() < 0.15
+
+
+@pytest.mark.parametrize("last_is_wild", [False, True])
+def test_who_is_hidden_to_the_end_stays_where_their_box_is(last_is_wild):
+    """Somebody stops and is then hidden: neither the way that they came nor a last wild sight is carried on."""
+    pose, transl = walk(TIMES)
+    pose[45:], transl[45:] = pose[45], transl[45]
+    sights = sights_of(pose, transl, noise=0.03)
+    sights.confidence[45:] = 0
+    if last_is_wild:
+        sights.confidence[50] = 1
+        middle = sights.joints_px[50].mean(0)
+        sights.joints_px[50] = middle + 1.25 * (sights.joints_px[50] - middle)
+    (motion,) = scene(sights).people
+    truth = rig().pose(pose, np.zeros(10)).joints[:, :22] + transl[:, None]
+    off = np.linalg.norm(camera_joints(motion) - truth, axis=2).mean(1)
+    assert off[45:].max() < 0.3, off[45:].round(2)
+    beside = np.linalg.norm(project(camera_joints(motion)) - project(truth), axis=2).mean(1)
+    assert beside[45:].max() < 30, beside[45:].round()
+
+
+def test_no_path_is_carried_on_where_nobody_is_seen():
+    """Nothing stands: the path stays near what it was said to be, and is not led on in a straight line."""
+    said = np.stack([np.minimum(TIMES, 1.5), 0 * TIMES + 0.9, np.minimum(TIMES, 1.5) - 4], 1)
+    weights = np.where(TIMES < 1.5, 1.0, 0.0)
+    sight = said / np.linalg.norm(said, axis=1, keepdims=True)
+    soles = np.zeros((90, 2, 2, 3))
+    held = hold(TIMES, said, soles, np.zeros((90, 2, 2), bool), sight, weights, 6.0)
+    assert np.linalg.norm(held - said, axis=1).max() < 0.25
+
+
+def test_who_is_not_seen_goes_where_their_box_goes():
+    """A long gap in which the box goes to one side and comes back."""
+    pose, transl = walk(TIMES)
+    pose[:] = pose[0]
+    transl[:] = transl[0] + [0.5, 0, 0] * np.sin(np.pi * TIMES / TIMES[-1])[:, None]
+    sights = sights_of(pose, transl)
+    sights.confidence[15:75] = 0
+    (motion,) = scene(sights).people
+    off = np.abs(motion.transl - transl)[15:75]
+    assert off[:, 0].max() < 0.12, off[:, 0].round(2)
 
 
 def test_left_right_flips_are_mended():

@@ -17,6 +17,7 @@ from wholebody.people.scene import Camera, Motion, Scene
 
 _HIPS_NECK = index(("left_hip", "right_hip", "neck"), SMPLX_JOINTS)
 _MENDED = 0.5  # of their weight keep frames whose left and right were exchanged: such a network is unsure
+_BY_BOX = 0.1  # of the weight of a place, where it is known from the box alone
 _AT_A_TIME = 2048  # frames of a person whose skeletons are held
 _DEPTH_HERTZ = 1.5  # distances are known from people's sizes alone: only slow changes of them are believed
 
@@ -74,6 +75,7 @@ class _Person:
     rows: np.ndarray  # (T,) rows of the timeline
     times: np.ndarray
     seen: np.ndarray  # (T,) bool
+    boxed: np.ndarray  # (T,) bool: the detector saw them, whatever the network said
     weights: np.ndarray  # (T,)
     pose: np.ndarray  # (T, 55, 3) float32, as a film may last an hour; the root in the stage frame once placed
     betas: np.ndarray
@@ -237,6 +239,8 @@ def _on_time(track: int, mine: Sights, timeline: Timeline) -> _Person:
     at = sure.frame - rows[0]
     seen = np.zeros(len(rows), bool)
     seen[at] = True
+    boxed = np.zeros(len(rows), bool)
+    boxed[mine.frame - rows[0]] = True
     source = np.maximum.accumulate(np.where(seen, _inverse(at, len(rows)), 0))
     box = _between(times, times[mine.frame - rows[0]], mine.box_xyxy)
     # Where joints were not seen, they are taken along by the box.
@@ -248,6 +252,7 @@ def _on_time(track: int, mine: Sights, timeline: Timeline) -> _Person:
         rows,
         times,
         seen,
+        boxed,
         np.where(seen, sure.confidence[source], 0.0).clip(0, 1),
         sure.pose[source].astype(np.float32, copy=False),
         robust_mean(sure.betas, sure.confidence * size),
@@ -298,7 +303,8 @@ def _stand(
     # Direction and distance are known with very different certainty: they are fitted apart.
     direction = np.einsum("tij,tj->ti", stage, where / np.linalg.norm(where, axis=1, keepdims=True))
     distance = np.log(np.linalg.norm(where, axis=1, keepdims=True))
-    direction = fit_numbers(person.times, direction, person.weights, 1.5 * hertz, 0.01)
+    placed_by = np.where(person.weights > 0, person.weights, _BY_BOX * person.boxed)
+    direction = fit_numbers(person.times, direction, placed_by, 1.5 * hertz, 0.01)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     slow = min(hertz, _DEPTH_HERTZ * hertz / cutoff("light")) if hertz else 0.0
     distance = fit_numbers(person.times, distance, person.weights, slow, 0.03)

@@ -19,6 +19,7 @@ _STILL_ALONG = 2.0  # along it, where a network sees little
 _STEP_HERTZ = 3.0
 _NEAR_FLOOR = 0.09  # metres above the floor at which a sole may stand
 _SHORTEST = 0.1  # seconds that a foot stands at least
+_UNSEEN = 0.2  # of a place's weight, where nobody was seen there
 _LEVEL = np.tan(np.radians(8.0))  # how far a camera is usually from level
 _LEGS = [[SMPLX_JOINTS.index(f"{side}_{joint}") for joint in ("hip", "knee", "ankle")] for side in ("left", "right")]
 
@@ -178,7 +179,8 @@ def hold(
 
     every = np.arange(count)
     along = sight[:, :, None] * sight[:, None]
-    data = np.maximum(weights, 1e-6)[:, None, None] * (np.eye(3) - along + depth_weight * along)
+    # Where nobody was seen, what was said is all that is known: without it a path would be led on in a straight line.
+    data = np.maximum(weights, _UNSEEN)[:, None, None] * (np.eye(3) - along + depth_weight * along)
     add(every, every, data)
     right += (data @ transl[..., None])[..., 0]
     bend = bending(times, hertz)

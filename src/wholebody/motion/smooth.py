@@ -28,6 +28,9 @@ def cutoff(strength: str) -> float:
     return STRENGTHS[strength]
 
 
+_IN_GAPS, _BEYOND = 0.001, 0.02  # of the weight of a frame that is seen
+
+
 def bending(times: np.ndarray, hertz: float | np.ndarray) -> np.ndarray:
     """The upper bands (3, T) of kappa times the matrix of the integral of |x''|^2, divided by the mean time step.
 
@@ -61,13 +64,13 @@ def fit(times: np.ndarray, values: np.ndarray, weights: np.ndarray, hertz: float
         return _between(times, values, weights)
     bands = bending(times, hertz)
     filled = _between(times, values, weights)
-    # With one or two frames seen the straight line through them is not determined: a trace of all others holds it.
-    # Before the first and after the last seen frame a curve must not shoot on for ever.
+    # In a long gap a curve must not swing out, and beyond the first and the last seen frame not shoot on for ever: what
+    # lies straight between the neighbours, or the last one, holds it a little.
     seen = np.flatnonzero(weights > 0)
-    weights = np.maximum(weights, 1e-9)
+    weights = np.maximum(weights, _IN_GAPS)
     if len(seen):
-        weights[: seen[0]] = np.maximum(weights[: seen[0]], 0.02)
-        weights[seen[-1] + 1 :] = np.maximum(weights[seen[-1] + 1 :], 0.02)
+        weights[: seen[0]] = np.maximum(weights[: seen[0]], _BEYOND)
+        weights[seen[-1] + 1 :] = np.maximum(weights[seen[-1] + 1 :], _BEYOND)
     bands[2] += weights
     return solveh_banded(bands, weights[:, None] * filled, lower=False, check_finite=False)
 
