@@ -173,20 +173,23 @@ def test_a_job_that_was_cancelled_stays_so(tmp_path, monkeypatch, number, state,
 
 
 @pytest.mark.skipif(not slurm_answers(), reason="no Slurm answers here; tools/start_slurm.sh starts one")
-def test_a_real_job_trains(layers, tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_real_job_trains(layers, tmp_path, processes):
     recipe = tmp_path / "lift.toml"
     recipe.write_text(
         f'network = "t"\nsteps = 2\nbatch_size = 0\nlifting_batch_size = 2\nworkers = 0\n[data]\nlayers = "{layers}"\n'
     )
     out = tmp_path / "run"
     submitted = subprocess.run(
-        [sys.executable, "-m", "wholebody.cli", "slurm", "train", "real", "1", str(recipe), "--gres", "none"]
-        + ["--time", "10", "--out", str(out)],
+        [sys.executable, "-m", "wholebody.cli", "slurm", "train", "real", str(processes), str(recipe)]
+        + ["--gres", "none", "--cpus-per-gpu", "1", "--time", "10", "--out", str(out)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     number, deadline = submitted.stdout.split()[1], time.monotonic() + 300
     while subprocess.run(["squeue", "-h", "-j", number], capture_output=True, text=True).stdout.strip():
-        assert time.monotonic() < deadline, (out / "log" / "slurm").glob("*")
+        assert time.monotonic() < deadline, sorted((out / "log" / "slurm").iterdir())
         time.sleep(0.5)
     said = "".join(path.read_text() for path in (out / "log" / "slurm").glob("*.err"))
     assert (out / "model_dump" / "snapshot_2.safetensors").is_file(), said
+    ranks = {path.name.split("_")[1] for path in (out / "log" / "slurm").glob("*_log.err")}
+    assert ranks == {str(rank) for rank in range(processes)}, sorted((out / "log" / "slurm").iterdir())
