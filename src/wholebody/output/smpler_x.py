@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wholebody.errors import BadInput
+from wholebody.files.mesh import face_rows, rows
 from wholebody.files.whole import write_bytes
 from wholebody.geometry.crop import fit_crop
 from wholebody.output.overlay import draw_overlay, encode_jpeg
@@ -131,7 +132,5 @@ def _meta(
 
 
 def _obj(vertices_cam: np.ndarray, faces: np.ndarray) -> bytes:
-    stream = io.StringIO()
-    np.savetxt(stream, np.asarray(vertices_cam, np.float64), "v %.7g %.7g %.7g")
-    np.savetxt(stream, np.repeat(np.asarray(faces, np.int64) + 1, 2, 1), "f %d/%d %d/%d %d/%d")
-    return stream.getvalue().encode()
+    text = rows(np.asarray(vertices_cam, np.float64), "v %.7g %.7g %.7g") + face_rows(faces, "/")
+    return text.encode()
