@@ -17,6 +17,7 @@ from wholebody.errors import AssetMissing, BadInput
 from wholebody.model import checkpoint
 from wholebody.model.config import HANDS_WITHOUT_DECODER
 from wholebody.model.export import FORMATS, OUTPUTS, export
+from wholebody.model.heads import square_boxes
 from wholebody.model.load import load_model
 from wholebody.model.osx import build_osx
 
@@ -61,20 +62,35 @@ def check(network, form, folder, counts=(1, 4)):
     for count in counts:
         images = torch.rand(count, 3, 512, 384, generator=torch.Generator().manual_seed(count))
         with torch.no_grad():
-            expected = network(images)
+            single = network(images)
+            exact = network.double()(images.double())
+            network.float()
         found = RUNS[form](files[0], images)
         assert set(found) == set(about["outputs"])
         for name, value in found.items():
-            true = getattr(expected, name).numpy()
+            true = getattr(exact, name).numpy()
             assert list(value.shape[1:]) == about["outputs"][name]["shape"][1:] and len(value) == count
-            np.testing.assert_allclose(value, true, rtol=0, atol=1e-4 * np.abs(true).max(), err_msg=name)
+            # Made-up weights of the published sizes make much of a rounding: hands are 3e-4 off in the published code.
+            rounding = np.abs(getattr(single, name).numpy() - true).max()
+            bound = max(1e-4 * np.abs(true).max(), 4 * rounding)
+            np.testing.assert_allclose(value, true, rtol=0, atol=bound, err_msg=name)
     return files
+
+
+def built(config):
+    """With boxes of hands and face that differ between people, which those of new weights hardly do."""
+    network = build_osx(config, BodyModel.load()).eval().requires_grad_(False)
+    for layer in network.box_head.size.modules():
+        if isinstance(layer, torch.nn.Linear):
+            torch.nn.init.normal_(layer.weight)
+            torch.nn.init.normal_(layer.bias)
+    return network
 
 
 @pytest.fixture(scope="module")
 def small(small_config):
     torch.manual_seed(0)
-    return build_osx(small_config, BodyModel.load()).eval().requires_grad_(False)
+    return built(small_config)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +98,35 @@ def simple(small_config):
     """Without decoders: writing its graph takes a third of the time."""
     torch.manual_seed(1)
     config = dataclasses.replace(small_config, hands=HANDS_WITHOUT_DECODER, face=None)
-    return build_osx(config, BodyModel.load()).eval().requires_grad_(False)
+    return built(config)
+
+
+class Squares(torch.nn.Module):
+    """Boxes as they are made at the end of a network's box head."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes, self.centers = torch.nn.Linear(8, 2), torch.nn.Linear(8, 2)
+        self.register_buffer("scales", torch.tensor([2.0, 2.0, 1.5]))
+
+    def forward(self, x):
+        sizes = torch.stack([self.sizes(x[:, part]) for part in range(3)], 1)
+        return square_boxes(self.centers(x), sizes, self.scales, 32)
+
+
+def test_square_boxes_in_openvino(tmp_path):
+    """OpenVINO 2026.4 scales what follows a maximum over an axis by another row's number; every export of a network
+    with boxes was wrong for it from the second person on."""
+    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    model, x = Squares().eval().requires_grad_(False), torch.randn(3, 3, 8)
+    program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+    torch.onnx.export(program, dynamo=True, verbose=False).save(str(tmp_path / "squares.onnx"))
+    run = openvino.compile_model(tmp_path / "squares.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for count in (1, 4):
+        x = torch.randn(count, 3, 8)
+        np.testing.assert_allclose(next(iter(run(x.numpy()).values())), model(x), rtol=1e-5, atol=1e-4)
 
 
 def test_a_traced_graph_gives_what_pytorch_gives(small, tmp_path):
@@ -99,6 +143,16 @@ def test_a_graph_gives_what_pytorch_gives(small, form, tmp_path):
 @pytest.mark.parametrize("form", RUNS)
 def test_the_embedded_network(form, tmp_path):
     check(wholebody.load_model("t"), form, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", ["smpler_x_s", "b_normal", "l_normal"])
+def test_published_sizes(published_file, standin_dir, name, form, tmp_path):
+    """Five minutes each, and of `l` 5 GB on the disk for a moment."""
+    network = load_model(published_file(name), body=standin_dir)
+    for path in check(network, form, tmp_path):
+        path.unlink()
 
 
 @pytest.mark.slow
@@ -143,6 +197,10 @@ def test_a_graph_in_the_networks_place(simple, tmp_path, capsys):
     assert np.abs(person.keypoints_px - same.keypoints_px).max() < 0.05
     assert main(["info", str(graph)]) == 0 and "open" in capsys.readouterr().out
 
+    again = ["export", str(graph), "--format", "torchscript", "--out", str(tmp_path / "again")]
+    assert main(again) == 2 and "mine.onnx is a graph already" in capsys.readouterr().err
+    with pytest.raises(BadInput, match=r"mine\.onnx is a graph.*no checkpoint"):
+        checkpoint.convert(graph, tmp_path / "mine.pth.tar")
     with pytest.raises(BadInput, match="--precision bf16"):
         load_model(graph, precision="bf16")
     with pytest.raises(BadInput, match="of graphs, ONNX is read"):

@@ -39,6 +39,8 @@ from wholebody.model.network import Network
 
 FORMAT = "wholebody"
 VERSION = 1
+GRAPHS = (".onnx", ".xml", ".torchscript", ".pt2")
+"""Ends of the names of exported graphs, which are no checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,10 @@ def is_published(path: Path) -> bool:
     """Whether a file is a torch checkpoint rather than a safetensors one, by its first bytes."""
     if not path.exists():
         raise BadInput(f"there is no checkpoint at {path}{meant(path)}")
+    if path.suffix in GRAPHS:
+        raise BadInput(
+            f"{path} is a graph, which `wholebody export` makes of a checkpoint, and no checkpoint: name that one"
+        )
     with open_file(path) as file:
         head = file.read(400)
     if not head:

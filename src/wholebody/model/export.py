@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -15,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from wholebody.errors import AssetMissing, BadInput
-from wholebody.files.whole import write_bytes, write_whole
+from wholebody.files.whole import whole, write_bytes, write_whole
 from wholebody.model.checkpoint import Conventions, write_safetensors
 from wholebody.model.config import config_to_dict
-from wholebody.model.graph import FORMAT, KEY, LIFTING, VERSION
+from wholebody.model.graph import FORMAT, KEY, LIFTING, VERSION, GraphNetwork
 from wholebody.model.network import Network
 
 OUTPUTS = {
@@ -71,6 +70,11 @@ def export(network: Network, form: str, out: Path, name: str | None = None, over
     """
     if form not in FORMATS:
         raise BadInput(f"the format {form!r} is unknown; known: {', '.join(FORMATS)}")
+    if isinstance(network, GraphNetwork):
+        raise BadInput(
+            f"{getattr(network.checkpoint, 'path', 'this')} is a graph already; export the checkpoint that it was made "
+            "of. (OpenVINO reads .onnx files as they are.)"
+        )
     if network.body is None:
         raise BadInput("the network has no body, so there would be no mesh: load it with one (`load_model`)")
     check_packages(form)
@@ -189,14 +193,14 @@ def _onnx(graph: Graph, images: Tensor, about: dict[str, Any], paths: list[Path]
 def _openvino(graph: Graph, images: Tensor, about: dict[str, Any], paths: list[Path]) -> None:
     import openvino
 
-    with tempfile.TemporaryDirectory() as folder:
-        onnx, target = Path(folder) / "graph.onnx", Path(folder) / "graph.xml"
+    xml, weights = paths
+    with whole(weights) as part:  # beside where they belong: of a large network two copies go through the disk
+        onnx, target = part.with_suffix(".onnx"), part.with_suffix(".xml")
         _onnx(graph, images, about, [onnx])
         model = openvino.convert_model(onnx)
         model.set_rt_info(json.dumps(about), [KEY])
         openvino.save_model(model, target, compress_to_fp16=False)  # and its weights, .bin, beside it
-        for path, made in zip(paths, (target, target.with_suffix(".bin")), strict=True):
-            write_bytes(path, made.read_bytes())
+        write_bytes(xml, target.read_bytes())
 
 
 FORMATS = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "torchscript": (".torchscript",), "pt2": (".pt2",)}

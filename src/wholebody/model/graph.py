@@ -25,7 +25,6 @@ from wholebody.model.prediction import PartBoxes, Prediction
 KEY, FORMAT, VERSION = "wholebody", "wholebody graph", 1
 """Under which key of a graph's metadata its description lies, and what it says of itself."""
 LIFTING = "_lifting.safetensors"
-OTHER_GRAPHS = (".xml", ".pt2", ".torchscript")
 _FIELDS = tuple(field.name for field in dataclasses.fields(Prediction))
 _NEEDED = tuple(field.name for field in dataclasses.fields(Prediction) if field.default is dataclasses.MISSING)
 

@@ -165,7 +165,8 @@ def square_boxes(
     centers: Float[Tensor, "*b 2"], sizes: Float[Tensor, "*b 2"], scales: Tensor, cell_px: float
 ) -> Float[Tensor, "*b 4"]:
     """Boxes as squares around the longer side, enlarged: centres and sizes ...×2 in cells to xyxy ...×4 in pixels."""
-    side = sizes.amax(-1, keepdim=True) * scales[..., None] / 2
+    # Not `amax`: what follows one in a graph OpenVINO 2026.4 scales by the wrong numbers.
+    side = torch.maximum(sizes[..., :1], sizes[..., 1:]) * scales[..., None] / 2
     return torch.cat((centers - side, centers + side), -1) * cell_px
 
 

@@ -15,7 +15,7 @@ from wholebody.files.looks import meant
 from wholebody.files.reading import open_file
 from wholebody.files.text import offer
 from wholebody.model import checkpoint
-from wholebody.model.graph import OTHER_GRAPHS, load_graph
+from wholebody.model.graph import load_graph
 from wholebody.model.network import Network
 from wholebody.model.precision import check_precision, choose_dtype, compile_encoder
 
@@ -61,7 +61,7 @@ def load_model(
     if precision is not None:
         check_precision(precision)
     path = find_weights(path_or_name)
-    if path.suffix in OTHER_GRAPHS:
+    if path.suffix in checkpoint.GRAPHS and path.suffix != ".onnx":
         raise BadInput(
             f"{path} is a graph for other programs; of graphs, ONNX is read here: `wholebody export --format onnx`"
         )
