@@ -12,7 +12,7 @@ from wholebody.errors import BadInput
 from wholebody.geometry.rotation import rotation_6d_to_matrix
 from wholebody.model.config import HANDS_WITHOUT_DECODER
 from wholebody.model.decoder import DeformableAttention
-from wholebody.model.encoder import ViT, ViTConfig, dense
+from wholebody.model.encoder import DropPath, ViT, ViTConfig, dense
 from wholebody.model.osx import Prediction, build_osx
 
 
@@ -108,10 +108,31 @@ def test_autocast_keeps_angles_and_positions_precise(model, images):
 def test_drop_path_grows_with_depth_and_rests_when_predicting():
     encoder = ViT(ViTConfig(width=32, depth=4, heads=2, drop_path=0.3))
     assert [round(block.drop_path.rate, 3) for block in encoder.blocks] == [0, 0.1, 0.2, 0.3]
-    block, x = encoder.blocks[3], torch.randn(512, 4, 32)
-    kept = (block.drop_path.train()(x) == 0).all((1, 2))
-    assert 0.2 < kept.float().mean() < 0.4
-    torch.testing.assert_close(block.drop_path.eval()(x), x)
+    drop, x = encoder.blocks[3].drop_path, torch.randn(512, 4, 32)
+    added = drop.train()(x, torch.ones_like) - x
+    dropped = (added.abs() < 1e-6).all((1, 2))
+    assert 0.2 < dropped.float().mean() < 0.4
+    torch.testing.assert_close(added[~dropped], torch.full_like(added[~dropped], 1 / 0.7))
+    torch.testing.assert_close(drop.eval()(x, torch.ones_like), x + 1)
+
+
+def test_what_is_dropped_changes_nothing_and_learns_nothing():
+    """As if the branch were computed for all samples and multiplied by 0 or 1 / keep, gradients too."""
+    drop = DropPath(0.6).train()
+    layer, x = torch.nn.Linear(32, 32).double(), torch.randn(3, 4, 32, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 4, 32, dtype=torch.float64)
+
+    def with_gradients(value):
+        return value, *torch.autograd.grad((value * weight).sum(), (x, layer.weight, layer.bias))
+
+    kept = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        mask = x.new_empty(3, 1, 1).bernoulli_(0.4)
+        kept.add(int(mask.sum()))
+        torch.manual_seed(seed)
+        torch.testing.assert_close(with_gradients(drop(x, layer)), with_gradients(x + layer(x) * mask / 0.4))
+    assert kept == {0, 1, 2, 3}
 
 
 def test_a_picture_of_another_size_is_refused(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +14,9 @@ from wholebody.errors import BadInput
 from wholebody.model.recording import is_recorded
 
 _ONEDNN_DENSE = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+# Against float64, root mean square of 1,280 and of 5,120 products: oneDNN 1.5 and 1.6 times as far off as MKL; of 768,
+# 1.05 times.
+_LONGEST_ONEDNN_SUM = 1024
 
 COMPONENT_TOKENS = 31
 SHAPE_TOKEN, CAMERA_TOKEN, EXPRESSION_TOKEN, JAW_TOKEN = 0, 1, 2, 3
@@ -109,8 +113,8 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attention(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = self.drop_path(x, lambda rows: self.attention(self.norm1(rows)))
+        return self.drop_path(x, lambda rows: self.mlp(self.norm2(rows)))
 
 
 class Attention(nn.Module):
@@ -147,30 +151,36 @@ def dense(x: Tensor, layer: nn.Linear, activation: str = "none") -> Tensor:
     """A linear layer, with a GELU if `activation` is "gelu".
 
     Predicting in single precision on a CPU it goes to oneDNN by name: PyTorch's default, MKL, was half as fast on one
-    AMD processor (and as fast on another), and oneDNN takes the activation along. It is as exact where a number is the
-    sum of 768 products; of 1,280 and more its error was 1.5 times MKL's, root mean square.
+    AMD processor (and as fast on another), and oneDNN takes the activation along. Not where a number is the sum of more
+    than `_LONGEST_ONEDNN_SUM` products: oneDNN's error grows with them and MKL's does not, which took SMPLest-X-H to
+    four times the published code's own rounding.
     """
     predicting = not torch.is_grad_enabled() and not is_recorded()
     if predicting and x.dtype == torch.float32 and x.device.type == "cpu" and _ONEDNN_DENSE is not None:
-        if not torch.is_autocast_enabled("cpu"):
+        if layer.in_features <= _LONGEST_ONEDNN_SUM and not torch.is_autocast_enabled("cpu"):
             return _ONEDNN_DENSE(x, layer.weight, layer.bias, activation, [], "none")
     x = layer(x)
     return F.gelu(x) if activation == "gelu" else x
 
 
 class DropPath(nn.Module):
-    """Drops a residual branch for whole samples while training, so that depth is stochastic."""
+    """Adds what a residual branch says; while training, for whole samples that are drawn by chance, nothing."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        """x: B×N×C, of which `branch` may be asked for some rows alone."""
         if not self.training or self.rate == 0:
-            return x
+            return x + branch(x)
         keep = 1 - self.rate
-        mask = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(keep)
-        return x * mask / keep
+        kept = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        if x.device.type == "cpu" and not is_recorded():  # a GPU would have to wait to hear how many they are
+            rows = kept.flatten().nonzero()[:, 0]
+            if len(rows):  # else as below, as every parameter is to have a gradient
+                return x.index_add(0, rows, (branch(x[rows]) / keep).to(x.dtype))
+        return x + branch(x) * kept / keep
 
 
 def _initialise(module: nn.Module) -> None:
