@@ -48,7 +48,7 @@ def _is_kept() -> bool:
     since = _SOURCE.stat().st_mtime
     with contextlib.suppress(OSError):
         for place in folders:
-            for index in place.rglob(f"{_SOURCE.stem}._nearest-*.nbi"):  # the last that a drawing needs
+            for index in place.rglob(f"{_SOURCE.stem}._finish-*.nbi"):  # the last that a drawing needs
                 if index.stat().st_mtime >= since:
                     return True
     return False
