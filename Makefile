@@ -42,7 +42,7 @@ test-fast: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest $(FAST)
 
 $(BIN)/.installed-slow: $(BIN)/.installed-dev
-	$(PIP) --editable '.[ray,export]'
+	$(PIP) --editable '.[anny,ray,export]'
 	@touch $@
 
 test-slow: $(BIN)/.installed-slow

@@ -224,7 +224,7 @@ def annotate(config: Flat[AnnotateConfig], engine: Flat[EngineConfig] = _ENGINE)
 
 @app.command
 def convert(config: Flat[ConvertConfig]) -> int:
-    """results of one body as parameters of another: open body, SMPL, SMPL-H, SMPL-X"""
+    """results of one body as parameters of another: open body, SMPL, SMPL-H, SMPL-X, Anny"""
     from wholebody.pipeline.convert import convert as run
 
     for done in run(config, say):

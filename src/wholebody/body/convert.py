@@ -10,6 +10,7 @@ carries over is the skin: every frame of the source is posed, its surface read o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,48 +137,59 @@ class Converter:
                 (parameters.expression, self.source.expression_dirs.shape[-1]),
             )
         )
-        place = torch.from_numpy(parameters.transl).to(dtype)
         spoken = expression @ self.face if self.face is not None else expression.new_zeros(count, self._face_width)
-        shapes = self._shapes(rotations, betas, expression, spoken, who)
-        found, errors = [], []
-        for start in range(0, count, _BATCH):
-            part = slice(start, start + _BATCH)
-            # Without its place: far from the camera, millimetres would drown in single precision.
-            seen = self._seen(rotations[part], betas[part], expression[part])
-            fit = self.fitter(seen, spoken[part], betas=shapes[part])
-            posed = self.target.pose(fit.rotations, fit.betas, spoken[part], fit.transl)
-            errors.append((posed.vertices - seen).norm(dim=-1).mean(1))
-            found.append(from_rotations(fit.rotations, fit.betas, spoken[part], fit.transl + place[part], self.target))
-        joined: dict[str, Any] = {
-            name: None if getattr(found[0], name) is None else np.concatenate([getattr(p, name) for p in found])
-            for name in vars(found[0])
-        }
-        return Converted(BodyParameters(**joined), torch.cat(errors).double().numpy(), self.face is not None)
+
+        def seen(rows: Tensor) -> tuple[Tensor, np.ndarray]:
+            posed = self.source.pose(rotations[rows], betas[rows], expression[rows], betas.new_zeros(len(rows), 3))
+            return self.correspondence.carry(posed.vertices), parameters.transl[rows.numpy()]
+
+        found, errors = fit_people(self.fitter, self.target, seen, spoken, who)
+        return Converted(found, errors, self.face is not None)
 
     @property
     def _face_width(self) -> int:
         return self.target.expression_dirs.shape[-1]
 
-    def _seen(self, rotations: Tensor, betas: Tensor, expression: Tensor) -> Tensor:
-        posed = self.source.pose(rotations, betas, expression, betas.new_zeros(len(betas), 3))
-        return self.correspondence.carry(posed.vertices)
 
-    def _shapes(self, rotations: Tensor, betas: Tensor, expression: Tensor, spoken: Tensor, who: Tensor) -> Tensor:
-        """The target's betas (B, S): each person's from frames spread over all of theirs."""
-        result = betas.new_zeros(len(betas), self.target.shape_dirs.shape[-1])
-        people = torch.unique(who)
-        if len(people) == len(who):
-            for start in range(0, len(who), _BATCH):
-                part = slice(start, start + _BATCH)
-                seen = self._seen(rotations[part], betas[part], expression[part])
-                result[part] = self.fitter(seen, spoken[part]).betas
-            return result
-        for number in people:
-            rows = (who == number).nonzero()[:, 0]
-            some = rows[torch.linspace(0, len(rows) - 1, min(_SHAPE_FRAMES, len(rows))).long()]
-            seen = self._seen(rotations[some], betas[some], expression[some])
-            result[rows] = self.fitter(seen, spoken[some], torch.zeros(len(some))).betas[:1]
+Seen = Callable[[Tensor], tuple[Tensor, np.ndarray]]
+"""The skin (N, V, 3) of the rows (N,) asked for, and where it has to be moved to (N, 3), both in metres: far from the
+camera, millimetres would drown in single precision."""
+
+
+def fit_people(
+    fitter: SurfaceFitter, target: SkinnedBody, seen: Seen, spoken: Tensor, who: Tensor
+) -> tuple[BodyParameters, np.ndarray]:
+    """The target's parameters for the skin that is seen, all rows of one person (who (B,)) with one shape, and how far
+    the two skins are from each other (B,), metres. spoken (B, E): expressions."""
+    shapes = _shapes(fitter, target, seen, spoken, who)
+    found, errors = [], []
+    for rows in torch.arange(len(who)).split(_BATCH):
+        skin, place = seen(rows)
+        fit = fitter(skin, spoken[rows], betas=shapes[rows])
+        posed = target.pose(fit.rotations, fit.betas, spoken[rows], fit.transl)
+        errors.append((posed.vertices - skin).norm(dim=-1).mean(1))
+        moved = fit.transl.double() + torch.from_numpy(place)
+        found.append(from_rotations(fit.rotations, fit.betas, spoken[rows], moved, target))
+    joined: dict[str, Any] = {
+        name: None if getattr(found[0], name) is None else np.concatenate([getattr(p, name) for p in found])
+        for name in vars(found[0])
+    }
+    return BodyParameters(**joined), torch.cat(errors).double().numpy()
+
+
+def _shapes(fitter: SurfaceFitter, target: SkinnedBody, seen: Seen, spoken: Tensor, who: Tensor) -> Tensor:
+    """The target's betas (B, S): each person's from frames spread over all of theirs."""
+    result = spoken.new_zeros(len(who), target.shape_dirs.shape[-1])
+    people = torch.unique(who)
+    if len(people) == len(who):
+        for rows in torch.arange(len(who)).split(_BATCH):
+            result[rows] = fitter(seen(rows)[0], spoken[rows]).betas
         return result
+    for number in people:
+        rows = (who == number).nonzero()[:, 0]
+        some = rows[torch.linspace(0, len(rows) - 1, min(_SHAPE_FRAMES, len(rows))).long()]
+        result[rows] = fitter(seen(some)[0], spoken[some], torch.zeros(len(some))).betas[:1]
+    return result
 
 
 def _as_wide(value: np.ndarray, width: int) -> np.ndarray:

@@ -9,17 +9,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from wholebody.body.kinematics import moved_places
-from wholebody.body.skinned import Posed, SkinnedBody
+from wholebody.body.skinned import Posed
 from wholebody.geometry.rotation import axis_angle_to_matrix
 
 _SAMPLE = 1200
 """Vertices that the fit looks at: each joint has its share, so that fingers count more than their area."""
 _FIRST_SPREAD, _LAST_SPREAD = 0.02, 0.004  # metres that a target may be off, at first and in the end
+_DAMPING = (1e-4, 1.0)  # the least and the most, as a part of the mean curvature
+
+
+class Fittable(Protocol):
+    """What the fit asks of a body: a `SkinnedBody`, or Anny (`anny_body.py`)."""
+
+    @property
+    def template(self) -> Tensor: ...  # (V, 3); its dtype is that of the fit
+    @property
+    def weights(self) -> Tensor: ...  # (V, J)
+    @property
+    def joint_names(self) -> tuple[str, ...]: ...
+    @property
+    def parents(self) -> tuple[int, ...]: ...
+    @property
+    def shape_mean(self) -> Tensor: ...  # (S,): what the shape is drawn to,
+    @property
+    def shape_stiffness(self) -> Tensor: ...  # (S,) and how strongly: one over the variance
+
+    def pose(
+        self, rotations: Tensor, betas: Tensor, expression: Tensor, transl: Tensor, rows: Tensor | None = None
+    ) -> Posed: ...
+
+    def shape_moves(self, betas: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """How these vertices and the joints at rest move with the shape about `betas` (B, S): (1 or B, N, 3, S) and
+        (1 or B, J, 3, S)."""
+        ...
+
+    def next_shape(self, betas: Tensor, step: Tensor) -> Tensor:
+        """The shapes (B, S) that follow `betas` (B, S): this step further, or as much of it as the body allows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,41 +70,70 @@ class SurfaceFitter:
     """
 
     def __init__(
-        self, body: SkinnedBody, trust: Tensor | None = None, still: Sequence[str] = (), rounds: int = 3, steps: int = 4
+        self, body: Fittable, trust: Tensor | None = None, still: Sequence[str] = (), rounds: int = 3, steps: int = 4
     ) -> None:
         self.body, self.rounds, self.steps = body, rounds, steps
-        trust = torch.ones(body.num_vertices, dtype=body.template.dtype) if trust is None else trust
+        trust = torch.ones(len(body.template), dtype=body.template.dtype) if trust is None else trust
         self.rows = _spread(body, trust)
         self.trust = trust[self.rows]
         self.weights = body.weights[self.rows]  # (N, J)
         moves_skin = (self.weights * self.trust[:, None]).sum(0) > 1e-2
         self.turning = [j for j, name in enumerate(body.joint_names) if name not in still and moves_skin[j]]
-        below = torch.eye(body.num_joints, dtype=body.template.dtype)
-        for joint in range(body.num_joints - 1, 0, -1):
+        below = torch.eye(len(body.joint_names), dtype=body.template.dtype)
+        for joint in range(len(body.joint_names) - 1, 0, -1):
             below[body.parents[joint]] += below[joint]
         self.below = below[self.turning]  # (K, J): which joints move with which
 
     def __call__(
-        self, targets: Tensor, expression: Tensor, person: Tensor | None = None, betas: Tensor | None = None
-    ) -> SurfaceFit:
+        self, targets: Tensor, expression: Tensor, person: Tensor | None = None, betas: Tensor | None = None,
+        start: SurfaceFit | None = None,
+    ) -> SurfaceFit:  # fmt: skip
         """targets (B, V, 3); expression (B, E), not fitted.
 
         person (B,) int: rows of the same number share their shape; None: each row has its own. betas (B, S): of these
-        shapes, which stay.
+        shapes, which stay. start: fits of the same rows to set out from, in place of those of the bones' own skin; its
+        betas are (B, S) too, where `person` is None.
         """
         seen = targets[:, self.rows]
         fixed = betas is not None
         numbers, who = torch.unique(torch.arange(len(seen)) if person is None or fixed else person, return_inverse=True)
-        if betas is None:
-            betas = seen.new_zeros(len(numbers), self.body.shape_dirs.shape[-1])
-        still = torch.eye(3, dtype=seen.dtype)
-        fit = SurfaceFit(still.expand(len(seen), self.body.num_joints, 3, 3), betas, seen.new_zeros(len(seen), 3))
-        for _ in range(self.rounds):
-            fit = SurfaceFit(self._procrustes(seen, self._pose(fit, who, expression)), fit.betas, fit.transl)
-            fit = self._step(seen, fit, who, expression, _FIRST_SPREAD, turn=False, fixed=fixed)
-        for _ in range(self.steps):
-            fit = self._step(seen, fit, who, expression, _LAST_SPREAD, turn=True, fixed=fixed)
+        if start is not None:
+            fit = SurfaceFit(start.rotations, start.betas if betas is None else betas, start.transl)
+            for _ in range(self.rounds):
+                fit = self._step(seen, fit, who, expression, _FIRST_SPREAD, turn=False, fixed=fixed)[0]
+        else:
+            if betas is None:
+                betas = self.body.shape_mean.expand(len(numbers), -1)
+            still = torch.eye(3, dtype=seen.dtype).expand(len(seen), len(self.body.joint_names), 3, 3)
+            fit = SurfaceFit(still, betas, seen.new_zeros(len(seen), 3))
+            for _ in range(self.rounds):
+                fit = SurfaceFit(self._procrustes(seen, self._pose(fit, who, expression)), fit.betas, fit.transl)
+                fit = self._step(seen, fit, who, expression, _FIRST_SPREAD, turn=False, fixed=fixed)[0]
+        fit = self._descend(seen, fit, who, expression, fixed)
         return SurfaceFit(fit.rotations, fit.betas[who], fit.transl)
+
+    def _descend(self, seen: Tensor, fit: SurfaceFit, who: Tensor, expression: Tensor, fixed: bool) -> SurfaceFit:
+        """Steps on everything at once (Levenberg and Marquardt): who comes to lie further off goes back, and goes on
+        more carefully."""
+        best, least = fit, seen.new_full((len(fit.betas),), torch.inf)
+        damping = seen.new_full((len(fit.betas),), _DAMPING[0])
+        for step in range(self.steps + 1):
+            if step < self.steps:
+                further, cost = self._step(seen, fit, who, expression, _LAST_SPREAD, True, fixed, damping)
+            else:
+                cost = self._cost(seen, self._pose(fit, who, expression), fit, who, _LAST_SPREAD)
+                further = fit
+            better = cost <= least * (1 + 1e-5)  # back where it was is as good
+            best, least = _either(better, who, fit, best), torch.minimum(cost, least)
+            damping = torch.where(better, damping / 3, damping * 30).clamp(*_DAMPING)
+            fit = _either(better, who, further, best)
+        return best
+
+    def _cost(self, seen: Tensor, posed: Posed, fit: SurfaceFit, who: Tensor, spread: float) -> Tensor:
+        """(P,) for each person: what the steps make small."""
+        off = ((seen - posed.vertices).square().sum(-1) * self.trust).sum(1) / spread**2
+        unusual = (self.body.shape_stiffness * (fit.betas - self.body.shape_mean).square()).sum(1)
+        return unusual.index_add(0, who, off)
 
     def _pose(self, fit: SurfaceFit, who: Tensor, expression: Tensor) -> Posed:
         return self.body.pose(fit.rotations, fit.betas[who], expression, fit.transl, self.rows)
@@ -97,13 +158,16 @@ class SurfaceFitter:
         return torch.stack(local, 1)
 
     def _step(
-        self, seen: Tensor, fit: SurfaceFit, who: Tensor, expression: Tensor, spread: float, turn: bool, fixed: bool
-    ) -> SurfaceFit:
-        """One Gauss-Newton step of the place, of the shape unless it is fixed, and with `turn` of the rotations."""
+        self, seen: Tensor, fit: SurfaceFit, who: Tensor, expression: Tensor, spread: float, turn: bool, fixed: bool,
+        damping: Tensor | None = None,
+    ) -> tuple[SurfaceFit, Tensor]:  # fmt: skip
+        """One Gauss-Newton step of the place, of the shape unless it is fixed, and with `turn` of the rotations; and
+        the cost (P,) of where it set out from. damping (P,): of each person, as a part of the mean curvature."""
         posed = self._pose(fit, who, expression)
+        cost = self._cost(seen, posed, fit, who, spread)
         root = self.trust.sqrt()[:, None] / spread
         left = (seen - posed.vertices) * root  # (B, N, 3)
-        shape = self._shape_moves(posed) * root[..., None]  # (B, N, 3, S)
+        shape = self._shape_moves(posed, fit.betas[who], fixed) * root[..., None]  # (B, N, 3, S), S = 0 where fixed
         count = shape.shape[-1]
         shift = torch.eye(3, dtype=seen.dtype).expand(len(seen), len(self.rows), 3, 3) * root[..., None]
         linear = torch.cat([shift, shape, left[..., None]], -1)  # place, shape, what is left
@@ -126,34 +190,39 @@ class SurfaceFitter:
             b = torch.cat([axes[..., 3:-1], b], 1)
             g = torch.cat([axes[..., -1], g], 1)
         size = a.shape[-1]
-        damping = 1e-4 * a.diagonal(dim1=1, dim2=2).mean(1)
-        a = a + damping[:, None, None] * torch.eye(size, dtype=seen.dtype)
+        held = a.diagonal(dim1=1, dim2=2).mean(1) * (_DAMPING[0] if damping is None else damping[who])
+        a = a + held[:, None, None] * torch.eye(size, dtype=seen.dtype)
         # Not `torch.linalg.solve`: on a batch of more than 150 unknowns it hangs or errs on a processor once anybody
         # has called `torch.set_num_threads` (PyTorch's issues 141358 and 142815).
         factor, _ = torch.linalg.cholesky_ex(a)
         solved = torch.cholesky_solve(torch.cat([b, g[..., None]], 2), factor)
-        # Frames of one person share the shape: what is left of it once each frame's own unknowns are gone.
-        people = fit.betas.new_zeros(len(fit.betas), count, count)
-        schur = people.index_add(0, who, products[:, 3:-1, 3:-1] - b.mT @ solved[..., :-1])
-        right = products[:, 3:-1, -1] - (b.mT @ solved[..., -1:])[..., 0]
-        right = fit.betas.new_zeros(len(fit.betas), count).index_add(0, who, right) - fit.betas
-        more = torch.linalg.solve(schur + torch.eye(count, dtype=seen.dtype), right[..., None])[..., 0]
-        if fixed:
-            more = torch.zeros_like(more)
-        moved = solved[..., -1] - (solved[..., :-1] @ more[who][..., None])[..., 0]
+        moved, shapes = solved[..., -1], fit.betas
+        if not fixed:
+            # Frames of one person share the shape: what is left of it once each frame's own unknowns are gone.
+            people = shapes.new_zeros(len(shapes), count, count)
+            schur = people.index_add(0, who, products[:, 3:-1, 3:-1] - b.mT @ solved[..., :-1])
+            right = products[:, 3:-1, -1] - (b.mT @ solved[..., -1:])[..., 0]
+            right = shapes.new_zeros(len(shapes), count).index_add(0, who, right)
+            right = right + self.body.shape_stiffness * (self.body.shape_mean - shapes)
+            if damping is not None:
+                schur = schur + (damping[:, None] * schur.diagonal(dim1=1, dim2=2)).diag_embed()
+            more = torch.linalg.solve(schur + self.body.shape_stiffness.diag(), right[..., None])[..., 0]
+            shapes = self.body.next_shape(shapes, more)
+            moved = moved - (solved[..., :-1] @ (shapes - fit.betas)[who][..., None])[..., 0]
         rotations = fit.rotations
         if turn:
             rotations = self._turned(rotations, posed, moved[:, :-3].unflatten(1, (-1, 3)))
-        return SurfaceFit(rotations, fit.betas + more, fit.transl + moved[:, -3:])
+        return SurfaceFit(rotations, shapes, fit.transl + moved[:, -3:]), cost
 
-    def _shape_moves(self, posed: Posed) -> Tensor:
+    def _shape_moves(self, posed: Posed, betas: Tensor, fixed: bool) -> Tensor:
         """How vertices (B, N, 3, S) move with the shape, rotations fixed, place fixed."""
-        rest, count = self.body.rest, self.body.shape_dirs.shape[-1]
-        directions, joints = rest.directions[self.rows][..., :count], rest.joint_directions[..., :count]
+        if fixed:
+            return posed.vertices.new_zeros(*posed.vertices.shape, 0)
+        directions, joints = self.body.shape_moves(betas, self.rows)
         # A bone's shift moves with its joint's place less its turned resting place.
         shifts = moved_places(posed.turns, joints, self.body.parents) - posed.turns @ joints  # (B, J, 3, S)
         turned = (self.weights @ posed.turns.flatten(2)).unflatten(-1, (3, 3)) @ directions
-        return turned + (self.weights @ shifts.flatten(2)).unflatten(-1, (3, count))
+        return turned + (self.weights @ shifts.flatten(2)).unflatten(-1, (3, joints.shape[-1]))
 
     def _levers(self, posed: Posed) -> Tensor:
         """(B, K, 3, N): a small turn w of joint k moves vertex n by w × lever."""
@@ -173,12 +242,23 @@ class SurfaceFitter:
         return result
 
 
-def _spread(body: SkinnedBody, trust: Tensor) -> Tensor:
+def _either(chosen: Tensor, who: Tensor, one: SurfaceFit, other: SurfaceFit) -> SurfaceFit:
+    """`one` of the people chosen (P,), `other` of the rest."""
+    rows = chosen[who]
+    return SurfaceFit(
+        torch.where(rows[:, None, None, None], one.rotations, other.rotations),
+        torch.where(chosen[:, None], one.betas, other.betas),
+        torch.where(rows[:, None], one.transl, other.transl),
+    )
+
+
+def _spread(body: Fittable, trust: Tensor) -> Tensor:
     """About `_SAMPLE` trusted vertices, ascending, of which every joint has its share."""
-    order = torch.randperm(body.num_vertices, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(len(body.template), generator=torch.Generator().manual_seed(0))
     order = order[trust[order] > 0]
     owner = body.weights[order].argmax(1)
-    each = max(8, _SAMPLE // (2 * body.num_joints))
-    picked = torch.cat([order[owner == joint][:each] for joint in range(body.num_joints)])
+    joints = body.weights.shape[1]
+    each = max(8, _SAMPLE // (2 * joints))
+    picked = torch.cat([order[owner == joint][:each] for joint in range(joints)])
     others = order[~torch.isin(order, picked)][: max(0, _SAMPLE - len(picked))]
     return torch.cat([picked, others]).sort().values

@@ -80,15 +80,16 @@ def _levels(parents: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def moved_places(
-    turns: Float[Tensor, "b j 3 3"], rest: Float[Tensor, "j 3 s"], parents: Sequence[int] = PARENTS
+    turns: Float[Tensor, "b j 3 3"], rest: Float[Tensor, "*r j 3 s"], parents: Sequence[int] = PARENTS
 ) -> Float[Tensor, "b j 3 s"]:
-    """Where S sets of joints at rest (J, 3, S) come to lie, (B, J, 3, S), under rotations (B, J, 3, 3) in the root's
-    frame. It is linear: of how S coefficients of the shape move the joints at rest, how they move the turned ones."""
+    """Where S sets of joints at rest, (J, 3, S) or (B, J, 3, S), come to lie, (B, J, 3, S), under rotations
+    (B, J, 3, 3) in the root's frame. It is linear: of how S coefficients of the shape move the joints at rest, how they
+    move the turned ones."""
     import torch
 
-    places = [rest[0].expand(turns.shape[0], *rest.shape[1:])]
+    places = [rest[..., 0, :, :].expand(turns.shape[0], *rest.shape[-2:])]
     for joint, parent in enumerate(parents[1:], 1):
-        places.append(places[parent] + turns[:, parent] @ (rest[joint] - rest[parent]))
+        places.append(places[parent] + turns[:, parent] @ (rest[..., joint, :, :] - rest[..., parent, :, :]))
     return torch.stack(places, 1)
 
 

@@ -69,6 +69,24 @@ class SkinnedBody:
         moved = torch.einsum("jv,vcs->jcs", self.regressor, directions)
         return Rest(self.template, directions, self.regressor @ self.template, moved)
 
+    @property
+    def shape_mean(self) -> Tensor:
+        """(S,): coefficients are in standard deviations about the template."""
+        return self.template.new_zeros(self.shape_dirs.shape[-1])
+
+    @property
+    def shape_stiffness(self) -> Tensor:
+        return self.template.new_ones(self.shape_dirs.shape[-1])
+
+    def next_shape(self, betas: Tensor, step: Tensor) -> Tensor:
+        """The whole step: skin is linear in the coefficients, and any of them gives a body."""
+        return betas + step
+
+    def shape_moves(self, betas: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """How vertices (1, N, 3, S) and joints (1, J, 3, S) at rest move with the shape: the same about every one."""
+        count = self.shape_dirs.shape[-1]
+        return self.shape_dirs[rows][None], self.rest.joint_directions[None, ..., :count]
+
     @staticmethod
     def of(arrays: BodyArrays, dtype: torch.dtype = torch.float32) -> SkinnedBody:
         """The SMPL-X or open body that `read_body_file` gave."""

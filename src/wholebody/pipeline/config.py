@@ -52,8 +52,8 @@ class PredictConfig:
     compile: bool = False
     """compile the network's encoder: up to a minute the first time, seconds at later starts; for many pictures"""
     as_body: Annotated[str | None, Parameter(name="--as")] = None
-    """write the parameters as another body's too: smplx, smpl or smplh, whose file is given by --body; or open, of a
-    model whose own body is given by --body"""
+    """write the parameters as another body's too: smplx, smpl or smplh, whose file is given by --body; open, of a model
+    whose own body is given by --body; or anny (needs the package)"""
     save: Annotated[tuple[str, ...], comma_separated()] = ()
     """what to write. Of pictures (time and size for one person on one core): overlay 60 ms, 0.1 MB; npz 4 ms, 6 kB; obj
     130 ms, 1.9 MB; ply 10 ms, 0.7 MB; glb 14 ms, 0.7 MB; scene (everybody, rigged) 130 ms, 2 MB; json 2 ms, 3 kB. Of
@@ -110,9 +110,13 @@ class PredictConfig:
             if getattr(self, name) not in choices:
                 raise BadInput(f"--{name} is {getattr(self, name)!r}; known: {', '.join(choices)}.")
         if self.as_body is not None:
-            if self.as_body not in ("open", "smpl", "smplh", "smplx"):
-                raise BadInput(f"--as {self.as_body}: known are open, smpl, smplh, smplx.")
-            if self.body is None:
+            if self.as_body not in ("open", "smpl", "smplh", "smplx", "anny"):
+                raise BadInput(f"--as {self.as_body}: known are open, smpl, smplh, smplx, anny.")
+            if self.as_body == "anny":
+                from wholebody.body.makehuman import check_package
+
+                check_package()
+            elif self.body is None:
                 raise BadInput(f"--as {self.as_body} needs --body: the licensed file, or the folder that it is in.")
             if self.save and "npz" not in self.save:
                 raise BadInput(f"--as {self.as_body} converts the .npz files: name npz in --save.")
@@ -172,7 +176,7 @@ class ConvertConfig:
     """person files (.npz) of photos or films, tables (.parquet), labels (annotations/SPLIT_smplx.json), or folders of
     person files or tables"""
     to: str
-    """open, smpl, smplh or smplx; or the body file itself (.npz or .pkl)"""
+    """open, smpl, smplh, smplx or anny (the package's own parameters); or the body file itself (.npz or .pkl)"""
     out: Path
     """folder for the converted files; made if missing"""
     body: str | None = None

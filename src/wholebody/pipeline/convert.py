@@ -18,10 +18,11 @@ import numpy as np
 
 from wholebody.errors import AssetMissing, BadInput
 from wholebody.pipeline.config import ConvertConfig
+from wholebody.pipeline.convert_anny import AnnyFile, is_anny, read_anny
 from wholebody.pipeline.convert_tables import Rows, read_labels, read_table
 
 if TYPE_CHECKING:
-    from wholebody.body.convert import BodyParameters, Converter
+    from wholebody.body.convert import BodyParameters
     from wholebody.body.correspondence import Correspondence
     from wholebody.body.skinned import SkinnedBody
 
@@ -58,9 +59,13 @@ class _Result:
         return np.zeros(len(self.parameters)) if self.is_film else None
 
     def content(self, parameters: BodyParameters, target: SkinnedBody, error: np.ndarray) -> bytes:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **_arrays(self, parameters, target, error))  # type: ignore[arg-type]
-        return buffer.getvalue()
+        return _packed(_arrays(self, parameters, target, error))
+
+
+def _packed(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
 
 
 def convert(
@@ -68,7 +73,6 @@ def convert(
 ) -> list[Written]:
     """Convert every result; raises BadInput or AssetMissing before anything is written where that can be known.
     beside: write each beside its result, which lies in `config.out`."""
-    from wholebody.body.convert import Converter
     from wholebody.files.whole import write_bytes
     from wholebody.output.files import check_folder
     from wholebody.pipeline.record import Protected, Record
@@ -78,13 +82,9 @@ def convert(
     names = sorted({result.body for result in results})
     if len(names) > 1:
         raise BadInput(f"these results are of different bodies ({', '.join(names)}): convert each kind by itself.")
-    target_path, family = _target(config)
-    source = load_skinned(_source(config, names[0]))
-    target = load_skinned(target_path)
-    if family and target.name != family:
-        raise BadInput(f"--to {family}, but {target_path} is a body of kind {target.name}.")
+    target, prepare = _plan(config, names[0], results)
     places = [
-        (result.path.parent if beside else config.out) / f"{result.path.stem}_{target.name}{result.path.suffix}"
+        (result.path.parent if beside else config.out) / f"{result.path.stem}_{target}{result.path.suffix}"
         for result in results
     ]
     if len(set(places)) < len(places):
@@ -93,20 +93,87 @@ def convert(
     refusal = record.refusal([place for place in places if place.exists()], Protected(paths, {}))
     if refusal:
         raise BadInput(refusal)
-    matched = correspondence(source, target, say) if config.transfer is None else _transfer(config, source, target)
-    converter: Converter = Converter(source, target, matched)
+    run = prepare(say)
     check_folder(config.out)
     record.begin(record.before)
     done = []
     for result, place in zip(results, places, strict=True):
-        parameters = _whole_hands(result, source)
-        converted = converter(parameters, result.person)
-        content = result.content(converted.parameters, target, converted.error)
+        content, errors, expression_kept = run(result)
         record.announce(place, content)
         write_bytes(place, content)
-        errors = converted.error
-        done.append(Written(place, len(errors), float(errors.mean()), float(errors.max()), converted.expression_kept))
+        done.append(Written(place, len(errors), float(errors.mean()), float(errors.max()), expression_kept))
     return done
+
+
+Run = Callable[[Any], tuple[bytes, np.ndarray, bool]]
+"""From a result to the converted file's content, the error of each row in metres, and whether the face came along."""
+
+
+def _plan(config: ConvertConfig, body: str, results: list[Any]) -> tuple[str, Callable[[Callable[[str], None]], Run]]:
+    """The name of the target, and what prepares the conversion, which may take a while. BadInput or AssetMissing where
+    it cannot be."""
+    if "anny" in (config.to, body):
+        return _plan_of_anny(config, body, results)
+    from wholebody.body.convert import Converter
+
+    target_path, family = _target(config)
+    source = load_skinned(_source(config, body))
+    target = load_skinned(target_path)
+    if family and target.name != family:
+        raise BadInput(f"--to {family}, but {target_path} is a body of kind {target.name}.")
+
+    def prepare(say: Callable[[str], None]) -> Run:
+        matched = correspondence(source, target, say) if config.transfer is None else _transfer(config, source, target)
+        converter = Converter(source, target, matched)
+
+        def run(result: _Result | Rows) -> tuple[bytes, np.ndarray, bool]:
+            converted = converter(_whole_hands(result, source), result.person)
+            content = result.content(converted.parameters, target, converted.error)
+            return content, converted.error, converted.expression_kept
+
+        return run
+
+    return target.name, prepare
+
+
+def _plan_of_anny(
+    config: ConvertConfig, body: str, results: list[Any]
+) -> tuple[str, Callable[[Callable[[str], None]], Run]]:
+    from wholebody.body.anny_body import check_settings
+    from wholebody.body.makehuman import check_package
+    from wholebody.pipeline.convert_anny import from_anny, to_anny
+
+    if {config.to, body} != {"anny", "open"}:
+        raise BadInput(
+            f"between {body} and {config.to} the way leads over the open body: convert with --to open first, then what "
+            f"it writes with --to {config.to}."
+        )
+    check_package()
+    if config.to == "anny":
+        tables = [result.path for result in results if isinstance(result, Rows)]
+        if tables:
+            raise BadInput(f"{tables[0]}: of tables and labels there is no form with Anny's parameters.")
+
+        def there(say: Callable[[str], None]) -> Run:
+            source = load_skinned("open")
+            converter = to_anny(source, say)
+            return lambda result: converter(result, _whole_hands(result, source))
+
+        return "anny", there
+    for result in results:
+        check_settings(result.model)
+
+    def back(say: Callable[[str], None]) -> Run:
+        target = load_skinned("open")
+        converter = from_anny([result.model for result in results], target, say)
+
+        def run(result: Any) -> tuple[bytes, np.ndarray, bool]:
+            found, error, kept = converter(result)
+            return _packed(_arrays(result, found, target, error)), error, kept
+
+        return run
+
+    return "open", back
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
@@ -169,7 +236,7 @@ def _target(config: ConvertConfig) -> tuple[str | Path, str | None]:
             raise BadInput(f"--to {config.to} needs the licensed body: give its file or folder with --body.")
         return find_family(config.body, config.to, config.gender), config.to
     if not Path(config.to).exists():
-        raise BadInput(f"--to {config.to}: neither a body file nor one of {', '.join(FAMILIES)}.")
+        raise BadInput(f"--to {config.to}: neither a body file nor one of anny, {', '.join(FAMILIES)}.")
     return Path(config.to), None
 
 
@@ -274,20 +341,30 @@ def _files(results: tuple[str, ...]) -> list[Path]:
     return found
 
 
-def _read(path: Path) -> _Result | Rows:
+def _read(path: Path) -> _Result | Rows | AnnyFile:
     """By its kind: a person's file, a table, or labels."""
+    from wholebody.files.npz import SafeNpz
+
     if path.suffix.lower() in (".parquet", ".pq"):
         return read_table(path)
-    return read_labels(path) if path.suffix.lower() == ".json" else read_result(path)
+    if path.suffix.lower() == ".json":
+        return read_labels(path)
+    with SafeNpz(path) as file:
+        stored = {name: file[name] for name in file}
+    return read_anny(path, stored) if is_anny(stored) else _person(path, stored)
 
 
 def read_result(path: Path) -> _Result:
     """A person's file of a photo or a film. BadInput says what is missing."""
-    from wholebody.body.convert import BodyParameters
     from wholebody.files.npz import SafeNpz
 
     with SafeNpz(path) as file:
-        stored = {name: file[name] for name in file}
+        return _person(path, {name: file[name] for name in file})
+
+
+def _person(path: Path, stored: dict[str, Any]) -> _Result:
+    from wholebody.body.convert import BodyParameters
+
     if "poses" in stored and "trans" in stored:
         return _film(path, stored)
     needed = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose", "betas", "expression")
@@ -368,7 +445,9 @@ def _whole_hands(result: _Result | Rows, source: SkinnedBody) -> BodyParameters:
     )
 
 
-def _arrays(result: _Result, p: BodyParameters, target: SkinnedBody, error: np.ndarray) -> dict[str, np.ndarray]:
+def _arrays(
+    result: _Result | AnnyFile, p: BodyParameters, target: SkinnedBody, error: np.ndarray
+) -> dict[str, np.ndarray]:
     rest = dict(result.rest)
     if result.is_film:
         parts = [p.global_orient[:, None], p.body_pose]

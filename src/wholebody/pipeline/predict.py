@@ -490,7 +490,7 @@ def load_predictor(config: PredictConfig, say: Callable[[str], None] | None = No
 
     device = pick_device(config.device)
     # With --as the file of --body is the other body's, unless that is the open one.
-    body = None if config.as_body not in (None, "open") else config.body
+    body = None if config.as_body not in (None, "open", "anny") else config.body
     model = load_model(
         config.model, body=body, device=device, any_gender=config.any_gender, family=config.family,
         precision=config.precision, compile=config.compile, say=say,
