@@ -1,6 +1,6 @@
 """A film, frame by frame, to what the networks say of it: who is where in each frame, and what their bodies do.
 
-`Watcher` takes frames in order and holds only some of them. The detector looks at every so manieth frame; between two
+`Watcher` takes frames in order and holds only some of them. The detector looks at every few frames; between two
 looks the boxes of a person are joined by straight lines, and the network sees every frame. Looking, the network and the
 landmarkers take turns on three threads, each a few frames behind the other.
 """
@@ -57,7 +57,7 @@ def whole_every(smooth: str) -> int:
 
 
 def look_every(frames_a_second: float) -> int:
-    """Every so manieth frame is looked at by the detector."""
+    """The detector looks at one of so many frames."""
     return max(1, round(frames_a_second / LOOKS_A_SECOND))
 
 
@@ -162,7 +162,11 @@ class Watcher:
         self._job = _Job()
         self._under_way: deque[_Job] = deque()
         self._hands: Regions = {}  # the landmarkers' thread's own while jobs are under way
-        share = max(1, torch.get_num_threads() // 2)  # of the cores
+        # Looking, the networks and the landmarkers each take half of the cores, this thread too until `close`: three
+        # callers with all cores each spend as much time again on waiting for one another.
+        self._threads = torch.get_num_threads()
+        share = max(1, self._threads // 2)
+        torch.set_num_threads(share)
         self._networks, self._landmarks = (
             ThreadPoolExecutor(1, f"wholebody-{name}", torch.set_num_threads, (share,)) for name in ("network", "marks")
         )
@@ -188,7 +192,7 @@ class Watcher:
     def close(self) -> None:
         for threads in (self._networks, self._landmarks):
             threads.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(torch.get_num_threads())  # what threads of others begin with is that of this one again
+        torch.set_num_threads(self._threads)
 
     def _look_at_last(self) -> None:
         """Say who is where in the frames that wait, by the detector's look at the last of them."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FILM_HEIGHT = 360  # pixels of the film beside the figures
 MOST_FRAMES = 9000
-"""Of longer films only every so manieth frame is in the page."""
+"""Of longer films only every second, third, ... frame is in the page."""
 FILM_SECONDS = 300.0  # longer films are left out: a page is opened whole
 _EXPRESSION_STEP = 1 / 2048
 _LEAST_CORRECTIVE = 3e-4  # metres per unit of R - 1 that a vertex moves; less is not kept

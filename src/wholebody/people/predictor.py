@@ -141,7 +141,7 @@ class Predictor:
         """The first half of `predict_many`: the network, of everybody.
 
         who: where the pictures are frames of a film, one after the other: whose each box is, as any number that stays
-        theirs. every: then a network that sees a body sooner than hands and face looks for these in each so manieth of
+        theirs. every: then a network that sees a body sooner than hands and face looks for these in one of so many of
         a person's frames only; between, they are those of the nearest frame.
         """
         import torch
