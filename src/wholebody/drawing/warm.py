@@ -6,11 +6,14 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from wholebody.files.cache import cache_folder
 
-_SOURCE = Path(__file__).with_name("raster.py")
+_FOLDER = Path(__file__).parent
+_LAST = {"raster.py": "_finish", "layers.py": "lay"}
+"""Of each file the last function that an overlay needs."""
 
 
 def compile_aside() -> subprocess.Popen[bytes] | None:
@@ -35,20 +38,28 @@ def warm_up(aside: subprocess.Popen[bytes] | None = None) -> None:
             aside.wait(60)
     import numpy as np
 
+    from wholebody.drawing.layers import add_drawing, lay
     from wholebody.drawing.raster import draw_mesh
 
     corners = np.array([[0, 0, 2], [0, 1, 2], [1, 0, 2]], np.float32)
-    draw_mesh(corners, np.array([[0, 1, 2]], np.int32), 4.0, (2.0, 2.0), (4, 4))
+    drawing = draw_mesh(corners, np.array([[0, 1, 2]], np.int32), 4.0, (2.0, 2.0), (4, 4))
+    layer, nearest, one = np.zeros((4, 4, 4), np.float32), np.full((4, 4), np.inf, np.float32), np.float32(1)
+    add_drawing(layer, nearest, 0, 0, drawing.rgba, drawing.depth, one, np.zeros((4, 4), np.float32), one)
+    lay(np.zeros((4, 4, 3), np.uint8), layer, 0, 0, one)
 
 
 def _is_kept() -> bool:
     """Whether a process before this one compiled the rasteriser as it is now."""
     named, folder = os.environ.get("NUMBA_CACHE_DIR"), cache_folder()
-    folders = [Path(named)] if named else [_SOURCE.parent / "__pycache__", *([folder / "numba"] if folder else [])]
-    since = _SOURCE.stat().st_mtime
+    folders = [Path(named)] if named else [_FOLDER / "__pycache__", *([folder / "numba"] if folder else [])]
+    return all(_has(folders, _FOLDER / source, function) for source, function in _LAST.items())
+
+
+def _has(folders: Iterable[Path], source: Path, function: str) -> bool:
+    since = source.stat().st_mtime
     with contextlib.suppress(OSError):
         for place in folders:
-            for index in place.rglob(f"{_SOURCE.stem}._finish-*.nbi"):  # the last that a drawing needs
+            for index in place.rglob(f"{source.stem}.{function}-*.nbi"):
                 if index.stat().st_mtime >= since:
                     return True
     return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -54,10 +54,10 @@ def draw_overlay(
     panel = _Panel.of(len(people), (height, width)) if side_view and people else None
     picture = np.empty((height, width + (panel.width if panel else 0), 3), np.uint8)
     picture[:, :width] = photo
-    _draw_people(picture[:, :width], people, faces, scale, samples, opacity)
+    _draw_people(picture, (height, width), people, faces, scale, samples, opacity)
     if panel:
         picture[:, width:] = np.rint(_PAPER * 255)
-        panel.draw(picture[:, width:], people, faces, samples)
+        panel.draw(picture, width, people, faces, samples)
     return picture
 
 
@@ -80,9 +80,13 @@ def _fit(image: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _draw_people(
-    picture: np.ndarray, people: Sequence[Person], faces: np.ndarray, scale: float, samples: int, opacity: float
-) -> None:
-    """Everybody over `picture` (H, W, 3) uint8, in place; of it only the windows that people cover are touched."""
+    picture: np.ndarray, photo_hw: tuple[int, int], people: Sequence[Person], faces: np.ndarray, scale: float,
+    samples: int, opacity: float,
+) -> None:  # fmt: skip
+    """Everybody over the photo at the left of `picture` (H, W, 3) uint8, in place; only the windows that people cover
+    are touched."""
+    from wholebody.drawing.layers import lay
+
     cameras = [
         (
             np.asarray(person.focal_px, np.float64) * scale,
@@ -91,44 +95,22 @@ def _draw_people(
         for person in people
     ]
     windows = [
-        covered_window(person.vertices_cam, *camera, (picture.shape[0], picture.shape[1]))
+        covered_window(person.vertices_cam, *camera, photo_hw)
         for person, camera in zip(people, cameras, strict=True)
     ]
-    for members, around in together([(n, window) for n, window in enumerate(windows) if window]):
-        layer, nearest = np.empty(0), np.empty(0)  # of the group: colour multiplied by alpha, and depth
+    for members, (left, top, right, bottom) in together([(n, window) for n, window in enumerate(windows) if window]):
+        layer = np.zeros((bottom - top, right - left, 4), np.float32)  # of the group: colour multiplied by alpha
+        nearest = np.full(layer.shape[:2], np.inf, np.float32)
         for n in sorted(members):
             window = windows[n]
             assert window is not None
-            x0, y0, x1, y1 = window
+            within = (window[0] - left, window[1] - top, window[2] - left, window[3] - top)
             focal, principal = cameras[n]
-            rgba, depth = _draw_one(
-                people[n].vertices_cam, faces, focal, principal - [x0, y0], (y1 - y0, x1 - x0),
-                COLORS[n % len(COLORS)], samples,
+            _draw_one(
+                people[n].vertices_cam, faces, focal, principal - [left, top], within, COLORS[n % len(COLORS)], samples,
+                layer, nearest,
             )  # fmt: skip
-            if len(members) == 1:
-                layer = rgba
-                break
-            if not layer.size:
-                layer = np.zeros((around[3] - around[1], around[2] - around[0], 4), np.float32)
-                nearest = np.full(layer.shape[:2], np.inf, np.float32)
-            place = slice(y0 - around[1], y1 - around[1]), slice(x0 - around[0], x1 - around[0])
-            depth /= np.float32(focal.mean())
-            front = (depth < nearest[place])[..., None]
-            top, bottom = np.where(front, rgba, layer[place]), np.where(front, layer[place], rgba)
-            layer[place] = top + bottom * (1 - top[..., 3:])
-            nearest[place] = np.minimum(depth, nearest[place])
-        _lay(picture[around[1] : around[3], around[0] : around[2]], layer, opacity)
-
-
-def _lay(part: np.ndarray, layer: np.ndarray, opacity: float) -> None:
-    """`layer` (H, W, 4), colour multiplied by alpha, over `part` (H, W, 3) uint8, in place."""
-    import cv2
-
-    alpha: Any = cv2.merge([layer[..., 3] * np.float32(-opacity)] * 3)
-    alpha *= part
-    alpha += part
-    alpha += layer[..., :3] * np.float32(255 * opacity)
-    part[:] = cv2.convertScaleAbs(np.maximum(alpha, 0, out=alpha))  # rounds, and ends at 255
+        lay(picture, layer, left, top, np.float32(opacity))
 
 
 Window = tuple[int, int, int, int]
@@ -171,15 +153,11 @@ def covered_window(
 
 
 def _draw_one(
-    vertices: np.ndarray,
-    faces: np.ndarray,
-    focal: np.ndarray,
-    principal: np.ndarray,
-    size_hw: tuple[int, int],
-    color: np.ndarray,
-    samples: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """One shaded mesh: (H, W, 4) with colour multiplied by alpha, and depth (H, W), inf where empty."""
+    vertices: np.ndarray, faces: np.ndarray, focal: np.ndarray, principal: np.ndarray, window: Window,
+    color: np.ndarray, samples: int, layer: np.ndarray, nearest: np.ndarray,
+) -> None:  # fmt: skip
+    """One shaded mesh, which covers `window`, into `layer` and `nearest`: see `drawing.layers.add_drawing`."""
+    from wholebody.drawing.layers import add_drawing
     from wholebody.drawing.raster import Light, draw_mesh
 
     light = Light(direction_cam=(-0.45, -0.65, -0.62), ambient=(0.34, 0.35, 0.38), directional=(0.78, 0.76, 0.72))
@@ -187,17 +165,17 @@ def _draw_one(
         vertices,
         faces,
         focal.tolist(),
-        principal.tolist(),
-        size_hw,
+        (principal - window[:2]).tolist(),
+        (window[3] - window[1], window[2] - window[0]),
         np.asarray(color)[None],
         light=light,
         samples=samples,
     )
-    shade = 1 - (1 - _OUTLINE) * outline(drawing.depth, float(np.median(vertices[:, 2])))
-    rgba = drawing.rgba
-    shade *= rgba[..., 3]
-    rgba[..., :3] *= shade[..., None]
-    return rgba, drawing.depth
+    edge = outline(drawing.depth, float(np.median(vertices[:, 2])))
+    add_drawing(
+        layer, nearest, window[0], window[1], drawing.rgba, drawing.depth, np.float32(focal.mean()), edge,
+        np.float32(_OUTLINE),
+    )  # fmt: skip
 
 
 def outline(depth: np.ndarray, distance: float) -> np.ndarray:
@@ -231,20 +209,25 @@ class _Panel:
     def width(self) -> int:
         return self.cell_w * self.columns
 
-    def draw(self, panel: np.ndarray, people: Sequence[Person], faces: np.ndarray, samples: int) -> None:
-        """Onto a sheet of paper (H, width, 3) uint8, in place."""
+    def draw(
+        self, picture: np.ndarray, left: int, people: Sequence[Person], faces: np.ndarray, samples: int
+    ) -> None:  # fmt: skip
+        """Onto `picture` (H, W, 3) uint8, in place, which is paper from the column `left` on."""
+        from wholebody.drawing.layers import lay
+
         for number, person in enumerate(people):
             x, y = number % self.columns * self.cell_w, number // self.columns * self.cell_h
-            size = (min(self.cell_h, len(panel) - y), self.cell_w)
+            size = (min(self.cell_h, len(picture) - y), self.cell_w)
             turned, focal, principal = _from_the_side(person, size)
             window = covered_window(turned, focal, principal, size)
             if window is None:
                 continue
             x0, y0, x1, y1 = window
-            rgba, _ = _draw_one(
-                turned, faces, focal, principal - [x0, y0], (y1 - y0, x1 - x0), COLORS[number % len(COLORS)], samples
-            )
-            _lay(panel[y + y0 : y + y1, x + x0 : x + x1], rgba, 1.0)
+            layer = np.zeros((y1 - y0, x1 - x0, 4), np.float32)
+            nearest = np.full(layer.shape[:2], np.inf, np.float32)
+            within, color = (0, 0, x1 - x0, y1 - y0), COLORS[number % len(COLORS)]
+            _draw_one(turned, faces, focal, principal - [x0, y0], within, color, samples, layer, nearest)
+            lay(picture, layer, left + x + x0, y + y0, np.float32(1))
 
 
 def _grid(count: int, photo_hw: tuple[int, int]) -> tuple[int, int, int]:
