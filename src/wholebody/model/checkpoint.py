@@ -384,7 +384,18 @@ def _load_ours(path: Path) -> tuple[Network, CheckpointInfo]:
 
 def _at_least_single(tensor: Tensor) -> Tensor:
     """Weights may be kept in half precision to save space; they are computed with in single."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    if tensor.dtype not in (torch.float16, torch.bfloat16):
+        return tensor
+    # So few at a time that PyTorch does it on one thread: its threads wait for each other after each of some hundred
+    # tensors, for milliseconds where others use the processor too.
+    single = torch.empty(tensor.shape, dtype=torch.float32)
+    pieces = zip(single.view(-1).split(_ON_ONE_THREAD), tensor.reshape(-1).split(_ON_ONE_THREAD), strict=True)
+    for target, piece in pieces:
+        target.copy_(piece)
+    return single
+
+
+_ON_ONE_THREAD = 1 << 15  # numbers
 
 
 # The published form
