@@ -31,6 +31,7 @@ MODEL = {
 """What `anny.Anny` is built with: its own defaults, but with all phenotypes and the facial actions."""
 
 _YOUNG = 2 / 3  # Anny's age of 25 years
+_COEFFICIENT_ROWS = 48  # at a time: the package multiplies tables of 130 kB a row
 _LONGEST_STEP = 0.3  # of a phenotype, at a time
 _SLOPE_STEP = 0.02  # of a phenotype, over which slopes are taken: shapes bend where phenotypes change over
 
@@ -126,6 +127,7 @@ class AnnyBody:
         self.action_labels = tuple(model.facial_action_labels)
         low = [-1 / 3 if name == "age" else 0.0 for name in self.phenotype_labels]
         self.lowest = torch.tensor(low, dtype=dtype)
+        self._part: tuple[Tensor, Tensor] | None = None
 
     @cached_property
     def tree(self) -> KinematicTree:
@@ -150,25 +152,32 @@ class AnnyBody:
 
     def coefficients(self, phenotypes: Tensor, actions: Tensor) -> Tensor:
         """(B, K) of the blend shapes, from phenotypes (B, P) and facial actions (B, A)."""
-        columns = phenotypes.to(self.model.dtype).unbind(1)
-        result = self.model.get_phenotype_blendshape_coefficients(
-            **dict(zip(self.phenotype_labels, columns, strict=True))
-        )
-        result = result.to(self.template.dtype)
+        found = []
+        for some in phenotypes.to(self.model.dtype).split(_COEFFICIENT_ROWS):
+            named = dict(zip(self.phenotype_labels, some.unbind(1), strict=True))
+            found.append(self.model.get_phenotype_blendshape_coefficients(**named))
+        result = torch.cat(found).to(self.template.dtype)
         first = len(self.blends) - actions.shape[1]  # of the coefficients that are facial actions
         return torch.cat([result[:, :first], actions], 1)
 
     def shape_moves(self, betas: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Slopes over `_SLOPE_STEP` to both sides: (B, N, 3, P) of vertices, (B, J, 3, P) of bones' heads."""
+        """Slopes over `_SLOPE_STEP`, towards the middle of each phenotype: (B, N, 3, P) of vertices, (B, J, 3, P) of
+        bones' heads."""
         count = betas.shape[1]
-        one = _SLOPE_STEP * torch.eye(count, dtype=betas.dtype)
-        up, down = self.bounded(betas[:, None] + one), self.bounded(betas[:, None] - one)  # (B, P, P)
-        none = betas.new_zeros(len(betas) * count, len(self.action_labels))
-        away = self.coefficients(up.flatten(0, 1), none) - self.coefficients(down.flatten(0, 1), none)
-        slope = away.unflatten(0, (-1, count)) / (up - down).sum(-1, keepdim=True)  # (B, P, K)
-        vertices = (slope @ self.blends[:, rows].flatten(1)).unflatten(-1, (-1, 3))
+        step = _SLOPE_STEP * torch.where(betas < 0.5, 1, -1)
+        there = torch.cat([betas[:, None], betas[:, None] + step.diag_embed()], 1)  # (B, 1 + P, P)
+        none = betas.new_zeros(len(betas) * (count + 1), len(self.action_labels))
+        found = self.coefficients(there.flatten(0, 1), none).unflatten(0, (-1, count + 1))
+        slope = (found[:, 1:] - found[:, :1]) / step[..., None]  # (B, P, K)
+        vertices = (slope @ self._blends(rows).flatten(1)).unflatten(-1, (-1, 3))
         heads = (slope @ self.head_blends.flatten(1)).unflatten(-1, (-1, 3))
         return vertices.permute(0, 2, 3, 1), heads.permute(0, 2, 3, 1)
+
+    def _blends(self, rows: Tensor) -> Tensor:
+        """Blend shapes (K, N, 3) of these vertices; kept, for a fit asks for the same ones again and again."""
+        if self._part is None or self._part[0] is not rows:
+            self._part = rows, self.blends[:, rows].contiguous()
+        return self._part[1]
 
     def pose(
         self, rotations: Tensor, betas: Tensor, expression: Tensor, transl: Tensor, rows: Tensor | None = None
@@ -177,7 +186,7 @@ class AnnyBody:
         coefficients = self.coefficients(betas, expression)
         template, blends, weights = self.template, self.blends, self.weights
         if rows is not None:
-            template, blends, weights = template[rows], blends[:, rows], weights[rows]
+            template, blends, weights = template[rows], self._blends(rows), weights[rows]
         resting = (template.flatten() + coefficients @ blends.flatten(1)).unflatten(1, (-1, 3))
         heads = (self.heads.flatten() + coefficients @ self.head_blends.flatten(1)).unflatten(1, (-1, 3))
         turns, places = self.tree.pose(rotations, heads)

@@ -25,7 +25,7 @@ _BATCH = 16  # frames at a time: with 104 bones, more do not fit into a processo
 _EYES_AND_TONGUE = ("eyeLook", "tongue")  # actions that are left alone: eyes are bones, the open body has no tongue
 _FACE_MOVES = 1e-4  # metres: vertices that no action moves further are not looked at
 _JAW_OPEN = 0.42  # radians of the jaw at which the face is measured along with the expressions
-_SHAPE_STEPS, _POSE_STEPS = 10, 2
+_SHAPE_STEPS, _POSE_STEPS = 8, 3
 _DRAWN = 1000  # people of known phenotypes
 
 
@@ -34,9 +34,10 @@ class ToAnny:
 
     def __init__(self, source: SkinnedBody, anny: AnnyBody) -> None:
         self.source, self.anny = source, anny
-        at_rest = [name for name in anny.joint_names if name.startswith(("toe", "metacarpal"))]
-        self.shape_fitter = SurfaceFitter(anny, still=at_rest, rounds=1, steps=_SHAPE_STEPS)
-        self.pose_fitter = SurfaceFitter(anny, rounds=1, steps=_POSE_STEPS)
+        # These stay as their joint has them: skin tells little of how they turn.
+        still = [name for name in anny.joint_names if name.startswith(("toe", "metacarpal"))]
+        self.shape_fitter = SurfaceFitter(anny, still=still, rounds=1, steps=_SHAPE_STEPS)
+        self.pose_fitter = SurfaceFitter(anny, still=still, rounds=1, steps=_POSE_STEPS)
         self.face = FacialActions(source, anny)
 
     def __call__(

@@ -70,19 +70,20 @@ class SurfaceFitter:
     """
 
     def __init__(
-        self, body: Fittable, trust: Tensor | None = None, still: Sequence[str] = (), rounds: int = 3, steps: int = 4
-    ) -> None:
+        self, body: Fittable, trust: Tensor | None = None, still: Sequence[str] = (), rounds: int = 3, steps: int = 4,
+        sample: int = _SAMPLE,
+    ) -> None:  # fmt: skip
         self.body, self.rounds, self.steps = body, rounds, steps
         trust = torch.ones(len(body.template), dtype=body.template.dtype) if trust is None else trust
-        self.rows = _spread(body, trust)
+        self.rows = _spread(body, trust, sample)
         self.trust = trust[self.rows]
         self.weights = body.weights[self.rows]  # (N, J)
         moves_skin = (self.weights * self.trust[:, None]).sum(0) > 1e-2
         self.turning = [j for j, name in enumerate(body.joint_names) if name not in still and moves_skin[j]]
-        below = torch.eye(len(body.joint_names), dtype=body.template.dtype)
-        for joint in range(len(body.joint_names) - 1, 0, -1):
-            below[body.parents[joint]] += below[joint]
-        self.below = below[self.turning]  # (K, J): which joints move with which
+        # Of each joint its vertices and how much it moves each: a vertex has few joints, a product with all is slow.
+        self.moving = [(at := column.nonzero()[:, 0], column[at]) for column in self.weights.T]
+        share = self._up_the_tree(self.weights.T.clone()[None, :, None])
+        self.share = share[0, self.turning]  # (K, 1, N): how much a joint and all below it move each vertex
 
     def __call__(
         self, targets: Tensor, expression: Tensor, person: Tensor | None = None, betas: Tensor | None = None,
@@ -174,7 +175,7 @@ class SurfaceFitter:
         products = linear.flatten(1, 2).mT @ linear.flatten(1, 2)
         a, b, g = products[:, :3, :3], products[:, :3, 3:-1], products[:, :3, -1]
         if turn:
-            levers = self._levers(posed) * root.T[:, None]  # (B, K, 3, N)
+            levers = self._levers(posed).mul_(root.T)  # (B, K, 3, N)
             turns = 3 * len(self.turning)
             flat = levers.flatten(1, 2)
             m = (flat @ flat.mT).unflatten(1, (-1, 3)).unflatten(3, (-1, 3))  # (B, K, 3, K, 3)
@@ -226,10 +227,19 @@ class SurfaceFitter:
 
     def _levers(self, posed: Posed) -> Tensor:
         """(B, K, 3, N): a small turn w of joint k moves vertex n by w × lever."""
-        moved = posed.turns @ posed.resting.mT[:, None] + posed.shifts[..., None]  # (B, J, 3, N)
-        levers = torch.einsum("kj,bjcn->bkcn", self.below, moved * self.weights.T[:, None])
-        share = self.below @ self.weights.T  # (K, N)
-        return levers - share[:, None] * posed.joints[:, self.turning, :, None]
+        resting = posed.resting.mT.contiguous()  # (B, 3, N)
+        moved = resting.new_zeros(len(resting), len(self.moving), *resting.shape[1:])  # (B, J, 3, N)
+        for joint, (at, weights) in enumerate(self.moving):
+            skin = torch.baddbmm(posed.shifts[:, joint, :, None], posed.turns[:, joint], resting[:, :, at])
+            moved[:, joint, :, at] = skin * weights
+        levers = self._up_the_tree(moved)[:, self.turning]
+        return levers.sub_(self.share * posed.joints[:, self.turning, :, None])
+
+    def _up_the_tree(self, moved: Tensor) -> Tensor:
+        """(B, J, ...) of each joint, in place: that of the joint and all below it."""
+        for joint in range(len(self.body.parents) - 1, 0, -1):
+            moved[:, self.body.parents[joint]] += moved[:, joint]
+        return moved
 
     def _turned(self, rotations: Tensor, posed: Posed, turn: Tensor) -> Tensor:
         """Local rotations after small turns (B, K, 3) about the body's axes."""
@@ -252,13 +262,13 @@ def _either(chosen: Tensor, who: Tensor, one: SurfaceFit, other: SurfaceFit) -> 
     )
 
 
-def _spread(body: Fittable, trust: Tensor) -> Tensor:
-    """About `_SAMPLE` trusted vertices, ascending, of which every joint has its share."""
+def _spread(body: Fittable, trust: Tensor, sample: int) -> Tensor:
+    """About `sample` trusted vertices, ascending, of which every joint has its share."""
     order = torch.randperm(len(body.template), generator=torch.Generator().manual_seed(0))
     order = order[trust[order] > 0]
     owner = body.weights[order].argmax(1)
     joints = body.weights.shape[1]
-    each = max(8, _SAMPLE // (2 * joints))
+    each = max(8, sample // (2 * joints))
     picked = torch.cat([order[owner == joint][:each] for joint in range(joints)])
-    others = order[~torch.isin(order, picked)][: max(0, _SAMPLE - len(picked))]
+    others = order[~torch.isin(order, picked)][: max(0, sample - len(picked))]
     return torch.cat([picked, others]).sort().values
