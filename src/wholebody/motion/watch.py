@@ -19,6 +19,7 @@ import torch
 from wholebody.files.video import Frame
 from wholebody.motion.assemble import Sights, Timeline, assemble
 from wholebody.motion.camera import CameraPath, CameraWatcher
+from wholebody.motion.crowd import SOURCE, ByKeypoints
 from wholebody.motion.rig import Rig
 from wholebody.motion.tracks import (
     LOOK_SIZE,
@@ -48,6 +49,10 @@ _JOB_FRAMES, _JOB_BYTES = 16, 24e6
 _JOBS = 2  # that may wait for the networks
 WHOLE_EVERY = 3  # frames of a person: hands and face, as the network alone says them, need no more
 _FULL_SCORE = 0.6  # of a person who is plainly there, as the embedded detector scores
+_ON_THEM = 0.7
+"""Likeness to their own key points below which, of people in each other's way, the body that these say is nearer to the
+truth than the network's: of 151 sights of 9 drawn crossings these were 43, whose PA-MPJPE fell from 151 to 128 mm."""
+_GIVEN_ANEW = 0.5  # of their sureness keep those
 _UNSEEN = 0.3  # of their sureness keep sights that no detection confirms
 
 
@@ -161,6 +166,7 @@ class Watcher:
         self._again = 0  # how many looks at known people alone came after the last one at all of a frame
         self._job = _Job()
         self._under_way: deque[_Job] = deque()
+        self._by_keypoints = ByKeypoints(predictor.model)
         self._hands: Regions = {}  # the landmarkers' thread's own while jobs are under way
         # Looking, the networks and the landmarkers each take half of the cores, this thread too until `close`: three
         # callers with all cores each spend as much time again on waiting for one another.
@@ -314,10 +320,26 @@ class Watcher:
             found.append(Detections(np.array(boxes).reshape(-1, 4), np.array(sure)))
         who = [list(row) for row in job.places]
         seen = self._networks.submit(self._predictor.see, images, found, who, self._whole_every)
-        job.people = self._landmarks.submit(lambda: self._predictor.laid_on(images, seen.result(), who, self._hands))
+        job.people = self._landmarks.submit(
+            lambda: self._told_apart(self._predictor.laid_on(images, seen.result(), who, self._hands), job.places)
+        )
         self._under_way.append(job)
         while len(self._under_way) > _JOBS:
             self._collect()
+
+    def _told_apart(self, people: list[list[Person]], places: list[dict[int, Place]]) -> list[list[Person]]:
+        """People in each other's way whose bodies lie on another's key points, or off their own, given anew."""
+        wrong = []
+        for k, (row, frame) in enumerate(zip(places, people, strict=True)):
+            for at, (place, person) in enumerate(zip(row.values(), frame, strict=True)):
+                others = [other for other in row.values() if other is not place]
+                points = place.points if place.crowded else None
+                if points is not None and self._by_keypoints.can(points) and _is_off(person, place, others):
+                    wrong.append((k, at, points))
+        anew = self._by_keypoints([people[k][at] for k, at, _ in wrong], [points for _, _, points in wrong])
+        for (k, at, _), person in zip(wrong, anew, strict=True):
+            people[k][at] = person
+        return people
 
     def _collect(self) -> None:
         """Take what the networks say of the frames that were sent first."""
@@ -327,7 +349,10 @@ class Watcher:
             rows = []
             for (number, one), person in zip(row.items(), people, strict=True):
                 others = [other for their, other in row.items() if their != number]
-                rows.append(sight_of(person, job.first + k, number, one.sure * agreement(person, one, others)))
+                sure = one.sure * agreement(person, one, others)
+                if person.sources.get("body") == SOURCE:
+                    sure *= _GIVEN_ANEW
+                rows.append(sight_of(person, job.first + k, number, sure))
             if rows:
                 self._part.sights.append(Sights.concatenate(rows))
 
@@ -407,6 +432,11 @@ def agreement(person: Person, place: Place, others: Iterable[Place] = ()) -> flo
     if place.crowded and any((_likeness(person, other) or 0.0) > own for other in others):
         return 0.0
     return float(np.clip(0.2 + 1.2 * own, 0.2, 1.0))
+
+
+def _is_off(person: Person, place: Place, others: Iterable[Place]) -> bool:
+    own = _likeness(person, place)
+    return own is not None and (own < _ON_THEM or any((_likeness(person, other) or 0.0) > own for other in others))
 
 
 def _likeness(person: Person, place: Place) -> float | None:

@@ -146,44 +146,53 @@ class Refiner:
 
     def bodies(self, people: Sequence[Person]) -> Bodies:
         """Predicted people as a fit takes them, float64."""
-
-        def stacked(name: str) -> torch.Tensor:
-            return torch.from_numpy(np.stack([np.asarray(getattr(person, name), np.float64) for person in people]))
-
-        names = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose")
-        pose = self.body.full_pose(**{name: stacked(name) for name in names})
-        coefficients = (stacked(name) for name in ("betas", "expression", "cam_trans", "focal_px", "principal_px"))
-        return Bodies(axis_angle_to_matrix(pose), *coefficients)
+        return bodies_of(people, self.body)
 
     def people(self, people: Sequence[Person], bodies: Bodies) -> list[Person]:
         """The same people with these bodies."""
-        like = people[0].betas.dtype
-        transl = bodies.transl.to(self.body.dtype)
-        out = self.body.from_matrices(
-            bodies.rotations.to(self.body.dtype), bodies.betas.to(self.body.dtype),
-            bodies.expression.to(self.body.dtype), transl,
-        )  # fmt: skip
-        seen = self.body.joints_137(out.joints)[:, list(COCO_WHOLEBODY_FROM_137)].numpy()
-        pose = matrix_to_axis_angle(bodies.rotations)
-        hands = pose[:, 25:] - self.body.hand_mean.to(pose)
-        arrays = {
-            "global_orient": pose[:, 0],
-            "body_pose": pose[:, 1:22],
-            "jaw_pose": pose[:, 22],
-            "left_hand_pose": hands[:, :15],
-            "right_hand_pose": hands[:, 15:],
-            "betas": bodies.betas,
-            "expression": bodies.expression,
-            "cam_trans": bodies.transl,
-            "joints_cam": out.joints[:, :55],
-            "vertices_cam": out.vertices,
-        }
-        refined = []
-        for n, person in enumerate(people):
-            fields: dict[str, Any] = {name: value[n].numpy().astype(like) for name, value in arrays.items()}
-            fields["keypoints_px"] = project(seen[n], person.focal_px, person.principal_px).astype(like)
-            refined.append(replace(person, **fields))
-        return refined
+        return people_with(people, bodies, self.body)
+
+
+def bodies_of(people: Sequence[Person], body: BodyModel) -> Bodies:
+    """Predicted people as a fit takes them, float64; `body` is the one that predicted them, on the CPU."""
+
+    def stacked(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.stack([np.asarray(getattr(person, name), np.float64) for person in people]))
+
+    names = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose")
+    pose = body.full_pose(**{name: stacked(name) for name in names})
+    coefficients = (stacked(name) for name in ("betas", "expression", "cam_trans", "focal_px", "principal_px"))
+    return Bodies(axis_angle_to_matrix(pose), *coefficients)
+
+
+def people_with(people: Sequence[Person], bodies: Bodies, body: BodyModel) -> list[Person]:
+    """The same people with these bodies; `body` as that of `bodies_of`."""
+    like = people[0].betas.dtype
+    transl = bodies.transl.to(body.dtype)
+    out = body.from_matrices(
+        bodies.rotations.to(body.dtype), bodies.betas.to(body.dtype), bodies.expression.to(body.dtype), transl
+    )
+    seen = body.joints_137(out.joints)[:, list(COCO_WHOLEBODY_FROM_137)].numpy()
+    pose = matrix_to_axis_angle(bodies.rotations)
+    hands = pose[:, 25:] - body.hand_mean.to(pose)
+    arrays = {
+        "global_orient": pose[:, 0],
+        "body_pose": pose[:, 1:22],
+        "jaw_pose": pose[:, 22],
+        "left_hand_pose": hands[:, :15],
+        "right_hand_pose": hands[:, 15:],
+        "betas": bodies.betas,
+        "expression": bodies.expression,
+        "cam_trans": bodies.transl,
+        "joints_cam": out.joints[:, :55],
+        "vertices_cam": out.vertices,
+    }
+    refined = []
+    for n, person in enumerate(people):
+        fields: dict[str, Any] = {name: value[n].numpy().astype(like) for name, value in arrays.items()}
+        fields["keypoints_px"] = project(seen[n], person.focal_px, person.principal_px).astype(like)
+        refined.append(replace(person, **fields))
+    return refined
 
 
 def with_unsure_limbs(rotations: torch.Tensor, before: torch.Tensor, sure: torch.Tensor) -> torch.Tensor:
