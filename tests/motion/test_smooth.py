@@ -7,7 +7,17 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from wholebody.errors import BadInput
-from wholebody.motion.smooth import bending, cutoff, fit, fit_numbers, fit_rotations, robust_mean, steady
+from wholebody.motion.smooth import (
+    TELLING,
+    TELLING_OF_LEGS,
+    bending,
+    cutoff,
+    fit,
+    fit_numbers,
+    fit_rotations,
+    robust_mean,
+    steady,
+)
 
 TIMES = np.arange(240) / 30
 SURE = np.ones(240)
@@ -154,3 +164,12 @@ def test_strengths_have_names():
     assert cutoff("none") == 0 < cutoff("strong") < cutoff("light")
     with pytest.raises(BadInput, match="light"):
         cutoff("medium")
+
+
+def test_of_legs_more_is_asked_before_a_deviation_means_quick_motion():
+    """Feet slide where legs follow errors; arms are followed sooner."""
+    noise = np.random.default_rng(0).normal(0, 0.05, (240, 3))
+    swing = np.stack([1.4 * np.exp(-(((TIMES - TIMES[120]) / 0.08) ** 2)), 0 * TIMES, 0 * TIMES], 1)
+    arm, leg = (fit_rotations(TIMES, swing + noise, np.ones(240), 4.0, telling=of)[115:126, 0].max()
+                for of in (TELLING, TELLING_OF_LEGS))  # fmt: skip
+    assert leg + 0.1 < arm < 1.4

@@ -11,11 +11,20 @@ from wholebody.body.joints import SMPLX_JOINTS, index
 from wholebody.motion.camera import BODY, CameraPath, place
 from wholebody.motion.floor import Floor, bend_leg, find_floor, hold, standing, to_their_places
 from wholebody.motion.rig import Posed, Rig
-from wholebody.motion.sides import mend
-from wholebody.motion.smooth import cutoff, fit_numbers, fit_rotations, robust_mean, steady
+from wholebody.motion.sides import LEGS, mend
+from wholebody.motion.smooth import (
+    TELLING,
+    TELLING_OF_LEGS,
+    cutoff,
+    fit_numbers,
+    fit_rotations,
+    robust_mean,
+    steady,
+)
 from wholebody.people.scene import Camera, Motion, Scene
 
 _HIPS_NECK = index(("left_hip", "right_hip", "neck"), SMPLX_JOINTS)
+_LEGS = set(LEGS.ravel().tolist())
 _MENDED = 0.5  # of their weight keep frames whose left and right were exchanged: such a network is unsure
 _BY_BOX = 0.1  # of the weight of a place, where it is known from the box alone
 _AT_A_TIME = 2048  # frames of a person whose skeletons are held
@@ -338,7 +347,8 @@ def _smooth_pose(person: _Person, hertz: float) -> None:
         if hertz > 0 and 0 < joint < 22:
             mine = weights * steady(person.times, person.pose[:, joint], weights)
         speed = hertz if joint < 22 else 0.8 * hertz
-        person.pose[:, joint] = fit_rotations(person.times, person.pose[:, joint], mine, speed)
+        telling = TELLING_OF_LEGS if joint in _LEGS else TELLING
+        person.pose[:, joint] = fit_rotations(person.times, person.pose[:, joint], mine, speed, telling=telling)
     person.expression = fit_numbers(person.times, person.expression, weights, hertz, 0.5)
 
 
