@@ -7,6 +7,8 @@
     wholebody synth --poses --count 2000 --seed 77 --split heldout --out output/synth/poses_heldout
     python tools/train_lifting.py --poses output/synth/poses_[a-d] --heldout output/synth/poses_heldout
 
+With `--sightings` (of `tools/look_at_layers.py`) many people have the errors that Thunder made with drawn ones.
+
 One thread; goes on from `--out` where it stopped. Prints PA-MPJPE over the twelve limb joints in mm: of the joints as
 lifted and of the body that the rotations pose; from true places, with a third of them missing, from places with made-up
 errors without and with a hint of depth; and the shape's error over the mean body's.
@@ -25,6 +27,7 @@ from torch import Tensor
 from wholebody.evaluation.metrics import rigid_align
 from wholebody.model.embedded.pose_lifting import LIMBS, PoseLifter, PoseLifterConfig
 from wholebody.training.own.places import PlaceBatches, measured_skeleton, place_losses
+from wholebody.training.own.sightings import Sightings
 
 
 def measure(lifter: PoseLifter, exact: PlaceBatches, rough: PlaceBatches, count: int) -> str:
@@ -70,10 +73,13 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, help="weights of another run to begin with")
+    parser.add_argument("--sightings", type=Path, help="an .npz of tools/look_at_layers.py")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
-    data = PlaceBatches(options.poses, options.seed)
+    data = PlaceBatches(
+        options.poses, options.seed, sightings=Sightings(options.sightings) if options.sightings else None
+    )
     exact, rough = PlaceBatches(options.heldout, 900, exact=True), PlaceBatches(options.heldout, 901)
     lifter = PoseLifter(PoseLifterConfig(width=options.width, blocks=options.blocks))
     lifter.skeleton = measured_skeleton()

@@ -2,7 +2,8 @@
 
 What is known of a person differs from one to the next: whole people, upper bodies, somebody whom the picture's border
 cuts, legs that a table hides; the places of MoveNet Thunder alone, or with BlazePose's feet, knuckles and depth.
-How far off these are was measured on drawn people (docs/embedded-model.md) and is made up here after that.
+How far off these are was measured on drawn people (docs/embedded-model.md) and is made up here after that; or it is
+lent by a drawn person who looks alike (`sightings`).
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from wholebody.model.embedded.pose_lifting import (
     as_pointed_at,
     mirrored_turns,
 )
+from wholebody.model.embedded.sight import LEAST_SCORE
 from wholebody.model.embedded.skeleton import TREE, Skeleton
 from wholebody.synthesis.sets.poses import read_people
 from wholebody.training.own.poses import LiftingBatches
+from wholebody.training.own.sightings import Sightings
 
 _COUNT, _COCO = len(POINTS), 17
 _ROW = {name: row for row, name in enumerate(POINTS)}
@@ -44,14 +47,21 @@ _LEFT = torch.tensor([name.startswith("left") for name in POINTS])
 _ENDS = _rows("wrist", "ankle", "toe", "heel", "index", "pinky")
 _BEYOND = _FEET | _KNUCKLES  # what Thunder does not know
 _SURFACE = _rows("shoulder", "hip")  # pointed at on the skin, not where they turn
+_LENT = 0.4  # of the people, where there are sightings
 
 
 class PlaceBatches:
     """`batch(n, size)` is a function of (seed, n) alone: float32, on the CPU."""
 
-    def __init__(self, folders: str | Path | list[str | Path], seed: int, exact: bool = False) -> None:
+    def __init__(
+        self,
+        folders: str | Path | list[str | Path],
+        seed: int,
+        exact: bool = False,
+        sightings: Sightings | None = None,
+    ) -> None:
         """folders: of `wholebody synth --poses`, or of layers. exact: places as they are, all known, no hint, the
-        shapes of the people themselves: to measure with."""
+        shapes of the people themselves: to measure with. sightings: who lends errors to a part of the people."""
         folders = [folders] if isinstance(folders, str | Path) else folders
         people = [read_people(folder) for folder in folders]
         poses = torch.as_tensor(np.concatenate([p["full_pose"][:, :TREE] for p in people]), dtype=torch.float32)
@@ -61,7 +71,7 @@ class PlaceBatches:
         known, age = torch.from_numpy(body["people_betas"].astype(np.float32)), body["people_age"]
         self.adults, self.children = known[torch.from_numpy(age >= 15)], known[torch.from_numpy(age < 15)]
         self.skeleton, self.shape_axes = measured_skeleton(), _shape_axes()
-        self.seed, self.exact = seed, exact
+        self.seed, self.exact, self.sightings = seed, exact, sightings
 
     def __len__(self) -> int:
         return len(self.turns)
@@ -87,7 +97,8 @@ class PlaceBatches:
         distance = torch.exp(draw.uniform(size) * np.log(20 / 1.5)) * 1.5
         depth = (joints[:, :_COUNT, 2] + distance[:, None]).clamp_min(0.35)
         shown = joints[:, :_COUNT] if self.exact else as_pointed_at(joints, self._pointing(draw, size))
-        true = shown[..., :2] * (distance[:, None] / depth)[..., None]
+        nearness = (distance[:, None] / depth)[..., None]
+        true = shown[..., :2] * nearness
         if self.exact:
             places = torch.cat([true, torch.ones(size, _COUNT, 1)], 2)
             places[:, _BEYOND] = 0.0
@@ -95,6 +106,8 @@ class PlaceBatches:
             shake = torch.zeros(size, _COUNT, 3)
         else:
             places, deep, outside = found(draw, true)
+            if self.sightings is not None:
+                places, outside = self._lent(draw, joints, nearness, places, outside)
             hint = hinted(draw, joints[:, :_COUNT], deep, outside)
             again = found(draw, true)[0]
             known = torch.where(draw.uniform(size) < 0.5, 0.6 * draw.uniform(size), -1.0)
@@ -105,6 +118,21 @@ class PlaceBatches:
             "places": places, "hint": hint, "rotations": turns, "betas": betas, "joints": joints / unit, "true": true,
             "shape_axes": self.shape_axes, "again": again, "known": known, "shake": shake,
         }  # fmt: skip
+
+    def _lent(
+        self, draw: _Draw, joints: Tensor, nearness: Tensor, places: Tensor, outside: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Places and what lies outside, of some as Thunder found somebody who looks alike; of feet and knuckles, which
+        it does not know, those that are there remain."""
+        assert self.sightings is not None
+        who = draw.uniform(len(joints)) < _LENT
+        seventeen = joints[who, :_COCO]
+        lent = self.sightings.lend(draw.generator, seventeen[..., :2] * nearness[who, :_COCO], seventeen[..., 2])
+        sure = torch.where(lent.score < LEAST_SCORE, 0.0, lent.score)
+        places, outside = places.clone(), outside.clone()
+        places[who, :_COCO] = torch.cat([lent.at, sure[..., None]], 2)
+        outside[who, :_COCO] = lent.outside
+        return places, outside
 
     def _pointing(self, draw: _Draw, size: int) -> Tensor:
         """How much of `as_pointed_at` (B): all of it, more or less; who gives keypoints may mean the joints."""
