@@ -56,7 +56,7 @@ class PredictConfig:
     whose own body is given by --body; or anny (needs the package)"""
     save: Annotated[tuple[str, ...], comma_separated()] = ()
     """what to write. Of pictures (time and size for one person on one core): overlay 60 ms, 0.1 MB; npz 4 ms, 6 kB; obj
-    130 ms, 1.9 MB; ply 10 ms, 0.7 MB; glb 14 ms, 0.7 MB; scene (everybody, rigged) 130 ms, 2 MB; json 2 ms, 3 kB. Of
+    20 ms, 1.8 MB; ply 10 ms, 0.7 MB; glb 14 ms, 0.7 MB; scene (everybody, rigged) 130 ms, 2 MB; json 2 ms, 3 kB. Of
     films glb,bvh,npz,json,mot,overlay,html. All if not given, but no meshes (obj, ply, glb, scene) from 50 pictures on,
     and the .json always. smpler-x: of both, the files that SMPLer-X's script writes"""
     refine: str | None = None
