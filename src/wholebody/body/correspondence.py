@@ -131,7 +131,7 @@ def _turned(body: SkinnedBody, rotations: torch.Tensor, turns: torch.Tensor, tur
 
 def _take_build(start: np.ndarray, source: SkinnedBody, there: np.ndarray, target: SkinnedBody) -> np.ndarray:
     """The source's vertices with the pose and the shape that lay its skin best onto the target's."""
-    fitter = SurfaceFitter(source, rounds=2, steps=3)
+    fitter = SurfaceFitter(source, rounds=2, steps=4)
     expression = torch.zeros(1, source.expression_dirs.shape[-1], dtype=torch.float64)
     parts, normals_there, now = _parts(source), _normals(there, target.faces), start
     rows = fitter.rows.numpy()

@@ -70,7 +70,7 @@ class SurfaceFitter:
     """
 
     def __init__(
-        self, body: Fittable, trust: Tensor | None = None, still: Sequence[str] = (), rounds: int = 3, steps: int = 4,
+        self, body: Fittable, trust: Tensor | None = None, still: Sequence[str] = (), rounds: int = 3, steps: int = 6,
         sample: int = _SAMPLE,
     ) -> None:  # fmt: skip
         self.body, self.rounds, self.steps = body, rounds, steps
