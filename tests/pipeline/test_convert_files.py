@@ -106,6 +106,7 @@ def test_a_photo_keeps_its_camera_and_says_where_it_comes_from(tmp_path: Path, s
         ({"body_pose": None}, "body_pose"),
         ({"conventions": "{"}, "conventions"),
         ({"conventions": json.dumps({"body": "smplx", "flat_hand_mean": False})}, "--source"),
+        ({"conventions": json.dumps({"body": "mhr", "flat_hand_mean": False})}, "'mhr'; known are anny, open"),
         ({"betas": np.full(10, np.nan)}, "betas"),
         ({"betas": np.ones(7)}, "betas"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -77,6 +78,29 @@ def test_data_index(tmp_path: Path, forged_root: Path, capsys: pytest.CaptureFix
         assert main(["data", "index", str(forged_root / "dataset"), "MPII", "--out", str(tmp_path / out), *more]) == 0
         assert "people in" in capsys.readouterr().out
     assert names(tmp_path / "plain") == names(tmp_path / "engine") != {}
+
+
+@pytest.mark.slow
+def test_annotate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the network itself; one of the pictures cannot be read, which both ways say."""
+    pytest.importorskip("pyarrow")
+    import shutil
+
+    from wholebody.cli import main
+
+    for out, more in (("plain", []), ("engine", ENGINE)):
+        images = tmp_path / out / "images"
+        images.mkdir(parents=True)
+        shutil.copy(Path(__file__).parents[2] / "demo" / "astronaut.jpg", images / "one.jpg")
+        (images / "two.jpg").write_bytes((images / "one.jpg").read_bytes()[:2000])
+        assert main(["annotate", str(tmp_path / out), "--keypoints", "movenet", *more]) == 1
+        told = capsys.readouterr()
+        assert "1 failed" in told.out and "two.jpg" in told.out + told.err
+    plain, engine = (names(tmp_path / out / "annotations") for out in ("plain", "engine"))
+    assert plain.keys() == engine.keys() and {"train.json", "train_smplx.json"} <= plain.keys()
+    for name in ("train.json", "train_smplx.json"):
+        assert plain[name] == engine[name]
+    assert len(json.loads(engine["train.json"])["annotations"]) == 1
 
 
 def test_a_synthetic_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

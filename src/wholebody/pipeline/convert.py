@@ -243,6 +243,8 @@ def _target(config: ConvertConfig) -> tuple[str | Path, str | None]:
 def _source(config: ConvertConfig, body: str) -> str | Path:
     if body == "open":
         return "open"
+    if body not in FAMILIES:
+        raise BadInput(f"the results are of an unknown body, {body!r}; known are anny, {', '.join(FAMILIES)}.")
     if config.source is None:
         raise BadInput(f"the results are of the body {body}: give its file or folder with --source.")
     return find_family(config.source, body, config.gender)
