@@ -63,8 +63,8 @@ def export(network: Network, form: str, out: Path, name: str | None = None, over
     form: "onnx", "openvino", "torchscript" or "pt2". The graph takes `images`, B×3×512×384 float32 RGB in [0, 1], of
     any B, and gives `OUTPUTS`; its metadata and the JSON beside it (`NAME.json`) say how to crop and what comes out.
     A network with sight (`t`) also gives `NAME_lifting.safetensors`, by which `predict` lays people onto what the
-    landmarkers see. The network itself is brought to single precision and to the processor. name: of the files, without
-    suffix; default: the network's. Raises BadInput for an unknown form,
+    landmarkers see. The network itself is brought to single precision, to the processor and out of training. name: of
+    the files, without suffix; default: the network's. Raises BadInput for a graph, an unknown form,
     a network that one file cannot hold and files that are there already unless `overwrite`, and AssetMissing where the
     packages for it are not installed; before any work.
     """
@@ -92,7 +92,7 @@ def export(network: Network, form: str, out: Path, name: str | None = None, over
     if there and not overwrite:
         raise BadInput(f"{there[0]} exists already; take another folder, or write over it with --overwrite")
 
-    network = network.float().cpu().eval()
+    network = network.float().cpu().eval().requires_grad_(False)  # else whoever runs the graph pays for gradients
     height, width = network.config.input_hw
     # Of three pictures: a dimension of one or two would be taken for a constant.
     images = torch.rand(3, 3, height, width, generator=torch.Generator().manual_seed(0))
