@@ -148,5 +148,5 @@ def test_models_that_are_not_used(settings: dict[str, str], message: str) -> Non
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "anny", None)
-    with pytest.raises(AssetMissing, match=r"pip install 'wholebody\[anny\]'"):
+    with pytest.raises(AssetMissing, match=r"pip install '\.\[anny\]'"):
         build_model({})

@@ -229,6 +229,6 @@ def test_what_cannot_be_exported_is_said_before_any_work(small, tmp_path, monkey
     with pytest.raises(BadInput, match="'tflite'.*onnx, openvino"):
         export(small, "tflite", tmp_path)
     monkeypatch.setattr("wholebody.model.export.find_spec", lambda name: None)
-    with pytest.raises(AssetMissing, match=r"onnx, onnxscript.*wholebody\[export\]"):
+    with pytest.raises(AssetMissing, match=r"onnx, onnxscript.*pip install .\.\[export\]"):
         export(small, "onnx", tmp_path)
     assert set(FORMATS) == set(RUNS) and not list(tmp_path.iterdir())

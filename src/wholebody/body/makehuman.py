@@ -63,4 +63,4 @@ def check_package() -> None:
     from importlib.util import find_spec
 
     if find_spec("anny") is None:
-        raise AssetMissing("Anny's own parameters need the package anny: pip install 'wholebody[anny]'.")
+        raise AssetMissing("Anny's own parameters need the package anny: pip install '.[anny]'.")

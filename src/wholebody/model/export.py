@@ -151,7 +151,7 @@ def check_packages(form: str) -> None:
     missing = [package for package in needed if find_spec(package) is None]
     if missing:
         raise AssetMissing(
-            f"--format {form} needs {', '.join(missing)}, not installed here: pip install 'wholebody[export]'"
+            f"--format {form} needs {', '.join(missing)}, not installed here: pip install '.[export]'"
         )
 
 

@@ -85,7 +85,7 @@ def _open(path: Path) -> tuple[Any, dict[str, Any]]:
         import onnxruntime
     except ModuleNotFoundError as error:
         raise AssetMissing(
-            f"{path} is a graph, and ONNX Runtime is not installed: pip install 'wholebody[onnx]'"
+            f"{path} is a graph, and ONNX Runtime is not installed: pip install '.[onnx]'"
         ) from error
     with open(path, "rb") as file:
         if looks_like(head := file.read(400)):
