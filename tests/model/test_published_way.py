@@ -41,7 +41,7 @@ def targets(fill) -> PublishedTargets:
     )
 
 
-@pytest.fixture(scope="module", params=["b_normal", "b_wo_decoder"])
+@pytest.fixture(scope="module", params=[pytest.param("b_normal", marks=pytest.mark.slow), "b_wo_decoder"])
 def trained(request, published_file, standin_dir, images, targets, published_way):
     """(name, ours, the published way), each side as (prediction, losses, gradient norms by published name), float64."""
     model, _ = checkpoint.load(published_file(request.param))

@@ -483,6 +483,13 @@ def result_seeds() -> Iterator[bytes]:
         "focal_px": np.ones(2), "principal_px": np.ones(2),
         "conventions": np.array(json.dumps({"body": "open", "flat_hand_mean": True, "gender": "neutral"})),
     }  # fmt: skip
+    turned = np.tile(np.eye(4), (frames, 3, 1, 1))
+    anny = {
+        "pose_parameters": turned, "phenotype_kwargs": np.full((1, 2), 0.5), "facial_actions": np.zeros((frames, 2)),
+        "bone_labels": np.array(["root", "spine05", "spine04"]), "phenotype_labels": np.array(["gender", "age"]),
+        "facial_action_labels": np.array(["jawOpen", "mouthPucker"]), "local_changes_kwargs": np.zeros((1, 2)),
+        "conventions": np.array(json.dumps({"model": {"rig": "default", "pose_parameterization": "world"}})),
+    }  # fmt: skip
     entry = {"name": "x", "source": "x.jpg", "content": "0" * 16, "made_with": "1" * 16, "image_id": 1,
              "people": 1, "files": {"x.json": "0" * 16}}  # fmt: skip
     record = {"format": FORMAT, "version": "0", "model": "t", "results": [entry, {"writes": "y.json", "hash": "1"}]}
@@ -491,7 +498,7 @@ def result_seeds() -> Iterator[bytes]:
              "annotations/run.json": json.dumps({"split": "train", "written": {"a": "1"}}).encode(),
              "x.jpg": _jpeg()}  # fmt: skip
     for save in (np.savez, np.savez_compressed):
-        for name, arrays in (("x_person0.npz", photo), ("y_person0.npz", film)):
+        for name, arrays in (("x_person0.npz", photo), ("y_person0.npz", film), ("z_person0.npz", anny)):
             file = io.BytesIO()
             save(file, **arrays)  # type: ignore[arg-type]
             files[name] = file.getvalue()
@@ -499,10 +506,12 @@ def result_seeds() -> Iterator[bytes]:
 
 
 def read_results(folder: Path) -> None:
+    from wholebody.files.npz import SafeNpz
     from wholebody.files.options import check_same_options
     from wholebody.output.amass import is_amass, read_amass
     from wholebody.output.files import is_complete
     from wholebody.pipeline.convert import read_result
+    from wholebody.pipeline.convert_anny import is_anny, read_anny
     from wholebody.pipeline.record import Record
     from wholebody.pipeline.view import pages_of
 
@@ -512,8 +521,16 @@ def read_results(folder: Path) -> None:
         Record(folder, overwrite=True)
 
     names = [folder / name for name in ("x_person0.npz", "y_person0.npz")]
+
+    def anny() -> None:
+        path = folder / "z_person0.npz"
+        with SafeNpz(path) as file:
+            stored = {name: file[name] for name in file}
+        if is_anny(stored):
+            read_anny(path, stored)
+
     is_complete(folder, "x", ("npz",), folder / "x.jpg")
-    each(*(lambda path=path: is_amass(path) for path in names), lambda: read_amass(names[1:], _body()),
+    each(*(lambda path=path: is_amass(path) for path in names), lambda: read_amass(names[1:], _body()), anny,
          *(lambda path=path: read_result(path) for path in names), record,
          lambda: pages_of([str(folder / "x.json")], say=lambda text: None),
          lambda: check_same_options(folder / "annotations" / "run.json", {"split": "train"}, "."))  # fmt: skip

@@ -122,7 +122,10 @@ class MeshParts:
             left, right = (as_array(as_dense(hands[f"{side}_hand"])).astype(np.int64) for side in ("left", "right"))
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"the vertex numbers in {folder} are not those of the SMPL-X site ({error})") from error
-        body = as_array(as_dense(read_pickle(j14))).astype(np.float64) if j14.is_file() else None
+        try:
+            body = as_array(as_dense(read_pickle(j14))).astype(np.float64) if j14.is_file() else None
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"{j14} holds no matrix of numbers ({error}); fetch it again") from error
         return MeshParts(arrays.joint_regressor, left, right, face.astype(np.int64), body_regressor=body)
 
     @property

@@ -305,6 +305,9 @@ def test_meta_of_one_value_for_everybody_or_none(root, tmp_path, meta):
 @pytest.mark.parametrize(
     "changes", [
         {"meta": np.array({"height": [1, 2], "width": [1]}, object)}, {"meta": np.array({"gender": ["x"] * 2}, object)},
+        {"meta": np.array({"gender": [["x"], "y"]}, object)},
+        {"meta": np.array({"height": [[1], 2], "width": [1, 2]}, object)},
+        {"misc": np.array({"flat_hand_mean": [[True], False]}, object)},
         {"meta": np.array({"height": float("nan"), "width": 5}, object)}, {"bbox_xywh": np.zeros(6)},
         {"meta": np.array({"height": 10**30, "width": 5}, object)}, {"bbox_xywh": np.zeros((6, 3))},
         {"meta": np.array({"focal_length": "x", "principal_point": 1}, object)}, {"meta": np.array([1, 2], object)},

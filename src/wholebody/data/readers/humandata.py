@@ -363,7 +363,7 @@ class _Columns:
         if flat_hand is None:
             silent = one.flat_hand if one is not None else path.stem.lower().startswith("bedlam")
             about = misc.get("flat_hand_mean", silent)
-            flat_hand = bool(np.all(as_array(about)))
+            flat_hand = bool(np.all(self._array("misc/flat_hand_mean", about)))
         self.flat_hand = flat_hand
 
     def _of_all(self, key: str, values: Any, *shape: int) -> np.ndarray:
@@ -397,7 +397,7 @@ class _Columns:
     def _sizes(self, key: str) -> np.ndarray | None:
         if self.meta.get(key) is None:
             return None
-        values = as_array(self.meta[key])
+        values = self._array(f"meta/{key}", self.meta[key])
         if values.size == 1:  # one for everybody
             values = np.full(len(self.paths), values.reshape(())[()])
         sizes = self._of_all(f"meta/{key}", values, -1)
@@ -405,12 +405,19 @@ class _Columns:
             raise BadInput(f"{self.path}: 'meta/{key}' holds sizes that no picture has; fetch it again")
         return sizes[:, 0].astype(int)
 
+    def _array(self, key: str, value: Any) -> np.ndarray:
+        try:
+            return as_array(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            why = brief(str(error))
+            raise BadInput(f"{self.path}: {key!r} is no list of values ({why}); fetch it again") from error
+
     def _genders(self) -> list[str] | None:
         """Of each person; None where the file does not say."""
         found = self.meta.get("gender")
         if found is None:
             return None
-        values = np.atleast_1d(as_array(found)).ravel().tolist()
+        values = np.atleast_1d(self._array("meta/gender", found)).ravel().tolist()
         if len(values) == 1:
             values *= len(self.paths)
         if len(values) != len(self.paths):
