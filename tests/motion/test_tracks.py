@@ -187,6 +187,15 @@ def test_a_tracker_goes_on_from_its_state():
     assert second.state()["next_id"] == 2
 
 
+def test_a_state_of_an_earlier_version_goes_on_too():
+    first, second = Tracker(), Tracker()
+    first.update(0.0, detections([box(100), box(400)]), np.array([look(RED), look(BLUE)]))
+    state = first.state()
+    del state["tall"]
+    second.restore(state)
+    assert [track.tall for track in second.tracks] == [track.tall for track in first.tracks]
+
+
 def test_swaps_rename_only_their_moments():
     ids, times = np.array([0, 1, 0, 1, 0, 1, 2]), np.array([0, 0, 1, 1, 2, 2, 2.0])
     assert apply_swaps(ids, times, [Swap(0, 1, 1.0, 1.5)]).tolist() == [0, 1, 1, 0, 0, 1, 2]

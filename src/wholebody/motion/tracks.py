@@ -228,6 +228,7 @@ class Tracker:
         self._last_look = float(state["last_look"])
         self.swaps = [Swap(int(a), int(b), float(since), float(until)) for a, b, since, until in state["swaps"]]
         self.tracks = []
+        tall = state.get("tall", state["boxes"][:, 3])  # films that were begun by earlier versions lack it
         for k, number in enumerate(state["ids"]):
             points = state["keypoints_px"][k]
             known = bool(np.isfinite(points).all())
@@ -237,7 +238,7 @@ class Tracker:
                     float(state["times"][k]),
                     state["boxes"][k],
                     state["looks"][k],
-                    float(state["tall"][k]),
+                    float(tall[k]),
                     state["velocities"][k],
                     points if known else None,
                     state["keypoint_scores"][k] if known else None,
@@ -292,22 +293,23 @@ def _moved(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 def _covered(boxes_xyxy: np.ndarray) -> np.ndarray:
     """(N, N) share of the row's box that lies in the column's, 0 on the diagonal."""
-    low = np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[None, :, :2])
-    high = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
-    both = np.clip(high - low, 0, None).prod(-1)
-    np.fill_diagonal(both, 0)
-    return np.asarray(both / np.maximum((boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(-1), 1e-9)[:, None])
+    both, area = _shared_areas(boxes_xyxy)
+    return np.asarray(both / np.maximum(area, 1e-9)[:, None])
 
 
 def overlaps(boxes_xyxy: np.ndarray) -> np.ndarray:
     """(N, N) intersection over union, 0 on the diagonal."""
+    both, area = _shared_areas(boxes_xyxy)
+    return np.asarray(both / np.maximum(area[:, None] + area[None] - both, 1e-9))
+
+
+def _shared_areas(boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, N) what two boxes share, 0 on the diagonal, and (N,) how large each is."""
     low = np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[None, :, :2])
     high = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
     both = np.clip(high - low, 0, None).prod(-1)
-    area = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(-1)
-    iou = both / np.maximum(area[:, None] + area[None] - both, 1e-9)
-    np.fill_diagonal(iou, 0)
-    return iou
+    np.fill_diagonal(both, 0)
+    return both, (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(-1)
 
 
 # Looks
