@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "body"))  # the stand-in lies there
 
 from fake_anny import FakeAnny
+from made_up_results import film, photo
 
 from wholebody.body import makehuman
 from wholebody.cli import main
@@ -28,33 +29,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeAnny:
     return model
 
 
-def photo(folder: Path, **changed: object) -> Path:
-    rng = np.random.default_rng(0)
-    conventions = {"format": "wholebody.person/1", "body": "open", "gender": "neutral", "flat_hand_mean": False}
-    arrays = {
-        "global_orient": rng.normal(size=3), "body_pose": 0.2 * rng.normal(size=(21, 3)),
-        "left_hand_pose": np.zeros((15, 3)), "right_hand_pose": np.zeros((15, 3)), "jaw_pose": np.zeros(3),
-        "betas": rng.normal(size=10), "expression": np.zeros(10), "cam_trans": np.array([0.1, 0.2, 30.0]),
-        "focal_px": np.array([5000.0, 5000.0]), "conventions": json.dumps(conventions | changed),
-    }  # fmt: skip
-    path = folder / "ski_person0.npz"
-    np.savez(path, **arrays)  # type: ignore[arg-type]
-    return path
-
-
-def film(folder: Path, frames: int = 4) -> Path:
-    poses = 0.2 * np.random.default_rng(1).normal(size=(frames, 165))
-    poses[:, 66:] = 0
-    path = folder / "dance_person0.npz"
-    np.savez(
-        path, poses=poses, trans=np.zeros((frames, 3)), betas=np.ones(10), expression=np.zeros((frames, 10)),
-        body="open", flat_hand_mean=True, mocap_frame_rate=30.0, surface_model_type="smplx",
-    )  # fmt: skip
-    return path
-
-
 def test_a_photo_there_and_back(tmp_path: Path, fake: FakeAnny, capsys: pytest.CaptureFixture[str]) -> None:
-    source = photo(tmp_path)
+    source = photo(tmp_path, flat_hand=False)
     assert main(["convert", str(source), "--to", "anny", "--out", str(tmp_path / "out")]) == 0
     assert "skin within" in capsys.readouterr().out
     path = tmp_path / "out" / "ski_person0_anny.npz"
@@ -74,7 +50,7 @@ def test_a_photo_there_and_back(tmp_path: Path, fake: FakeAnny, capsys: pytest.C
 
 
 def test_a_film_there_and_back(tmp_path: Path, fake: FakeAnny) -> None:
-    source = film(tmp_path)
+    source = film(tmp_path, 4)
     assert main(["convert", str(source), "--to", "anny", "--out", str(tmp_path / "out")]) == 0
     path = tmp_path / "out" / "dance_person0_anny.npz"
     with np.load(path, allow_pickle=False) as file:
@@ -132,11 +108,11 @@ def test_what_is_missing_is_named_before_any_work(
     out = ["--out", str(tmp_path / "out")]
     monkeypatch.setitem(sys.modules, "anny", None)
     for command in (
-        ["convert", str(photo(tmp_path)), "--to", "anny", *out],
+        ["convert", str(photo(tmp_path, flat_hand=False)), "--to", "anny", *out],
         ["predict", "nothing.jpg", "--as", "anny", *out],
     ):
         assert main(command) == 2 and ".[anny]" in capsys.readouterr().err
-    assert main(["convert", str(photo(tmp_path, body="smplx")), "--to", "anny", *out]) == 2
+    assert main(["convert", str(photo(tmp_path, flat_hand=False, body="smplx")), "--to", "anny", *out]) == 2
     assert "over the open body" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up_results import film, photo
 
 from wholebody.body.assets import read_body_file
 from wholebody.body.joints import SMPLX_JOINTS
@@ -36,31 +37,6 @@ def smpl(tmp_path_factory: pytest.TempPathFactory) -> Path:
         posedirs=np.concatenate([pose_dirs, np.zeros((*pose_dirs.shape[:2], 18), np.float32)], 2),
         J_regressor=body.regressor.numpy()[own], weights=body.weights.numpy() @ pooled,
         kintree_table=np.array([parents(names), range(24)]),
-    )  # fmt: skip
-    return path
-
-
-def photo(folder: Path, **changed: object) -> Path:
-    rng = np.random.default_rng(0)
-    conventions = {"format": "wholebody.person/1", "body": "open", "gender": "neutral", "flat_hand_mean": True}
-    arrays = {
-        "global_orient": rng.normal(size=3), "body_pose": 0.2 * rng.normal(size=(21, 3)),
-        "left_hand_pose": np.zeros((15, 3)), "right_hand_pose": np.zeros((15, 3)), "jaw_pose": np.zeros(3),
-        "betas": rng.normal(size=10), "expression": np.zeros(10), "cam_trans": np.array([0.1, 0.2, 30.0]),
-        "focal_px": np.array([5000.0, 5000.0]), "conventions": json.dumps(conventions),
-    } | changed  # fmt: skip
-    path = folder / "ski_person0.npz"
-    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})  # type: ignore[arg-type]
-    return path
-
-
-def film(folder: Path, frames: int = 5) -> Path:
-    poses = 0.2 * np.random.default_rng(1).normal(size=(frames, 165))
-    poses[:, 66:] = 0
-    path = folder / "dance_person0.npz"
-    np.savez(
-        path, poses=poses, trans=np.zeros((frames, 3)), betas=np.ones(10), expression=np.zeros((frames, 10)),
-        body="open", flat_hand_mean=True, mocap_frame_rate=30.0, frames=np.arange(frames), surface_model_type="smplx",
     )  # fmt: skip
     return path
 

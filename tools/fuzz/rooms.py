@@ -488,7 +488,7 @@ def result_seeds() -> Iterator[bytes]:
         "pose_parameters": turned, "phenotype_kwargs": np.full((1, 2), 0.5), "facial_actions": np.zeros((frames, 2)),
         "bone_labels": np.array(["root", "spine05", "spine04"]), "phenotype_labels": np.array(["gender", "age"]),
         "facial_action_labels": np.array(["jawOpen", "mouthPucker"]), "local_changes_kwargs": np.zeros((1, 2)),
-        "conventions": np.array(json.dumps({"model": {"rig": "default", "pose_parameterization": "world"}})),
+        "conventions": np.array(json.dumps({"model": {"rig": "anny", "pose_parameterization": "world"}})),
     }  # fmt: skip
     entry = {"name": "x", "source": "x.jpg", "content": "0" * 16, "made_with": "1" * 16, "image_id": 1,
              "people": 1, "files": {"x.json": "0" * 16}}  # fmt: skip
@@ -506,12 +506,10 @@ def result_seeds() -> Iterator[bytes]:
 
 
 def read_results(folder: Path) -> None:
-    from wholebody.files.npz import SafeNpz
     from wholebody.files.options import check_same_options
     from wholebody.output.amass import is_amass, read_amass
     from wholebody.output.files import is_complete
     from wholebody.pipeline.convert import read_result
-    from wholebody.pipeline.convert_anny import is_anny, read_anny
     from wholebody.pipeline.record import Record
     from wholebody.pipeline.view import pages_of
 
@@ -520,17 +518,9 @@ def read_results(folder: Path) -> None:
         known.begin({"model": "t"})
         Record(folder, overwrite=True)
 
-    names = [folder / name for name in ("x_person0.npz", "y_person0.npz")]
-
-    def anny() -> None:
-        path = folder / "z_person0.npz"
-        with SafeNpz(path) as file:
-            stored = {name: file[name] for name in file}
-        if is_anny(stored):
-            read_anny(path, stored)
-
+    names = [folder / name for name in ("x_person0.npz", "y_person0.npz", "z_person0.npz")]
     is_complete(folder, "x", ("npz",), folder / "x.jpg")
-    each(*(lambda path=path: is_amass(path) for path in names), lambda: read_amass(names[1:], _body()), anny,
+    each(*(lambda path=path: is_amass(path) for path in names), lambda: read_amass(names[1:2], _body()),
          *(lambda path=path: read_result(path) for path in names), record,
          lambda: pages_of([str(folder / "x.json")], say=lambda text: None),
          lambda: check_same_options(folder / "annotations" / "run.json", {"split": "train"}, "."))  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import queue
@@ -17,6 +16,7 @@ import numpy as np
 
 from wholebody.errors import BadInput
 from wholebody.evaluation.result import Result, Row
+from wholebody.files.npz import npz_bytes
 from wholebody.files.whole import write_bytes
 
 T = TypeVar("T")
@@ -101,7 +101,6 @@ def write_parameters(
         arrays = {key: np.stack([one.parameters[key] for one in people]) for key in known}
         if not arrays:
             continue
-        stream = io.BytesIO()
         arrays |= dict(
             id=np.array([one.row.id for one in people]),
             image=np.array([one.row.image for one in people]),
@@ -109,9 +108,8 @@ def write_parameters(
             body=np.array(body.name),
             flat_hand_mean=np.array(bool(body.flat_hand_mean)),
         )
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
         several = "_" + re.sub(r"[^\w.-]+", "_", name) if len(names) > 1 else ""
-        written.append(write_bytes(folder / f"parameters{several}.npz", stream.getvalue()))
+        written.append(write_bytes(folder / f"parameters{several}.npz", npz_bytes(arrays)))
     return written
 
 

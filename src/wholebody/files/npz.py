@@ -169,6 +169,13 @@ def read_arrays(path: str | Path, *names: str) -> dict[str, Any]:
         return {name: file[name] for name in names or file}
 
 
+def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """The content of a compressed `.npz` of these arrays."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **dict(arrays))
+    return buffer.getvalue()
+
+
 class Rows:
     """Rows of an array in an archive, read one after the other."""
 

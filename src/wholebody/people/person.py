@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -13,6 +12,7 @@ import numpy as np
 
 from wholebody.errors import BadInput
 from wholebody.files.mesh import MESHES, mesh_bytes
+from wholebody.files.npz import npz_bytes
 from wholebody.files.whole import write_bytes
 
 FORMAT = "wholebody.person/1"
@@ -91,6 +91,4 @@ class Person:
 def person_npz(person: Person, conventions: dict[str, Any]) -> bytes:
     """All parameters, joints, keypoints and the camera of one person; `conventions` is a JSON text in the archive."""
     arrays = {name: np.asarray(value, np.float32) for name, value in person.numbers().items() if name != "vertices_cam"}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, conventions=json.dumps({"format": FORMAT} | conventions), **arrays)  # type: ignore
-    return buffer.getvalue()
+    return npz_bytes({"conventions": json.dumps({"format": FORMAT} | conventions)} | arrays)

@@ -7,7 +7,6 @@ two bodies' surfaces are matched once for each pair of files, and kept.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wholebody.errors import AssetMissing, BadInput
+from wholebody.files.npz import SafeNpz, npz_bytes, read_arrays
 from wholebody.pipeline.config import ConvertConfig
 from wholebody.pipeline.convert_anny import AnnyFile, is_anny, read_anny
 from wholebody.pipeline.convert_tables import Rows, read_labels, read_table
@@ -59,13 +59,7 @@ class _Result:
         return np.zeros(len(self.parameters)) if self.is_film else None
 
     def content(self, parameters: BodyParameters, target: SkinnedBody, error: np.ndarray) -> bytes:
-        return _packed(_arrays(self, parameters, target, error))
-
-
-def _packed(arrays: dict[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
+        return npz_bytes(_arrays(self, parameters, target, error))
 
 
 def convert(
@@ -169,7 +163,7 @@ def _plan_of_anny(
 
         def run(result: Any) -> tuple[bytes, np.ndarray, bool]:
             found, error, kept = converter(result)
-            return _packed(_arrays(result, found, target, error)), error, kept
+            return npz_bytes(_arrays(result, found, target, error)), error, kept
 
         return run
 
@@ -183,7 +177,6 @@ def load_skinned(path: str | Path) -> SkinnedBody:
     """The body "open", or of a file of SMPL, SMPL-H or SMPL-X. BadInput or AssetMissing say what is wrong."""
     from wholebody.body.assets import read_body_file
     from wholebody.body.skinned import SkinnedBody
-    from wholebody.files.npz import SafeNpz
     from wholebody.files.unpickle import as_dense, read_pickle
 
     if str(path) == "open":
@@ -254,7 +247,6 @@ def correspondence(source: SkinnedBody, target: SkinnedBody, say: Callable[[str]
     """How the target lies on the source: found once for each pair of bodies, and kept in the cache folder."""
     from wholebody.body.correspondence import Correspondence, find_correspondence
     from wholebody.files.cache import cache_folder
-    from wholebody.files.npz import SafeNpz
     from wholebody.files.whole import write_whole
 
     folder = cache_folder()
@@ -345,23 +337,15 @@ def _files(results: tuple[str, ...]) -> list[Path]:
 
 def _read(path: Path) -> _Result | Rows | AnnyFile:
     """By its kind: a person's file, a table, or labels."""
-    from wholebody.files.npz import SafeNpz
-
     if path.suffix.lower() in (".parquet", ".pq"):
         return read_table(path)
-    if path.suffix.lower() == ".json":
-        return read_labels(path)
-    with SafeNpz(path) as file:
-        stored = {name: file[name] for name in file}
+    return read_labels(path) if path.suffix.lower() == ".json" else read_result(path)
+
+
+def read_result(path: Path) -> _Result | AnnyFile:
+    """A person's file of a photo or a film, or an Anny file. BadInput says what is missing."""
+    stored = read_arrays(path)
     return read_anny(path, stored) if is_anny(stored) else _person(path, stored)
-
-
-def read_result(path: Path) -> _Result:
-    """A person's file of a photo or a film. BadInput says what is missing."""
-    from wholebody.files.npz import SafeNpz
-
-    with SafeNpz(path) as file:
-        return _person(path, {name: file[name] for name in file})
 
 
 def _person(path: Path, stored: dict[str, Any]) -> _Result:

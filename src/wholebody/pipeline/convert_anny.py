@@ -8,7 +8,6 @@ built.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wholebody.errors import BadInput
+from wholebody.files.npz import npz_bytes
 
 if TYPE_CHECKING:
     from wholebody.body.anny_body import AnnyBody, AnnyParameters
@@ -148,16 +148,12 @@ def anny_bytes(
         "format": "wholebody.anny/1", "body": "anny", "converted_from": "open", "anny": _version(), "model": MODEL,
         "film": is_film, "converted_error_mm": round(1000 * float(error.mean()), 2),
     }  # fmt: skip
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        **dict(rest),
-        pose_parameters=p.pose_parameters, phenotype_kwargs=p.phenotypes, facial_actions=p.facial_actions,
-        bone_labels=np.array(anny.joint_names), phenotype_labels=np.array(anny.phenotype_labels),
-        facial_action_labels=np.array(anny.action_labels), conversion_error=error,
-        conventions=np.array(json.dumps(about)),
-    )  # fmt: skip
-    return buffer.getvalue()
+    return npz_bytes(dict(rest) | {
+        "pose_parameters": p.pose_parameters, "phenotype_kwargs": p.phenotypes, "facial_actions": p.facial_actions,
+        "bone_labels": np.array(anny.joint_names), "phenotype_labels": np.array(anny.phenotype_labels),
+        "facial_action_labels": np.array(anny.action_labels), "conversion_error": error,
+        "conventions": np.array(json.dumps(about)),
+    })  # fmt: skip
 
 
 def to_anny(open_body: SkinnedBody, say: Callable[[str], None]) -> Any:
@@ -182,15 +178,16 @@ def from_anny(models: list[dict[str, Any]], open_body: SkinnedBody, say: Callabl
     from wholebody.body.anny_body import AnnyBody
     from wholebody.body.convert_anny import FromAnny
 
+    def key(model: dict[str, Any]) -> str:
+        return json.dumps(model, sort_keys=True)
+
     kept = {}
-    for model in models:
-        key = json.dumps(model, sort_keys=True, default=str)
-        if key not in kept:
-            anny = AnnyBody(_loaded(model, say), open_body.faces)
-            kept[key] = anny, FromAnny(anny, open_body)
+    for text, model in {key(model): model for model in models}.items():
+        anny = AnnyBody(_loaded(model, say), open_body.faces)
+        kept[text] = anny, FromAnny(anny, open_body)
 
     def run(result: AnnyFile) -> tuple[Any, np.ndarray, bool]:
-        anny, converter = kept[json.dumps(result.model, sort_keys=True, default=str)]
+        anny, converter = kept[key(result.model)]
         found, error = converter(result.parameters(anny), result.person, result.model.get("pose_parameterization"))
         return found, error, True
 
