@@ -11,6 +11,7 @@ from wholebody.model.embedded.build import build_sighted
 from wholebody.model.embedded.evidence import Evidence
 from wholebody.people.alignment import Aligner, _turned_head
 from wholebody.people.person import Person
+from wholebody.people.refine import bodies_of, people_with
 
 TO_HEAD = [SMPLX_JOINTS.index(name) for name in ("pelvis", "spine1", "spine2", "spine3", "neck", "head")]
 
@@ -38,7 +39,7 @@ def person(aligner):
         focal_px=np.array([5000.0, 5000]), principal_px=np.array([500.0, 300]), joints_cam=zeros(55),
         vertices_cam=zeros(body.num_vertices), keypoints_px=zero((133, 2), np.float32),
     )  # fmt: skip
-    return aligner.refiner.people([blank], aligner.refiner.bodies([blank]))[0]
+    return people_with([blank], bodies_of([blank], aligner.refiner.body), aligner.refiner.body)[0]
 
 
 def zeros(rows):
@@ -73,7 +74,7 @@ def test_fingers_come_from_a_hand_that_is_trusted_and_keypoints_are_the_meshs(al
     curled = rotation_6d_to_matrix(torch.tensor([1.0, 0, 0, 1, 0.5, 0]).expand(15, 6)).numpy()
     evidence.hand_rotations[0, 1], evidence.hand_confidence[0, 1] = curled, 1.0
     (after,) = aligner([person], evidence)
-    found = aligner.refiner.bodies([after]).rotations[0, 40:55].float().numpy()
+    found = bodies_of([after], aligner.refiner.body).rotations[0, 40:55].float().numpy()
     np.testing.assert_allclose(found, curled, atol=1e-3)
     np.testing.assert_allclose(after.left_hand_pose, person.left_hand_pose, atol=2e-3)
     tip = COCO_WHOLEBODY.index("right_forefinger4")
@@ -90,7 +91,7 @@ def test_a_limb_that_nobody_is_sure_of_stays_as_it_was_lifted(aligner, person):
     still.keypoints_px[0] = points
     points[arm, :2] -= 60
     moved.keypoints_px[0] = points
-    bodies = aligner.refiner.bodies([person])
+    bodies = bodies_of([person], aligner.refiner.body)
     with torch.inference_mode():
         lifted = aligner.told(bodies, still)
         after = aligner._laid_on(lifted, [person], moved)

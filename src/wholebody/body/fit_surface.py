@@ -70,12 +70,11 @@ class SurfaceFitter:
     """
 
     def __init__(
-        self, body: Fittable, trust: Tensor | None = None, still: Sequence[str] = (), rounds: int = 3, steps: int = 6,
-        sample: int = _SAMPLE,
-    ) -> None:  # fmt: skip
+        self, body: Fittable, trust: Tensor | None = None, still: Sequence[str] = (), rounds: int = 3, steps: int = 6
+    ) -> None:
         self.body, self.rounds, self.steps = body, rounds, steps
         trust = torch.ones(len(body.template), dtype=body.template.dtype) if trust is None else trust
-        self.rows = _spread(body, trust, sample)
+        self.rows = _spread(body, trust)
         self.trust = trust[self.rows]
         self.weights = body.weights[self.rows]  # (N, J)
         moves_skin = (self.weights * self.trust[:, None]).sum(0) > 1e-2
@@ -262,13 +261,13 @@ def _either(chosen: Tensor, who: Tensor, one: SurfaceFit, other: SurfaceFit) -> 
     )
 
 
-def _spread(body: Fittable, trust: Tensor, sample: int) -> Tensor:
-    """About `sample` trusted vertices, ascending, of which every joint has its share."""
+def _spread(body: Fittable, trust: Tensor) -> Tensor:
+    """About `_SAMPLE` trusted vertices, ascending, of which every joint has its share."""
     order = torch.randperm(len(body.template), generator=torch.Generator().manual_seed(0))
     order = order[trust[order] > 0]
     owner = body.weights[order].argmax(1)
     joints = body.weights.shape[1]
-    each = max(8, sample // (2 * joints))
+    each = max(8, _SAMPLE // (2 * joints))
     picked = torch.cat([order[owner == joint][:each] for joint in range(joints)])
-    others = order[~torch.isin(order, picked)][: max(0, sample - len(picked))]
+    others = order[~torch.isin(order, picked)][: max(0, _SAMPLE - len(picked))]
     return torch.cat([picked, others]).sort().values

@@ -209,9 +209,7 @@ class _Panel:
     def width(self) -> int:
         return self.cell_w * self.columns
 
-    def draw(
-        self, picture: np.ndarray, left: int, people: Sequence[Person], faces: np.ndarray, samples: int
-    ) -> None:  # fmt: skip
+    def draw(self, picture: np.ndarray, left: int, people: Sequence[Person], faces: np.ndarray, samples: int) -> None:
         """Onto `picture` (H, W, 3) uint8, in place, which is paper from the column `left` on."""
         from wholebody.drawing.layers import lay
 

@@ -28,7 +28,7 @@ from wholebody.model.embedded.evidence import Evidence
 from wholebody.model.embedded.lifting import turn_wrists, wrist_turns
 from wholebody.model.embedded.pose_lifting import LIMBS, as_pointed_at
 from wholebody.people.person import Person
-from wholebody.people.refine import LEAST_KEYPOINTS, SURE, Refiner, with_unsure_limbs
+from wholebody.people.refine import LEAST_KEYPOINTS, SURE, Refiner, bodies_of, people_with, with_unsure_limbs
 from wholebody.people.relift import POINTS_OF_133, SightLift
 from wholebody.people.stature import Stature
 
@@ -68,11 +68,11 @@ class Aligner:
         """people: of one or more pictures, as the network says; evidence: of the same, in that order."""
         if not people:
             return []
-        bodies = self.refiner.bodies(people)
+        bodies = bodies_of(people, self.refiner.body)
         with torch.inference_mode():
             lifted = self._as_known(self.told(bodies, evidence))
             fitted = self._laid_on(lifted, people, evidence)
-        return self.refiner.people(people, fitted)
+        return people_with(people, fitted, self.refiner.body)
 
     def told(self, bodies: Bodies, evidence: Evidence) -> Bodies:
         """Bodies lifted from the evidence, with its hands and faces as far as these are trusted."""

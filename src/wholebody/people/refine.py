@@ -110,14 +110,14 @@ class Refiner:
         confidence = torch.from_numpy(np.clip(np.nan_to_num(keypoints[..., 2]), 0, 1))
         counts = (confidence >= self.fitter.config.least_confidence).sum(1).tolist()
         size = torch.tensor([float(max(p.box_xyxy[2:] - p.box_xyxy[:2])) for p in people], dtype=torch.float64)
-        places, before = torch.from_numpy(keypoints[..., :2]), self.bodies(people)
+        places, before = torch.from_numpy(keypoints[..., :2]), bodies_of(people, self.body)
         fitted = self.fitter(before, places, confidence, size, self._hints(people))
         rotations = with_unsure_limbs(fitted.bodies.rotations, before.rotations, confidence)
         after = replace(fitted.bodies, rotations=rotations)
         pixels = [self.fitter.project(body).numpy() for body in (before, after)]
         implausible = self.fitter.implausibility(after).tolist()
         rows = []
-        for n, (person, refined) in enumerate(zip(people, self.people(people, after), strict=True)):
+        for n, (person, refined) in enumerate(zip(people, people_with(people, after, self.body), strict=True)):
             seen = (confidence[n] * (confidence[n] >= self.fitter.config.least_confidence)).numpy()
             was, now = (_errors(at[n], keypoints[n, :, :2], seen, float(size[n])) for at in pixels)
             why = ""
@@ -143,14 +143,6 @@ class Refiner:
             return None
         nothing = np.zeros((25, 4))
         return torch.from_numpy(np.stack([nothing if p.hint_3d is None else p.hint_3d for p in people]).astype(float))
-
-    def bodies(self, people: Sequence[Person]) -> Bodies:
-        """Predicted people as a fit takes them, float64."""
-        return bodies_of(people, self.body)
-
-    def people(self, people: Sequence[Person], bodies: Bodies) -> list[Person]:
-        """The same people with these bodies."""
-        return people_with(people, bodies, self.body)
 
 
 def bodies_of(people: Sequence[Person], body: BodyModel) -> Bodies:
