@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from wholebody.model.embedded.face_landmarks import BLENDSHAPES, FaceLook
 from wholebody.model.embedded.face_pose import JAW_OPEN_RAD, expression_of, head_rotation
 from wholebody.model.embedded.hand_landmarks import HandLook
 from wholebody.model.embedded.hand_pose import lay_on_palm, load_hand_pose, pose_points, rest_hands
+from wholebody.model.embedded.thunder import MIRRORED_17
 from wholebody.people.landmarkers import Landmarkers, _each_hand_once, _mask_in_picture, is_this_person
 
 HER_BOX = np.array([20.0, 8, 370, 512])
@@ -125,7 +128,9 @@ def followed(hand: OneHand, before: np.ndarray | None) -> list[int]:
     marks = Landmarkers(("hands",))
     marks.__dict__["_hand"] = hand
     picture = np.zeros((600, 600, 3), np.uint8)
-    return [side for side, _ in marks._hands(picture, points, None, np.array([200.0, 100, 400, 500]), before)]
+    box = np.array([200.0, 100, 400, 500])
+    regions = [None, None] if before is None else before
+    return [side for side in (0, 1) if marks._side(picture, points, None, box, side, regions[side]) is not None]
 
 
 def test_a_hand_that_is_where_it_was_costs_one_look():
@@ -147,21 +152,62 @@ def test_a_hand_that_is_where_it_was_costs_one_look():
     assert followed(small, None) == [] and len(small.regions) == 1
 
 
-def test_two_people_keep_their_own(astronaut: np.ndarray):
+def two_people(astronaut: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A picture of two, their boxes and key points: she, and she in a mirror."""
     small = cv2.resize(astronaut, (320, 320), interpolation=cv2.INTER_AREA)
     picture = np.concatenate([small[:, :240], small[:, :240, :][:, ::-1]], 1)
     scale = 320 / 512
     one = HER_BODY * [scale, scale, 1]
-    from wholebody.model.embedded.thunder import MIRRORED_17
-
     two = (one * [-1, 1, 1] + [479, 0, 0])[list(MIRRORED_17)]
     boxes = np.stack([HER_BOX * scale, [479 - 370 * scale, 8 * scale, 479 - 20 * scale, 320]])
-    found = Landmarkers(("body", "face"))(picture, boxes, np.stack([one, two]))
+    return picture, boxes, np.stack([one, two])
+
+
+def test_two_people_keep_their_own(astronaut: np.ndarray):
+    found = Landmarkers(("body", "face"))(*two_people(astronaut))
     noses = found.keypoints_px[:, 0, 0]
     assert abs(noses[0] - 140) < 8 and abs(noses[1] - (479 - 140)) < 8
     assert (found.face_confidence > 0.5).all()
     face = found.keypoints_px[:, COCO_FACE, 0].mean(1)
     assert abs(face[0] - 140) < 12 and abs(face[1] - 339) < 12
+
+
+def test_looking_side_by_side_sees_the_same(astronaut: np.ndarray):
+    """One thread, four, and eight callers that share the networks: the same bytes."""
+    given = two_people(astronaut)
+    marks = Landmarkers()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = marks(*given)
+        torch.set_num_threads(4)
+        together = [marks(*given)]
+        with ThreadPoolExecutor(8, initializer=torch.set_num_threads, initargs=(3,)) as callers:
+            together += callers.map(lambda _: marks(*given), range(8))
+    finally:
+        torch.set_num_threads(before)
+    assert (alone.face_confidence > 0.5).all()
+    for seen in together:
+        assert seen.sources == alone.sources
+        for name in ("keypoints_px", "hint_3d", "expression", "jaw", "hand_rotations", "pose_regions", "hand_regions"):
+            np.testing.assert_array_equal(getattr(seen, name), getattr(alone, name), err_msg=name)
+
+
+def test_what_goes_wrong_beside_the_others_is_told(astronaut: np.ndarray):
+    class Broken:
+        def __call__(self, image: np.ndarray, region: np.ndarray) -> None:
+            raise AssertionError("out of order")
+
+    marks = Landmarkers(("face",))
+    marks.__dict__["_face_detector"] = Broken()
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with pytest.raises(AssertionError, match="out of order"):
+                marks(*two_people(astronaut))
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_neighbours_body_is_refused():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from wholebody.errors import BadInput
 from wholebody.model.embedded.blazepose import POSE_33, BlazePose, PoseLook, region_of_body
 from wholebody.model.embedded.evidence import HINT_ROWS, Evidence
 from wholebody.model.embedded.face_landmarks import FaceDetector, FaceLandmarks, FaceLook, region_of_found
-from wholebody.model.embedded.face_pose import face_pose
+from wholebody.model.embedded.face_pose import FacePose, face_pose
 from wholebody.model.embedded.hand_landmarks import HandLandmarks, HandLook, wide_region
 from wholebody.model.embedded.hand_pose import HandPose, load_hand_pose
 from wholebody.model.embedded.regions import to_picture
@@ -39,7 +41,9 @@ _CONTOUR_TRUST, _FACE_TRUST, _HAND_TRUST = 0.3, 0.9, 0.8  # the contour is the m
 class Landmarkers:
     """`Landmarkers()(image, boxes, body17)`: body, hands and faces of the people of a picture.
 
-    Networks load when first needed; nothing is kept between calls; safe to call from several threads.
+    Networks load when first needed; nothing is kept between calls; safe to call from several threads. The bodies, and
+    then all hands and faces, are looked at side by side, by as many threads as PyTorch may use where it is called
+    (`torch.get_num_threads`); what is seen does not depend on how many these are.
     """
 
     def __init__(self, parts: Sequence[str] = PARTS, threads: int = 1) -> None:
@@ -88,26 +92,31 @@ class Landmarkers:
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
         body = np.array(body17_px, np.float64).reshape(-1, 17, 3)
         evidence = Evidence.nothing(len(boxes))
+        rows = range(len(boxes))
         looks: list[PoseLook | None] = [None] * len(boxes)
         if "body" in self.parts or "hands" in self.parts:
-            for row in range(len(boxes)):
-                known = None if pose_regions is None or not np.isfinite(pose_regions[row]).all() else pose_regions[row]
-                looks[row] = self._body(image, row, boxes, body, known)
+            known = [None if pose_regions is None else pose_regions[row] for row in rows]
+            looks = _side_by_side([partial(self._body, image, row, boxes, body, known[row]) for row in rows])
         points = np.stack([_merged(*both) for both in zip(body, looks, boxes, strict=True)]) if len(body) else body
         evidence.keypoints_px[:, :17] = points
         for row, look in enumerate(looks):
             evidence.sources[row]["body"] = "thunder"
             if look is not None and "body" in self.parts:
                 _put_body(evidence, row, look, image.shape[:2], float(max(boxes[row, 2:] - boxes[row, :2])))
-        hands: list[tuple[int, int, HandLook]] = []
-        for row in range(len(boxes)):
-            if "hands" in self.parts:
-                before = None if hand_regions is None else np.asarray(hand_regions[row], np.float64)
-                hands += [
-                    (row, side, look) for side, look in self._hands(image, points[row], looks[row], boxes[row], before)
-                ]
-            if "face" in self.parts:
-                self._head(image, evidence, row, points[row], boxes[row])
+        sides = [(row, side) for row in rows for side in (0, 1)] if "hands" in self.parts else []
+        faced = rows if "face" in self.parts else range(0)
+        calls: list[Callable[[], Any]] = [
+            partial(
+                self._side, image, points[row], looks[row], boxes[row], side,
+                None if hand_regions is None else np.asarray(hand_regions[row, side], np.float64),
+            )
+            for row, side in sides
+        ]  # fmt: skip
+        seen = _side_by_side([*calls, *(partial(self._head, image, points[row], boxes[row]) for row in faced)])
+        hands = [(*at, look) for at, look in zip(sides, seen, strict=False) if look is not None]
+        for row, face in zip(faced, seen[len(sides) :], strict=True):
+            if face is not None:
+                _put_face(evidence, row, *face)
         self._put_hands(evidence, _each_hand_once(hands))
         return evidence
 
@@ -116,35 +125,32 @@ class Landmarkers:
     ) -> PoseLook | None:
         """One look; a second one from the key points if what the frame before said does not hold any more."""
         own = region_of_body(body[row, :, :2], body[row, :, 2], boxes[row])
-        for region in [known, own] if known is not None else [own]:
+        for region in [known, own] if known is not None and np.isfinite(known).all() else [own]:
             look = self._pose(image, region)
             if look.score >= 0.5 and is_this_person(look.coco_px, row, boxes, body):
                 return look
         return None
 
-    def _hands(
-        self, image: np.ndarray, points: np.ndarray, look: PoseLook | None, box: np.ndarray,
+    def _side(
+        self, image: np.ndarray, points: np.ndarray, look: PoseLook | None, box: np.ndarray, side: int,
         before: np.ndarray | None = None,
-    ) -> list[tuple[int, HandLook]]:  # fmt: skip
-        """The hands (side 0 left, 1 right) that are seen and are this person's."""
-        found = []
-        for side, name in enumerate(("left", "right")):
-            wrist, sure = points[_JOINT[f"{name}_wrist"], :2], points[_JOINT[f"{name}_wrist"], 2]
-            if sure < 0.15:
-                continue
-            hand = None
-            if before is not None and np.isfinite(before[side]).all():
-                hand = self._hand(image, before[side] + [*wrist, 0, 0])
-                if hand.score < _FOUND or not _ends_at(hand, wrist, 0.5 * hand.size_px):
-                    hand = None
-            if hand is None:
-                hand = self._new_hand(image, points, look, name)
-            if hand is None or hand.size_px < LEAST_HAND_PX:
-                continue
-            # Its wrist is the arm's: a hand of somebody else, or the person's other one, ends elsewhere.
-            if _ends_at(hand, wrist, max(0.9 * hand.size_px, 0.05 * max(box[2:] - box[:2]))):
-                found.append((side, hand))
-        return found
+    ) -> HandLook | None:  # fmt: skip
+        """The hand of one side (0 left, 1 right), if it is seen and is this person's."""
+        name = ("left", "right")[side]
+        wrist, sure = points[_JOINT[f"{name}_wrist"], :2], points[_JOINT[f"{name}_wrist"], 2]
+        if sure < 0.15:
+            return None
+        hand = None
+        if before is not None and np.isfinite(before).all():
+            hand = self._hand(image, before + [*wrist, 0, 0])
+            if hand.score < _FOUND or not _ends_at(hand, wrist, 0.5 * hand.size_px):
+                hand = None
+        if hand is None:
+            hand = self._new_hand(image, points, look, name)
+        if hand is None or hand.size_px < LEAST_HAND_PX:
+            return None
+        # Its wrist is the arm's: a hand of somebody else, or the person's other one, ends elsewhere.
+        return hand if _ends_at(hand, wrist, max(0.9 * hand.size_px, 0.05 * max(box[2:] - box[:2]))) else None
 
     def _new_hand(self, image: np.ndarray, points: np.ndarray, look: PoseLook | None, name: str) -> HandLook | None:
         """From the arm to the hand, and a second look from there."""
@@ -182,20 +188,10 @@ class Landmarkers:
             yield self._hand.region_from_arm(image, wrist, index, pinky)
         yield wide * [1, 1, 0.5, 1]
 
-    def _head(self, image: np.ndarray, evidence: Evidence, row: int, points: np.ndarray, box: np.ndarray) -> None:
+    def _head(self, image: np.ndarray, points: np.ndarray, box: np.ndarray) -> tuple[FaceLook, FacePose] | None:
+        """This person's face, if it is seen, and what it does."""
         face = self._find_face(image, points, box)
-        if face is None:
-            return
-        pose = face_pose(face, self._face.blendshapes(face))
-        evidence.keypoints_px[row, COCO_FACE, :2] = face.ibug_px
-        # Seen from the side, half of the face is guessed.
-        towards = float(np.degrees(np.arccos(np.clip(-pose.head_rotation[2, 2], -1, 1))))
-        trust = face.score * float(np.clip((90 - towards) / 40, 0, 1))
-        evidence.keypoints_px[row, COCO_FACE, 2] = trust * np.array([_CONTOUR_TRUST] * 17 + [_FACE_TRUST] * 51)
-        evidence.expression[row], evidence.jaw[row] = pose.expression, pose.jaw
-        evidence.head_rotation[row] = pose.head_rotation
-        evidence.face_confidence[row] = trust
-        evidence.sources[row]["face"] = "face landmarker"
+        return None if face is None else (face, face_pose(face, self._face.blendshapes(face)))
 
     def _find_face(self, image: np.ndarray, points: np.ndarray, box: np.ndarray) -> FaceLook | None:
         """The face whose nose is this person's."""
@@ -261,6 +257,24 @@ class Landmarkers:
             wrist = evidence.keypoints_px[row, _JOINT[f"{('left', 'right')[side]}_wrist"], :2]
             evidence.hand_regions[row, side] = look.next_region - [*wrist, 0, 0]
             evidence.sources[row][("left_hand", "right_hand")[side]] = "hand landmarker"
+
+
+_Answer = TypeVar("_Answer")
+
+
+def _side_by_side(calls: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
+    """What calls give that do not depend on each other, in their order; as many at once as PyTorch may use threads.
+
+    The threads live for these calls alone, which costs a tenth of a millisecond: whoever copies, pickles or forks finds
+    none.
+    """
+    import torch
+
+    threads = min(torch.get_num_threads(), len(calls))
+    if threads < 2:
+        return [call() for call in calls]
+    with ThreadPoolExecutor(threads, "wholebody-looks") as pool:
+        return list(pool.map(lambda call: call(), calls))
 
 
 def is_this_person(points_px: np.ndarray, row: int, boxes: np.ndarray, body: np.ndarray) -> bool:
@@ -330,6 +344,18 @@ def _put_body(evidence: Evidence, row: int, look: PoseLook, image_hw: tuple[int,
     evidence.pose_regions[row] = look.next_region
     evidence.masks[row] = _mask_in_picture(look, image_hw)
     evidence.sources[row]["body"] = "thunder, blazepose"
+
+
+def _put_face(evidence: Evidence, row: int, face: FaceLook, pose: FacePose) -> None:
+    evidence.keypoints_px[row, COCO_FACE, :2] = face.ibug_px
+    # Seen from the side, half of the face is guessed.
+    towards = float(np.degrees(np.arccos(np.clip(-pose.head_rotation[2, 2], -1, 1))))
+    trust = face.score * float(np.clip((90 - towards) / 40, 0, 1))
+    evidence.keypoints_px[row, COCO_FACE, 2] = trust * np.array([_CONTOUR_TRUST] * 17 + [_FACE_TRUST] * 51)
+    evidence.expression[row], evidence.jaw[row] = pose.expression, pose.jaw
+    evidence.head_rotation[row] = pose.head_rotation
+    evidence.face_confidence[row] = trust
+    evidence.sources[row]["face"] = "face landmarker"
 
 
 def _limb_end(mark: int) -> str:
