@@ -103,8 +103,19 @@ def test_the_gradient_is_that_of_the_cost(body, fitter, truth, guess):
         step[:, 179:] *= torch.tensor([1.0, 1.0, 1e-3])
         there, back = (fitter._linearise(_move(guess, s * 1e-5 * step), guess, evidence, 20.0).cost for s in (1, -1))
         # Of the next place, as depth moves in fractions of itself.
-        expected = (here.gradient * step).sum(1)
+        assert here.slopes is not None
+        expected = (here.slopes[0] * step).sum(1)
         torch.testing.assert_close((there - back) / 2e-5, expected, rtol=0.05, atol=30.0)
+
+
+def test_the_cost_alone_is_the_cost(body, fitter, truth, guess):
+    """Where no step goes on, slopes are not computed; neither cost nor pixels change by that."""
+    evidence = (noisy(keypoints_of(body, truth), 0.02), KNOWN.double(), SIZE.double())
+    whole, alone = (fitter._linearise(guess, truth, evidence, 4.0, slopes=slopes) for slopes in (True, False))
+    assert alone.slopes is None
+    torch.testing.assert_close(alone.cost, whole.cost, rtol=1e-12, atol=0)
+    torch.testing.assert_close(alone.pixels, whole.pixels, rtol=1e-12, atol=0)
+    torch.testing.assert_close(fitter.project(guess), whole.pixels, rtol=1e-12, atol=0)
 
 
 def test_a_number_that_is_none_is_refused(body, fitter, truth):

@@ -17,14 +17,16 @@ from wholebody.body.joints import COCO_FACE, COCO_HANDS, COCO_WHOLEBODY, SMPLX_J
 from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
 from wholebody.fitting.points import TURNING, KeypointBody
-from wholebody.fitting.prior import PosePrior
+from wholebody.fitting.prior import Mixture, PosePrior
 from wholebody.fitting.starts import Starts
 from wholebody.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 
 _JAW = SMPLX_JOINTS.index("jaw")
 _ROOT, _BODY, _JAW_TURN = 0, slice(1, 22), TURNING.index(_JAW)  # among the 53 that turn
-_LEFT, _RIGHT = slice(23, 38), slice(38, 53)
+_HANDS = slice(23, 53)
+# Among the 182 unknowns.
 _POSE, _SHAPE, _EXPRESSION, _PLACE = slice(0, 159), slice(159, 169), slice(169, 179), slice(179, 182)
+_BODY_NUMBERS, _HAND_NUMBERS, _COEFFICIENTS = slice(3, 66), (slice(69, 114), slice(114, 159)), slice(159, 179)
 _MIRROR = (1.0, -1.0, -1.0)
 
 
@@ -95,14 +97,13 @@ class Fitted:
     error_before: Tensor  # (B,)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Linear:
     """A quadratic model of the cost about one place."""
 
     cost: Tensor  # (B,)
-    gradient: Tensor  # (B, 182)
-    hessian: Tensor  # (B, 182, 182)
     pixels: Tensor  # (B, 133, 2)
+    slopes: tuple[Tensor, Tensor] | None  # gradient (B, 182) and hessian (B, 182, 182), where they are of use
 
 
 class Fitter:
@@ -131,6 +132,18 @@ class Fitter:
         self.noise = torch.full((len(COCO_WHOLEBODY), 1), self.config.noise, dtype=dtype)
         for rows in (COCO_FACE, *COCO_HANDS):
             self.noise[rows] = self.config.detail_noise
+        self.low, self.high = self._limits()
+        self.turn_spreads = torch.full((len(TURNING), 1), self.config.hand_spread, dtype=dtype)
+        self.turn_spreads[_ROOT] = self.config.root_spread
+        self.turn_spreads[_BODY] = self.config.body_spread
+        self.turn_spreads[_JAW_TURN] = self.config.jaw_spread
+        self.mirror = torch.tensor([[1.0, 1.0, 1.0], _MIRROR], dtype=dtype)[:, None]  # a left hand, a right one
+        # Shape and expression side by side: how far from the population, and from the network's answer, costs what.
+        self.usual = torch.cat([self.shape_mean, self.expression_mean])
+        whiten = torch.block_diag(self.shape_whiten, self.expression_whiten)
+        self.usual_metric = self.config.shape_prior * (whiten.mT @ whiten)
+        widths = [self.config.shape_spread] * 10 + [self.config.expression_spread] * 10
+        self.told_metric = torch.tensor(widths, dtype=dtype).square().reciprocal().diag()
         self.starts = Starts(self.body, self.prior, torch.cat([self.shape_mean, self.expression_mean]))
 
     def __call__(
@@ -153,11 +166,13 @@ class Fitter:
             raise BadInput("a keypoint that counts is not a finite number: give it confidence 0")
         evidence = (keypoints_px, confidence, size_px.to(self.dtype))
         widest, *rounds = self.config.robust
-        before = self._error(self.project(start), evidence)
+        before = None
         if self.lift is not None:
+            before = self._error(self.project(start), evidence)
             told = () if hint is None else (hint,)
             start = self.lift(start, keypoints_px, confidence, *told)
         model = self._linearise(start, start, evidence, widest)
+        before = self._error(model.pixels, evidence) if before is None else before
         now, model = self._descend(start, model, start, evidence, widest, self.config.steps)
         margin = torch.full_like(model.cost, self.config.start_margin)
         for other in self._other_starts(start, evidence):
@@ -190,9 +205,9 @@ class Fitter:
         """Steps that each lower the cost, until nobody gains by any; who is done stays, whoever is beside."""
         damping = torch.full_like(model.cost, 1e-2)
         done = torch.zeros_like(model.cost, dtype=torch.bool)
-        for _ in range(steps):
+        for step in range(steps):
             trial = _move(now, _solve(model, damping))
-            tried = self._linearise(trial, start, evidence, robust)
+            tried = self._linearise(trial, start, evidence, robust, slopes=step + 1 < steps)
             better = (tried.cost < model.cost) & ~done
             gain = torch.where(better, model.cost - tried.cost, 0.0)
             done |= (gain < 1e-3 * (1 + model.cost)) & (better | (damping > 1e2))
@@ -205,8 +220,8 @@ class Fitter:
     def project(self, bodies: Bodies) -> Tensor:
         """Where the 133 keypoints (B, 133, 2) of these bodies are seen."""
         bodies = bodies.to(self.dtype)
-        moved = self.body(bodies.rotations, torch.cat([bodies.betas, bodies.expression], 1))
-        at = moved.points + bodies.transl[:, None]
+        points = self.body.points(bodies.rotations, torch.cat([bodies.betas, bodies.expression], 1))
+        at = points + bodies.transl[:, None]
         return at[..., :2] / at[..., 2:] * bodies.focal_px[:, None] + bodies.principal_px[:, None]
 
     def implausibility(self, bodies: Bodies) -> Tensor:
@@ -220,112 +235,129 @@ class Fitter:
         off = (pixels - keypoints).norm(dim=-1) * confidence
         return off.sum(1) / confidence.sum(1).clamp_min(1e-9) / size
 
-    def _linearise(self, now: Bodies, start: Bodies, evidence: tuple[Tensor, Tensor, Tensor], robust: float) -> _Linear:
-        config = self.config
-        model = self._data(now, evidence, robust)
+    def _linearise(
+        self, now: Bodies, start: Bodies, evidence: tuple[Tensor, Tensor, Tensor], robust: float, slopes: bool = True
+    ) -> _Linear:
+        """slopes: whether another step goes on from here; the cost alone is a fraction of the work."""
+        data = self._data(now, evidence, robust, slopes)
         turns = now.rotations[:, TURNING]
-        vectors = matrix_to_axis_angle(turns)
+        coefficients = torch.cat([now.betas, now.expression], 1)
+        away = coefficients - self.usual
+        off = coefficients - torch.cat([start.betas, start.expression], 1)
+        pulls = away @ self.usual_metric, off @ self.told_metric
+        # Of each turn itself, and from the network's answer.
+        vectors = matrix_to_axis_angle(torch.stack([turns, start.rotations[:, TURNING].mT @ turns]))
+        poses = vectors[0, :, _BODY], vectors[0, :, _HANDS].unflatten(1, (2, 15)) * self.mirror
+        priors = [
+            _Nearest.of(mixture, pose.flatten(0, -3).flatten(1))
+            for mixture, pose in zip((self.prior.body, self.prior.hand), poses, strict=True)
+        ]
+        beyond = vectors[0] - vectors[0].clamp(self.low, self.high)
+        turned = torch.stack([beyond / self.config.limit_spread, vectors[1] / self.turn_spreads])
+        cost = (
+            data.cost
+            + self.config.pose_prior * priors[0].energy
+            + self.config.hand_prior * priors[1].energy.unflatten(0, (-1, 2)).sum(1)
+            + turned.square().sum((0, 2, 3)) / 2
+            + ((away * pulls[0]).sum(1) + (off * pulls[1]).sum(1)) / 2
+        )
+        if data.slopes is None:
+            return _Linear(cost, data.pixels, None)
+
+        gradient, hessian = data.slopes
         spread = _log_derivative(vectors)
-
-        # The mixtures, over body and hands.
-        body, hand = self.prior.body, self.prior.hand
-        mirror = vectors.new_tensor(_MIRROR)
-        for rows, mixture, mirrored, weight in (
-            (_BODY, body, False, config.pose_prior),
-            (_LEFT, hand, False, config.hand_prior),
-            (_RIGHT, hand, True, config.hand_prior),
-        ):
-            pose = vectors[:, rows] * (mirror if mirrored else 1)
-            by_turn = spread[:, rows] * (mirror[:, None] if mirrored else 1)
-            energies = mixture.energies(pose.flatten(1))
-            energy, best = energies.min(1)
-            whiten = mixture.whiten[best]
-            residual = (whiten @ (pose.flatten(1) - mixture.mean[best])[..., None])[..., 0]
-            jacobian = (whiten.unflatten(-1, (-1, 3)).transpose(1, 2) @ by_turn).transpose(1, 2).flatten(2)
-            at = slice(3 * rows.start, 3 * rows.stop)
-            model.cost += weight * (energy - mixture.floor)
-            model.gradient[:, at] += weight * (jacobian.mT @ residual[..., None])[..., 0]
-            model.hessian[:, at, at] += weight * jacobian.mT @ jacobian
-
-        # Joint limits, and the network's answer: three numbers a joint.
-        low, high = self._limits(vectors)
-        beyond = ((vectors - high).clamp_min(0) + (vectors - low).clamp_max(0)) / config.limit_spread
-        outside = (beyond != 0).to(beyond) / config.limit_spread
-        self._add_turns(model, beyond, outside[..., None] * spread)
-        apart = matrix_to_axis_angle(start.rotations[:, TURNING].mT @ turns)
-        spreads = vectors.new_full((len(TURNING), 1), config.hand_spread)
-        spreads[_ROOT], spreads[_BODY], spreads[_JAW_TURN] = config.root_spread, config.body_spread, config.jaw_spread
-        self._add_turns(model, apart / spreads, _log_derivative(apart) / spreads[..., None])
-
-        # Coefficients: the population, and the network's answer.
-        for at, value, first, mean, whiten, width in (
-            (_SHAPE, now.betas, start.betas, self.shape_mean, self.shape_whiten, config.shape_spread),
-            (_EXPRESSION, now.expression, start.expression, self.expression_mean, self.expression_whiten,
-             config.expression_spread),
+        by_turn = spread[0, :, _BODY], spread[0, :, _HANDS].unflatten(1, (2, 15)) * self.mirror[..., None]
+        body = priors[0].slopes(by_turn[0], self.config.pose_prior)
+        hands = [
+            part.unflatten(0, (-1, 2)) for part in priors[1].slopes(by_turn[1].flatten(0, 1), self.config.hand_prior)
+        ]
+        for at, (pull, curve) in (
+            (_BODY_NUMBERS, body), *((_HAND_NUMBERS[k], (hands[0][:, k], hands[1][:, k])) for k in (0, 1))
         ):  # fmt: skip
-            for away, metric, weight in (
-                (value - mean, whiten.mT @ whiten, config.shape_prior),
-                (value - first, torch.eye(10).to(value) / width**2, 1.0),
-            ):
-                pull = away @ metric
-                model.cost += weight * (away * pull).sum(1) / 2
-                model.gradient[:, at] += weight * pull
-                model.hessian[:, at, at] += weight * metric
-        return model
+            gradient[:, at] += pull
+            hessian[:, at, at] += curve
+        outside = (beyond != 0).to(beyond) / self.config.limit_spread
+        by_turns = spread * torch.stack([outside, (1 / self.turn_spreads).expand_as(outside)])[..., None]
+        gradient[:, _POSE] += (by_turns.mT @ turned[..., None]).sum(0).flatten(1)
+        blocks = hessian[:, _POSE, _POSE].unflatten(1, (53, 3)).unflatten(3, (53, 3))
+        torch.diagonal(blocks, dim1=1, dim2=3).add_((by_turns.mT @ by_turns).sum(0).permute(0, 2, 3, 1))
+        gradient[:, _COEFFICIENTS] += pulls[0] + pulls[1]
+        hessian[:, _COEFFICIENTS, _COEFFICIENTS] += self.usual_metric + self.told_metric
+        return _Linear(cost, data.pixels, (gradient, hessian))
 
-    def _data(self, now: Bodies, evidence: tuple[Tensor, Tensor, Tensor], robust: float) -> _Linear:
+    def _data(
+        self, now: Bodies, evidence: tuple[Tensor, Tensor, Tensor], robust: float, slopes: bool = True
+    ) -> _Linear:
         """Robust squared distance between the keypoints seen and given, in units of their noise."""
         keypoints, confidence, size = evidence
         unit = self.noise * size[:, None, None]  # (B, 133, 1) pixels
-        moved = self.body(now.rotations, torch.cat([now.betas, now.expression], 1))
-        at = moved.points + now.transl[:, None]
+        coefficients = torch.cat([now.betas, now.expression], 1)
+        moved = self.body(now.rotations, coefficients) if slopes else None
+        points = self.body.points(now.rotations, coefficients) if moved is None else moved.points
+        at = points + now.transl[:, None]
         depth = at[..., 2:].clamp_min(1e-2)
-        scale = now.focal_px[:, None] / unit / depth  # (B, 133, 2)
         flat = at[..., :2] / depth
-        by_place = torch.zeros(*flat.shape, 3, dtype=flat.dtype, device=flat.device)
-        by_place[..., 0, 0], by_place[..., 1, 1] = scale[..., 0], scale[..., 1]
-        by_place[..., 2] = -scale * flat
         pixels = flat * now.focal_px[:, None] + now.principal_px[:, None]
         residual = (pixels - keypoints) / unit
 
         squared = residual.square().sum(-1)
         limit = robust**2
         trust = confidence.square()
-        cost = (trust * limit * squared / (limit + squared)).sum(1) / 2
-        weight = trust * (limit / (limit + squared)).square()
+        share = limit / (limit + squared)
+        cost = (trust * share * squared).sum(1) / 2
+        if moved is None:
+            return _Linear(cost, pixels, None)
+
+        scale = now.focal_px[:, None] / unit / depth  # (B, 133, 2)
+        by_place = torch.cat([torch.diag_embed(scale), (-scale * flat)[..., None]], -1)  # (B, 133, 2, 3)
         # Depth moves in fractions of itself: all unknowns are then of one size.
         range_ = now.transl[:, 2].clamp_min(1e-2)[:, None, None, None]
         by_all = (by_place @ moved.by_turn.flatten(3), by_place @ moved.by_shape)
         jacobian = torch.cat([*by_all, by_place[..., :2], by_place[..., 2:] * range_], -1)
-        jacobian = jacobian.flatten(1, 2)  # (B, 266, 182)
-        weighted = jacobian * weight.repeat_interleave(2, 1)[..., None]
+        weighted = (jacobian * (trust * share.square())[..., None, None]).flatten(1, 2)  # (B, 266, 182)
+        jacobian = jacobian.flatten(1, 2)
         gradient = (weighted.mT @ residual.flatten(1)[..., None])[..., 0]
-        return _Linear(cost, gradient, weighted.mT @ jacobian, pixels)
+        return _Linear(cost, pixels, (gradient, weighted.mT @ jacobian))
 
-    def _limits(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _limits(self) -> tuple[Tensor, Tensor]:
         """(53, 3) each; the pelvis has none."""
-        prior, mirror = self.prior, like.new_tensor(_MIRROR)
-        free = like.new_full((1, 3), torch.inf)
+        prior, mirror = self.prior, self.prior.hand_low.new_tensor(_MIRROR)
+        free = prior.jaw_low.new_full((1, 3), torch.inf)
         right = torch.stack([prior.hand_low * mirror, prior.hand_high * mirror]).sort(0).values
         low = torch.cat([-free, prior.body_low, prior.jaw_low[None], prior.hand_low, right[0]])
         high = torch.cat([free, prior.body_high, prior.jaw_high[None], prior.hand_high, right[1]])
         return low, high
 
-    @staticmethod
-    def _add_turns(model: _Linear, residual: Tensor, by_turn: Tensor) -> None:
-        """A residual (B, 53, 3) of each joint by its own turn (B, 53, 3, 3)."""
-        model.cost += residual.square().sum((1, 2)) / 2
-        model.gradient[:, _POSE] += (by_turn.mT @ residual[..., None]).flatten(1)
-        blocks = model.hessian[:, _POSE, _POSE].unflatten(1, (53, 3)).unflatten(3, (53, 3))
-        torch.diagonal(blocks, dim1=1, dim2=3).add_((by_turn.mT @ by_turn).permute(0, 2, 3, 1))
+
+@dataclass(frozen=True)
+class _Nearest:
+    """Of N poses of J joints the likeliest component of a mixture."""
+
+    energy: Tensor  # (N,) above that of the likeliest pose of all
+    whiten: Tensor  # (N, 3 J, 3 J)
+    residual: Tensor  # (N, 3 J)
+
+    @classmethod
+    def of(cls, mixture: Mixture, poses: Tensor) -> _Nearest:
+        energy, best = mixture.energies(poses).min(1)
+        whiten = mixture.whiten[best]
+        return cls(energy - mixture.floor, whiten, (whiten @ (poses - mixture.mean[best])[..., None])[..., 0])
+
+    def slopes(self, by_turn: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        """Gradient (N, 3 J) and hessian (N, 3 J, 3 J) of the weighted energy, by the turns of the joints: by_turn
+        (N, J, 3, 3) says how these change the poses."""
+        jacobian = (self.whiten.unflatten(-1, (-1, 3)).transpose(1, 2) @ by_turn).transpose(1, 2).flatten(2)
+        return weight * (jacobian.mT @ self.residual[..., None])[..., 0], weight * jacobian.mT @ jacobian
 
 
 def _solve(model: _Linear, damping: Tensor) -> Tensor:
     """The damped step (B, 182)."""
-    diagonal = torch.diagonal(model.hessian, dim1=1, dim2=2)
+    assert model.slopes is not None
+    gradient, hessian = model.slopes
+    diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
     ridge = torch.diag_embed(damping[:, None] * diagonal + 1e-6)
-    factor, _ = torch.linalg.cholesky_ex(model.hessian + ridge)
-    return -torch.cholesky_solve(model.gradient[..., None], factor)[..., 0]
+    factor, _ = torch.linalg.cholesky_ex(hessian + ridge)
+    return -torch.cholesky_solve(gradient[..., None], factor)[..., 0]
 
 
 def _move(now: Bodies, step: Tensor) -> Bodies:
@@ -348,7 +380,10 @@ def _choose(mask: Tensor, a: Bodies, b: Bodies) -> Bodies:
 
 
 def _choose_linear(mask: Tensor, a: _Linear, b: _Linear) -> _Linear:
-    return _Linear(*(_where(mask, x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True)))
+    slopes = None
+    if a.slopes is not None and b.slopes is not None:
+        slopes = _where(mask, a.slopes[0], b.slopes[0]), _where(mask, a.slopes[1], b.slopes[1])
+    return _Linear(_where(mask, a.cost, b.cost), _where(mask, a.pixels, b.pixels), slopes)
 
 
 def _where(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:

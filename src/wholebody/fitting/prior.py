@@ -8,6 +8,7 @@ left hand: a right hand is mirrored first). The pelvis is in none of them: which
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,18 @@ class Mixture:
     def energies(self, pose: Tensor) -> Tensor:
         """Each component's negative log density (B, K) at poses (B, D), without the constant they share."""
         away = torch.einsum("kij,bkj->bki", self.whiten, pose[:, None] - self.mean)
-        volume = torch.diagonal(self.whiten, dim1=-2, dim2=-1).abs().log().sum(-1)
-        return away.square().sum(-1) / 2 - volume - self.weight.log()
+        return away.square().sum(-1) / 2 - self._least
+
+    @cached_property
+    def _least(self) -> Tensor:
+        """(K,): minus the energy of each component's middle."""
+        return torch.diagonal(self.whiten, dim1=-2, dim2=-1).abs().log().sum(-1) + self.weight.log()
 
     def energy(self, pose: Tensor) -> Tensor:
         """Negative log density (B,) of the best component, zero at the likeliest pose of all."""
         return self.energies(pose).amin(1) - self.floor
 
-    @property
+    @cached_property
     def floor(self) -> Tensor:
         """The energy of the likeliest pose: what `energy` counts from."""
         return self.energies(self.mean).amin()

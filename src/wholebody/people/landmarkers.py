@@ -112,7 +112,8 @@ class Landmarkers:
             )
             for row, side in sides
         ]  # fmt: skip
-        seen = _side_by_side([*calls, *(partial(self._head, image, points[row], boxes[row]) for row in faced)])
+        calls += [partial(self._head, image, points[row], boxes[row]) for row in faced]
+        seen: list[Any] = _side_by_side(calls)
         hands = [(*at, look) for at, look in zip(sides, seen, strict=False) if look is not None]
         for row, face in zip(faced, seen[len(sides) :], strict=True):
             if face is not None:
