@@ -10,7 +10,8 @@ import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +161,17 @@ def standin_arrays(standin_dir):
 
 
 @pytest.fixture(scope="session")
-def layers(tmp_path_factory) -> Path:
-    """A folder with the layers of a few drawn people."""
+def layers(tmp_path_factory) -> Iterator[Path]:
+    """A folder with the layers of a few drawn people. What tests compose of them stands before a few backgrounds: the
+    224 of a real bank take ten seconds to make."""
     from layers_fixture import make_layers
 
-    return make_layers(tmp_path_factory.mktemp("people"))
+    from wholebody.synthesis.light.backgrounds import BackgroundBank
+    from wholebody.synthesis.sets import crops
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crops, "BackgroundBank", partial(BackgroundBank, size=12))
+        yield make_layers(tmp_path_factory.mktemp("people"))
 
 
 @pytest.fixture(scope="session")

@@ -64,14 +64,15 @@ def collapse(faces: np.ndarray, count: int, keep: int, seed: int) -> tuple[np.nd
 
 
 def forge(
-    joints: int, count: int, seed: int = 0, rest: bool = True
+    joints: int, count: int, seed: int = 0, rest: bool = True, body: SkinnedBody | None = None
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Arrays in the licensed layout, and the corners (V, 3) and weights (V, 3) of its vertices on the open body.
+    """Arrays in the licensed layout, and the corners (V, 3) and weights (V, 3) of its vertices on the open body
+    (or on another of 55 joints).
 
     rest: another resting pose than the open body's (arms lower, legs apart, fingers curled a little).
     """
     rng = np.random.default_rng(seed + 100)
-    body = open_body()
+    body = body or open_body()
     faces, old = collapse(body.faces, body.num_vertices, count, seed)
     # Each vertex moves to somewhere in one of the open body's triangles about it, so that none lies where one lay.
     order = rng.permutation(len(body.faces))

@@ -18,24 +18,35 @@ from wholebody.body.layer import BodyModel
 from wholebody.body.skinned import SkinnedBody
 from wholebody.errors import BadInput
 
-FORGED = {"smplx": (55, 10475), "smplh": (52, 6890), "smpl": (24, 6890)}
-KINDS = ("smplx", pytest.param("smplh", marks=pytest.mark.slow), "smpl")
+# Joints and vertices of bodies forged from the source. Small ones from a small body: what is done is the same, in a
+# third of the time; whole ones, of the sizes of the licensed bodies, from the open body.
+SMALL = {"smplx": (55, 2500), "smpl": (24, 2000)}
+WHOLE = {"whole smplx": (55, 10475), "whole smplh": (52, 6890), "whole smpl": (24, 6890)}
+KINDS = (*SMALL, *(pytest.param(kind, marks=pytest.mark.slow) for kind in WHOLE))
 
 
 @lru_cache
-def source() -> SkinnedBody:
-    return open_body(torch.float32)
+def source(kind: str = "smplx") -> SkinnedBody:
+    if kind in WHOLE:
+        return open_body(torch.float32)
+    small = SkinnedBody.from_file_arrays(forge(55, 4000, seed=3, rest=False)[0], "SMPLX_NEUTRAL.npz")
+    return replace(small, expression_dirs=torch.zeros(4000, 3, 10))
+
+
+@lru_cache
+def forged_arrays(kind: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    return forge(*(SMALL | WHOLE)[kind], body=source(kind).to(torch.float64))
 
 
 @lru_cache
 def forged(kind: str) -> tuple[SkinnedBody, np.ndarray, np.ndarray]:
-    arrays, corners, weights = forge(*FORGED[kind])
-    return SkinnedBody.from_file_arrays(arrays, f"{kind.upper()}_NEUTRAL.npz"), corners, weights
+    arrays, corners, weights = forged_arrays(kind)
+    return SkinnedBody.from_file_arrays(arrays, f"{kind.split()[-1].upper()}_NEUTRAL.npz"), corners, weights
 
 
 @lru_cache
 def converter(kind: str, back: bool = False) -> Converter:
-    one, other = source(), forged(kind)[0]
+    one, other = source(kind), forged(kind)[0]
     if back:
         one, other = other, one
         return Converter(one, other, find_correspondence(one, other))
@@ -44,7 +55,7 @@ def converter(kind: str, back: bool = False) -> Converter:
 
 @lru_cache
 def matched(kind: str) -> Correspondence:
-    return find_correspondence(source(), forged(kind)[0])
+    return find_correspondence(source(kind), forged(kind)[0])
 
 
 def people(count: int, seed: int = 0, one_shape: bool = False, fingers: bool = True) -> BodyParameters:
@@ -80,29 +91,31 @@ def test_it_poses_as_the_body_layer_does() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_vertex_is_found_on_the_other_skin(kind: str) -> None:
     body, corners, weights = forged(kind)
-    found = matched(kind).carry(source().template).numpy()
-    truth = (source().template.numpy()[corners] * weights[..., None]).sum(1)
+    found = matched(kind).carry(source(kind).template).numpy()
+    truth = (source(kind).template.numpy()[corners] * weights[..., None]).sum(1)
     off = np.linalg.norm(found - truth, axis=1)
-    assert off.mean() < 0.003 and np.quantile(off, 0.99) < 0.012
+    coarse = 1.0 if kind in WHOLE else 1.5  # as edges are longer
+    assert off.mean() < 0.003 * coarse and np.quantile(off, 0.99) < 0.012 * coarse
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_strong_poses_and_shapes_carry_over(kind: str) -> None:
     body, corners, weights = forged(kind)
-    p = people(12, fingers=kind != "smpl")
+    p = people(12, fingers=body.num_joints > 24)
     converted = converter(kind)(p)
-    truth = (mesh(source(), p)[:, corners] * weights[..., None]).sum(2)
+    truth = (mesh(source(kind), p)[:, corners] * weights[..., None]).sum(2)
     off = np.linalg.norm(mesh(body, converted.parameters) - truth, axis=-1)
     assert off.mean() < 0.005 and np.quantile(off, 0.99) < 0.015
     assert converted.error.mean() < 0.005
     assert not converted.expression_kept and not converted.parameters.expression.any()
 
 
-def test_there_and_back_is_the_same_person() -> None:
+@pytest.mark.parametrize("kind", ["smplx", pytest.param("whole smplx", marks=pytest.mark.slow)])
+def test_there_and_back_is_the_same_person(kind: str) -> None:
     p = people(6, one_shape=True)
-    there = converter("smplx")(p, np.zeros(6)).parameters
-    back = converter("smplx", back=True)(there, np.zeros(6)).parameters
-    assert np.linalg.norm(mesh(source(), back) - mesh(source(), p), axis=-1).mean() < 0.003
+    there = converter(kind)(p, np.zeros(6)).parameters
+    back = converter(kind, back=True)(there, np.zeros(6)).parameters
+    assert np.linalg.norm(mesh(source(kind), back) - mesh(source(kind), p), axis=-1).mean() < 0.003
 
 
 def test_a_person_has_one_shape_and_each_of_several_their_own() -> None:
@@ -113,7 +126,7 @@ def test_a_person_has_one_shape_and_each_of_several_their_own() -> None:
 
 
 def test_expressions_carry_over_by_landmarks() -> None:
-    one = source()
+    one = open_body(torch.float32)
     mixed = torch.linalg.qr(torch.randn(10, 10, generator=torch.Generator().manual_seed(0)))[0]
     other = replace(one, name="smplx", expression_dirs=one.expression_dirs @ mixed)
     p = replace(people(3), expression=np.random.default_rng(1).normal(size=(3, 10)))
@@ -163,14 +176,14 @@ def test_surfaces_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"weights": np.ones((6890, 30)) / 30}, "30 joints"),
+        ({"weights": np.ones((2000, 30)) / 30}, "30 joints"),
         ({"f": np.full((10, 3), 7000)}, "triangles"),
-        ({"posedirs": np.zeros((6890, 3, 5))}, "posedirs"),
-        ({"v_template": np.full((6890, 3), np.nan)}, "not finite"),
+        ({"posedirs": np.zeros((2000, 3, 5))}, "posedirs"),
+        ({"v_template": np.full((2000, 3), np.nan)}, "not finite"),
         ({"kintree_table": np.zeros((2, 24), np.int64)}, "kintree_table"),
     ],
 )
 def test_files_that_are_no_bodies_are_refused(change: dict[str, np.ndarray], message: str) -> None:
-    arrays = dict(forge(24, 6890)[0]) | change
+    arrays = forged_arrays("smpl")[0] | change
     with pytest.raises(BadInput, match=message):
         SkinnedBody.from_file_arrays(arrays, "SMPL_NEUTRAL.pkl")

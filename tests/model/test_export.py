@@ -14,12 +14,15 @@ import wholebody
 from wholebody.body.layer import BodyModel
 from wholebody.cli import main
 from wholebody.errors import AssetMissing, BadInput
-from wholebody.model import checkpoint
+from wholebody.geometry.rotation import rotation_6d_to_matrix
+from wholebody.model import checkpoint, load
 from wholebody.model.config import HANDS_WITHOUT_DECODER
 from wholebody.model.export import FORMATS, OUTPUTS, export
 from wholebody.model.heads import square_boxes
 from wholebody.model.load import load_model
+from wholebody.model.network import Network
 from wholebody.model.osx import build_osx
+from wholebody.model.prediction import Prediction, pose_fields
 
 
 def run_onnx(path, images):
@@ -174,25 +177,60 @@ def test_the_embedded_networks_graph_predicts_with_landmarkers(tmp_path):
             np.testing.assert_allclose(b[name], a[name], rtol=0, atol=1e-3, err_msg=name)
 
 
-def test_a_graph_in_the_networks_place(simple, tmp_path, capsys):
+class Plain(Network):
+    """A network of a few operations, since to write the graph of a real one takes half a minute: rotations from the
+    mean colours of a picture, boxes from those, and a mesh that stands still."""
+
+    def __init__(self, config, body):
+        super().__init__(config, body)
+        torch.manual_seed(0)
+        self.encoder = self.pose = torch.nn.Linear(3, 53 * 6)
+        self.boxes = torch.nn.Linear(3, 12)
+        self.register_buffer("scales", torch.tensor([2.0, 2.0, 1.5]))
+        self.requires_grad_(False)
+
+    def forward(self, images):
+        color = images.mean((2, 3))
+        rotations = rotation_6d_to_matrix(self.pose(color).unflatten(1, (53, 6)))
+        centers, sizes = (self.boxes(color) + 6).unflatten(1, (2, 3, 2)).unbind(1)
+        boxes = square_boxes(centers, sizes, self.scales, 32)
+        place = torch.cat((0.1 * color[:, :2], color[:, 2:] + 40), 1)
+        joints = place[:, None] + 0.01 * torch.arange(144)[:, None]
+        return Prediction(
+            **pose_fields(rotations), betas=color.repeat(1, 4)[:, :10], expression=color.repeat(1, 4)[:, :10],
+            cam_trans=place, left_hand_box=boxes[:, 0], right_hand_box=boxes[:, 1], face_box=boxes[:, 2],
+            vertices_cam=place[:, None] + self.body.template.T, joints_cam=joints[:, :55], joints_144_cam=joints,
+            joints_proj_cells=self.project(joints[:, :137]),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("which", ["plain", pytest.param("simple", marks=pytest.mark.slow)])
+def test_a_graph_in_the_networks_place(which, request, small_config, tmp_path, capsys, monkeypatch):
     """Written by the command, read by `load_model`, `predict` and `info`; and what of it is refused."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
-    conventions = checkpoint.Conventions(body="open", gender="neutral", flat_hand_mean=False)
     source = tmp_path / "mine.safetensors"
-    checkpoint.save(simple, source, conventions, "Apache-2.0")
+    if which == "plain":
+        network = Plain(small_config, BodyModel.load()).eval()
+        source.touch()
+        monkeypatch.setattr(load, "load_model", lambda path, *_, **__: network)
+    else:
+        conventions = checkpoint.Conventions(body="open", gender="neutral", flat_hand_mean=False)
+        checkpoint.save(request.getfixturevalue("simple"), source, conventions, "Apache-2.0")
+        network = load_model(source)
     command = ["export", str(source), "--format", "onnx", "--out", str(tmp_path / "out")]
     assert main(command) == 0
     graph = tmp_path / "out" / "mine.onnx"
     assert main(command) == 2 and "--overwrite" in capsys.readouterr().err
+    monkeypatch.undo()
 
-    network, loaded = load_model(source), load_model(graph)
+    loaded = load_model(graph)
     for count in (1, 2):
         images = torch.rand(count, 3, 512, 384, generator=torch.Generator().manual_seed(count))
         with torch.no_grad():
             expected, found = network(images), loaded(images)
-        for name in ("rotations", "betas", "cam_trans", "vertices_cam", "joints_144_cam"):
+        for name in loaded.names:
             true = getattr(expected, name)
             torch.testing.assert_close(getattr(found, name), true, rtol=0, atol=1e-4 * float(true.abs().max()))
     image = np.random.default_rng(0).integers(0, 255, (200, 150, 3), np.uint8)
