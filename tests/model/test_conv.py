@@ -29,6 +29,35 @@ def test_computes_what_pytorch_does(x, groups, kernel, stride, padding, bias):
                 torch.testing.assert_close(found, function(expected), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_large_kernel_is_a_product(bias):
+    """In either layout of the picture, and learnt anew."""
+    conv = Conv2d(256, 320, 1, bias=bias)
+    pictures = torch.randn(2, 256, 5, 7, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for scale in (1.0, 2.0):
+            conv.weight.mul_(scale)
+            for picture in (pictures, pictures.contiguous(memory_format=torch.channels_last), pictures[:, :, ::2]):
+                expected = F.conv2d(picture, conv.weight, conv.bias)
+                for activation, function in (("none", torch.clone), ("relu6", F.relu6), ("relu", F.relu)):
+                    found = fast_conv2d(conv, picture, activation)
+                    torch.testing.assert_close(found, function(expected), rtol=1e-4, atol=1e-5)
+                    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_every_size_of_picture_has_its_own_layout(x):
+    """More sizes than are kept, there and back: the same numbers, and the same bytes the second time."""
+    conv = Conv2d(6, 12, 3, padding=1)
+    pictures = [torch.cat([x] * (1 + k % 3))[..., : 4 + k // 3] for k in range(20)]
+    with torch.no_grad():
+        first = [conv(picture) for picture in pictures]
+        for picture, before in reversed(list(zip(pictures, first, strict=True))):
+            torch.testing.assert_close(
+                before, F.conv2d(picture, conv.weight, conv.bias, padding=1), rtol=1e-5, atol=1e-5
+            )
+            assert torch.equal(conv(picture), before)
+
+
 def test_follows_its_weights(x):
     conv = Conv2d(6, 4, 3)
     with torch.no_grad():

@@ -17,7 +17,7 @@ from wholebody.geometry.camera import project
 from wholebody.geometry.crop import fit_crop
 from wholebody.model.embedded.evidence import Evidence
 from wholebody.people.detections import Detections
-from wholebody.people.predictor import Predictor, crop_person
+from wholebody.people.predictor import Predictor, crop_area, crop_person
 
 ASTRONAUT = Path(__file__).parents[2] / "demo" / "astronaut.jpg"
 BOXES = np.array([[50, 30, 250, 400], [300.5, 100.25, 420, 330], [-40, 20, 90, 600.0]])
@@ -277,6 +277,17 @@ def test_a_glance_has_the_body_of_a_whole_look_and_the_hands_of_before(image):
     kept = [joint for joint in range(21) if joint not in wrists]
     torch.testing.assert_close(other.body_pose[:, kept], whole.body_pose[:, kept], atol=2e-4, rtol=1e-4)
     torch.testing.assert_close(other.right_hand_pose, whole.right_hand_pose.flip(0), atol=2e-4, rtol=1e-4)
+
+
+def test_a_crop_at_the_size_that_is_read_says_what_the_repeated_one_does(image):
+    model = wholebody.load_model("t")
+    assert model.reads_hw == (256, 192) and model.config.input_hw == (512, 384)
+    both = [[crop_person(image, box, "area") for box in BOXES], [crop_area(image, box, (256, 192)) for box in BOXES]]
+    np.testing.assert_array_equal(np.stack(both[0])[:, ::2, ::2], np.stack(both[1]))
+    with torch.inference_mode():
+        large, small = (model(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2) / 255) for crops in both)
+    for name in ("vertices_cam", "found_keypoints", "face_box", "expression"):
+        torch.testing.assert_close(getattr(small, name), getattr(large, name), atol=2e-4, rtol=1e-4)
 
 
 def test_a_person_whom_a_detector_found_twice_counts_once(image, monkeypatch):

@@ -47,6 +47,11 @@ class Network(nn.Module):
         raise NotImplementedError
 
     @property
+    def reads_hw(self) -> tuple[int, int]:
+        """Height and width of the smallest pictures that say as much to it as those of `config.input_hw`."""
+        return self.config.input_hw
+
+    @property
     def can_glance(self) -> bool:
         """Whether bodies can be had sooner than hands and faces, by `glance`."""
         return False

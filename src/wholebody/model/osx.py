@@ -120,6 +120,10 @@ class OSX(Network):
         return located, self.body_head(encoded.tokens, located)
 
     @property
+    def reads_hw(self) -> tuple[int, int]:
+        return getattr(self.encoder, "reads_hw", self.config.input_hw)
+
+    @property
     def can_glance(self) -> bool:
         return hasattr(self.encoder, "glance")
 

@@ -220,7 +220,12 @@ class Predictor:
 
         from wholebody.model.prediction import pictures_01
 
-        batch = np.stack([crop_person(*crop, self.model.config.crop_filter) for crop in crops])
+        config = self.model.config
+        read = getattr(self.model, "reads_hw", config.input_hw)
+        if read == config.input_hw:
+            batch = np.stack([crop_person(*crop, config.crop_filter) for crop in crops])
+        else:
+            batch = np.stack([crop_area(*crop, read) for crop in crops])
         return pictures_01(torch.from_numpy(batch), next(self.model.parameters()))
 
     def _people(self, prediction: Any, placed: Sequence[tuple[np.ndarray, float, np.ndarray]]) -> list[Person]:
@@ -367,17 +372,25 @@ def crop_person(
 
     if crop_filter not in ("published", "area"):
         raise BadInput(f"The network asks for a crop filter {crop_filter!r}; known: published, area.")
+    if crop_filter == "area":
+        # The small network sees every second pixel. Sample those without aliasing and repeat them.
+        read = crop_area(image, crop_box, (out_hw[0] // 2, out_hw[1] // 2))
+        return np.repeat(np.repeat(read, 2, 0), 2, 1)
     image, crop_box = _cut_out(image, crop_box)
-    if crop_filter == "published":
-        affine, _ = crop_affine(crop_box, out_hw=out_hw)
-        # Published crops are not rounded to grey levels; for a person of 16 megapixels the memory is not worth it.
-        exact = image.astype(np.float32) if image.shape[0] * image.shape[1] <= 16_000_000 else image
-        return np.asarray(warp(exact, affine, out_hw), np.float32)
-    # The small network sees every second pixel. Sample those without aliasing and repeat them.
-    half = (out_hw[0] // 2, out_hw[1] // 2)
-    image, crop_box = _shrink(image, crop_box, half[1])
-    affine, _ = crop_affine(crop_box, out_hw=half)
-    return np.repeat(np.repeat(np.asarray(warp(image.astype(np.float32), affine, half), np.float32), 2, 0), 2, 1)
+    affine, _ = crop_affine(crop_box, out_hw=out_hw)
+    # Published crops are not rounded to grey levels; for a person of 16 megapixels the memory is not worth it.
+    exact = image.astype(np.float32) if image.shape[0] * image.shape[1] <= 16_000_000 else image
+    return np.asarray(warp(exact, affine, out_hw), np.float32)
+
+
+def crop_area(image: np.ndarray, crop_box: np.ndarray, out_hw: tuple[int, int]) -> np.ndarray:
+    """The crop H×W×3 float32 (0..255) at another size, every pixel the mean of what it covers."""
+    from wholebody.geometry.crop import crop_affine, warp
+
+    image, crop_box = _cut_out(image, crop_box)
+    image, crop_box = _shrink(image, crop_box, out_hw[1])
+    affine, _ = crop_affine(crop_box, out_hw=out_hw)
+    return np.asarray(warp(image.astype(np.float32), affine, out_hw), np.float32)
 
 
 def _cut_out(image: np.ndarray, box: np.ndarray, margin: int = 8) -> tuple[np.ndarray, np.ndarray]:

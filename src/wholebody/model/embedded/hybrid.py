@@ -73,6 +73,11 @@ class HybridEncoder(nn.Module):
         block.attention = ProductAttention(config.width, config.heads)
         return block
 
+    @property
+    def reads_hw(self) -> tuple[int, int]:
+        """Of pictures that need not be averaged first."""
+        return self.config.input_hw
+
     def forward(self, images: Tensor) -> EncoderOutput:
         """images: B×3×H×W with H×W either `input_hw` or twice that."""
         height, width = self.config.input_hw
