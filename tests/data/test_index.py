@@ -138,7 +138,13 @@ class FullDisk:
 
 
 @pytest.mark.parametrize(
-    "changes, what", [({"betas": np.zeros(16)}, "betas"), ({"transl": np.full(3, np.nan)}, "finite")]
+    "changes, what",
+    [
+        ({"betas": np.zeros(16)}, "betas"),
+        ({"transl": np.full(3, np.nan)}, "finite"),
+        ({"transl": np.full(3, 1e300)}, "transl holds a number"),
+        ({"image_hw": (10**400, 5)}, "image_hw holds a number"),
+    ],
 )
 def test_what_no_record_can_hold_is_named(people, tmp_path, changes, what):
     with pytest.raises(BadInput, match=f"Own_1.*{what}"):

@@ -301,6 +301,24 @@ def test_the_cover_of_a_song_is_no_film(tmp_path):
         open_film(path)
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", b"avc1"), ("a.mkv", b"V_MPEG4/ISO/AVC"), ("a.avi", b"H264")])
+def test_pictures_in_an_unknown_codec(tmp_path, name, codec):
+    path = write(tmp_path / name)
+    path.write_bytes(path.read_bytes().replace(codec, codec[:-2] + b"ZZ"))
+    with pytest.raises(BadInput, match=f"{name}: .*codec that is not known"):
+        open_film(path)
+
+
+def test_sound_in_an_unknown_codec_is_left_out(tmp_path):
+    path = write(tmp_path / "a.mkv", sound="libopus")
+    path.write_bytes(path.read_bytes().replace(b"A_OPUS", b"A_OPZZ"))
+    film = open_film(path)
+    assert len(list(film)) == 12
+    with av.open(str(tmp_path / "out.mp4"), "w") as container:
+        assert not SoundTrack(film).add_to(container)
+    assert any("its sound cannot be used" in note for note in film.notes)
+
+
 def test_no_frames_no_film(tmp_path):
     empty = tmp_path / "empty.mp4"
     empty.write_bytes(b"")

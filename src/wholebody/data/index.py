@@ -55,10 +55,22 @@ def pack(sample: Sample) -> tuple[np.ndarray, dict[str, str | None]]:
         elif (value := getattr(sample, name)) is not None:
             if np.shape(value) != RECORD[name].shape:
                 raise BadInput(f"{_who(sample)}: {name} must have shape {RECORD[name].shape}, not {np.shape(value)}")
-            if not np.isfinite(value).all():
-                raise BadInput(f"{_who(sample)}: {name} holds a number that is not finite; download its files again")
+            if not _fits(value):
+                raise BadInput(
+                    f"{_who(sample)}: {name} holds a number that is not finite, or larger than single precision knows; "
+                    "download its files again"
+                )
             record[name] = value
     return record, {name: getattr(sample, name) for name in TEXTS}
+
+
+def _fits(value: Any) -> bool:
+    """Whether single precision can hold all of these numbers; integers of many digits are no numbers of numpy's."""
+    try:
+        numbers = np.asarray(value, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return bool((np.abs(numbers) <= np.finfo(np.float32).max).all())
 
 
 def _who(sample: Sample) -> str:

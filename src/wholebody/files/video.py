@@ -280,6 +280,8 @@ def _video_info(path: Path) -> FilmInfo:
     container = _open(path)
     with container:
         stream = _stream_of(container)
+        if stream.codec_context is None:
+            raise BadInput(f"{path}: its pictures are in a codec that is not known here. Convert it, say to H.264.")
         times, wh = [], None
         for number, time, image in _decoded(container, stream, path, 0.0, lambda sentence: None):
             if wh is None:
@@ -606,6 +608,8 @@ class SoundTrack:
         try:
             self._input = av.open(str(self._film.info.path), metadata_errors="replace")
             self._source = self._input.streams.audio[0]
+            if self._source.codec_context is None:
+                raise ValueError("its codec is not known here")
             self._copied = self._source.codec_context.name in _MP4_SOUND
             self._output = container
             if self._copied:
