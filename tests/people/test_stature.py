@@ -46,6 +46,17 @@ def test_men_and_women_are_told_apart_and_a_given_gender_is_met(stature):
     assert stature.height(as_men).mean() > stature.height(stature.with_gender(betas, "female")).mean() + 0.05
 
 
+def test_bodies_follow_what_a_face_looks_like_as_far_as_it_is_sure(stature):
+    betas = torch.randn(5, 10) * 0.3
+    looks = torch.tensor([0.95, 0.02, 0.6, float("nan"), 0.725])
+    moved = stature.with_looks(betas, looks)
+    before, side = ((of - stature.between) @ stature.axis for of in (betas, moved))
+    torch.testing.assert_close(side[:2], torch.tensor([1.0, -1.0]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(moved[2:4], betas[2:4])
+    torch.testing.assert_close(side[4], (before[4] + 1) / 2, atol=1e-3, rtol=0)
+    assert stature.height(stature.with_looks(betas, torch.ones(5))).mean() > stature.height(betas).mean()
+
+
 @pytest.mark.parametrize("metres", [0.1, 3.0, float("nan")])
 def test_impossible_heights_are_refused(stature, metres):
     with pytest.raises(BadInput, match="height"):

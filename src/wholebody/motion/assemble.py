@@ -28,6 +28,7 @@ _LEGS = set(LEGS.ravel().tolist())
 _MENDED = 0.5  # of their weight keep frames whose left and right were exchanged: such a network is unsure
 _BY_BOX = 0.1  # of the weight of a place, where it is known from the box alone
 _AT_A_TIME = 2048  # frames of a person whose skeletons are held
+_FACELESS = 0.01  # of its weight for the shape has a sight without what the face tells of it
 _DEPTH_HERTZ = 1.5  # distances are known from people's sizes alone: only slow changes of them are believed
 
 
@@ -46,6 +47,7 @@ class Sights:
     betas: np.ndarray  # (N, 10)
     expression: np.ndarray  # (N, 10)
     joints_px: np.ndarray  # (N, 22, 2) the body's joints where they were seen
+    faced: np.ndarray  # (N,) bool: the shape is told by the face too
 
     @classmethod
     def concatenate(cls, parts: Sequence[Sights]) -> Sights:
@@ -55,7 +57,7 @@ class Sights:
     def none(cls) -> Sights:
         # fmt: off
         return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros((0, 55, 3)),
-                   np.zeros((0, 10)), np.zeros((0, 10)), np.zeros((0, 22, 2)))
+                   np.zeros((0, 10)), np.zeros((0, 10)), np.zeros((0, 22, 2)), np.zeros(0, bool))
         # fmt: on
 
     def take(self, rows: np.ndarray) -> Sights:
@@ -264,7 +266,7 @@ def _on_time(track: int, mine: Sights, timeline: Timeline) -> _Person:
         boxed,
         np.where(seen, sure.confidence[source], 0.0).clip(0, 1),
         sure.pose[source].astype(np.float32, copy=False),
-        robust_mean(sure.betas, sure.confidence * size),
+        robust_mean(sure.betas, sure.confidence * size * np.where(sure.faced, 1.0, _FACELESS)),
         sure.expression[source].astype(np.float64),
         np.zeros((len(rows), 3)),
         box,

@@ -129,7 +129,9 @@ class Part:
     @classmethod
     def of(cls, arrays: dict[str, np.ndarray]) -> Part:
         own = {f.name: list(arrays[f.name]) for f in fields(cls) if f.name != "sights"}
-        sights = Sights(**{f.name: arrays[f"sights_{f.name}"] for f in fields(Sights)})
+        # Films that were begun before faces told of the shape have no such column.
+        known = {"sights_faced": np.zeros(len(arrays["sights_frame"]), bool)} | arrays
+        sights = Sights(**{f.name: known[f"sights_{f.name}"] for f in fields(Sights)})
         return cls(**own, sights=[sights])
 
 
@@ -457,6 +459,7 @@ def sight_of(person: Person, frame: int, track: int, confidence: float) -> Sight
         np.array([frame]), np.array([track]), person.box_xyxy[None].astype(np.float32),
         np.array([confidence], np.float32), pose, person.betas[None].astype(np.float32),
         person.expression[None].astype(np.float32), seen[None].astype(np.float32),
+        np.array(["shape" in person.sources]),
     )  # fmt: skip
 
 

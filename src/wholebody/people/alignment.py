@@ -50,8 +50,8 @@ class Aligner:
         self, model: Any, config: FitConfig = ALIGN, gender: str | None = None, height: float | None = None
     ) -> None:
         """gender ("female", "male") and height (metres): of everybody, where they are known."""
+        self.stature = Stature(model.body)
         if gender is not None or height is not None:
-            self.stature = Stature(model.body)
             config = replace(config, shape_spread=0.05, shape_prior=0.0)  # what is known is not to be fitted away
         self.gender, self.height = gender, height
         self.lift = SightLift(model)
@@ -70,7 +70,7 @@ class Aligner:
             return []
         bodies = bodies_of(people, self.refiner.body)
         with torch.inference_mode():
-            lifted = self._as_known(self.told(bodies, evidence))
+            lifted = self._as_known(self.told(bodies, evidence), evidence)
             fitted = self._laid_on(lifted, people, evidence)
         return people_with(people, fitted, self.refiner.body)
 
@@ -105,11 +105,14 @@ class Aligner:
         expression = lifted.expression + face * (given(evidence.expression) - lifted.expression)
         return replace(lifted, rotations=rotations, expression=expression)
 
-    def _as_known(self, lifted: Bodies) -> Bodies:
-        """Of the gender and height that are given; who grows moves away from the camera as much."""
+    def _as_known(self, lifted: Bodies, evidence: Evidence) -> Bodies:
+        """Of the gender and height that are given, or of the gender that the face looks like; who grows moves away from
+        the camera as much."""
         betas = lifted.betas
         if self.gender is not None:
             betas = self.stature.with_gender(betas, self.gender)
+        else:
+            betas = self.stature.with_looks(betas, torch.from_numpy(evidence.male).to(betas))
         if self.height is not None:
             betas = self.stature.with_height(betas, self.height)
         skeleton = self.lift.sight.lifter.skeleton

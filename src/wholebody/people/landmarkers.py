@@ -13,6 +13,7 @@ from wholebody.body.joints import COCO_BODY_17, COCO_FACE, COCO_FEET, COCO_HANDS
 from wholebody.errors import BadInput
 from wholebody.model.embedded.blazepose import POSE_33, BlazePose, PoseLook, region_of_body
 from wholebody.model.embedded.evidence import HINT_ROWS, Evidence
+from wholebody.model.embedded.face_gender import FaceGender, load_face_gender
 from wholebody.model.embedded.face_landmarks import FaceDetector, FaceLandmarks, FaceLook, region_of_found
 from wholebody.model.embedded.face_pose import FacePose, face_pose
 from wholebody.model.embedded.hand_landmarks import HandLandmarks, HandLook, wide_region
@@ -74,6 +75,10 @@ class Landmarkers:
     def _face(self) -> FaceLandmarks:
         return FaceLandmarks(self._threads)
 
+    @cached_property
+    def _face_gender(self) -> FaceGender:
+        return load_face_gender()
+
     def __call__(
         self, image: np.ndarray, boxes_xyxy: np.ndarray, body17_px: np.ndarray, pose_regions: np.ndarray | None = None,
         hand_regions: np.ndarray | None = None,
@@ -115,9 +120,10 @@ class Landmarkers:
         calls += [partial(self._head, image, points[row], boxes[row]) for row in faced]
         seen: list[Any] = _side_by_side(calls)
         hands = [(*at, look) for at, look in zip(sides, seen, strict=False) if look is not None]
-        for row, face in zip(faced, seen[len(sides) :], strict=True):
-            if face is not None:
-                _put_face(evidence, row, *face)
+        faces = {row: face for row, face in zip(faced, seen[len(sides) :], strict=True) if face is not None}
+        for row, face in faces.items():
+            _put_face(evidence, row, *face)
+        self._put_genders(image, evidence, [row for row in faces if evidence.face_confidence[row] > 0], faces)
         self._put_hands(evidence, _each_hand_once(hands))
         return evidence
 
@@ -236,6 +242,14 @@ class Landmarkers:
             again = self._face(image, look.next_region)
             look = again if again.score >= 0.5 else look
         return look
+
+    def _put_genders(
+        self, image: np.ndarray, evidence: Evidence, rows: list[int], faces: dict[int, tuple[FaceLook, FacePose]]
+    ) -> None:
+        if rows:
+            evidence.male[rows] = self._face_gender.look(image, [faces[row][0] for row in rows])
+            for row in rows:
+                evidence.sources[row]["shape"] = "face gender"
 
     def _put_hands(self, evidence: Evidence, hands: list[tuple[int, int, HandLook]]) -> None:
         import torch

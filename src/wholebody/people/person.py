@@ -52,8 +52,8 @@ class Person:
     """(F, 3) the triangles of the body's mesh, as rows of `vertices_cam`; shared by all people of a body."""
 
     sources: Mapping[str, str] = field(default_factory=dict)
-    """What saw each part beside the network: "body", "left_hand", "right_hand", "face" -> such as "hand landmarker";
-    parts that nothing else saw are left out."""
+    """What saw each part beside the network: "body", "left_hand", "right_hand", "face", "shape" -> such as "hand
+    landmarker"; parts that nothing else saw are left out."""
     hint_3d: np.ndarray | None = field(default=None, repr=False)
     """(25, 4) where a landmarker saw the person's depth: points as `PoseLifter` takes them, metres and how sure."""
 

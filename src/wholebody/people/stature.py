@@ -1,4 +1,4 @@
-"""How tall bodies are, and bodies made to fit what is known of a person: a height, a gender.
+"""How tall bodies are, and bodies made to fit what is known of a person: a height, a gender, how the face looks.
 
 One picture does not tell how large somebody is: what proportions say leaves 7 cm either way. Who knows better says so.
 """
@@ -15,6 +15,8 @@ from wholebody.errors import BadInput
 
 GENDERS = ("female", "male")
 LEAST_M, MOST_M = 0.5, 2.5
+_EITHER, _CERTAIN = 0.6, 0.25
+"""From where on the network of faces means a man (its authors' threshold); so far from there it is taken for sure."""
 
 
 class Stature:
@@ -35,6 +37,7 @@ class Stature:
         axis = torch.linalg.solve(within.T @ within / len(betas) + 1e-3 * torch.eye(10), apart)
         self.axis = 2 * axis / (axis @ apart)
         self.between = (betas[male > 0.5].mean(0) + betas[male < 0.5].mean(0)) / 2
+        self.half_apart = apart / 2
         self.template = body.template[1].float().cpu()  # (V,) heights of the mean shape
         self.ways = body.directions[:10, 1].float().cpu()  # (10, V)
 
@@ -61,6 +64,17 @@ class Stature:
         axis = self.axis.to(betas)
         now = side * ((betas - self.between.to(betas)) @ axis)
         return self._moved(betas, axis.expand_as(betas), side * (1 - now).clamp_min(0))
+
+    def with_looks(self, betas: Tensor, male: Tensor) -> Tensor:
+        """Shapes (B, 10) moved to the middle of women or men, as far as the face is sure of it, along what these differ
+        by: of whom that is known, the lifted shape says little about it (`tools/measure_looks.py`).
+
+        male: (B,) from 0, a woman, to 1, a man, as `FaceGender` says; not finite where nothing is known.
+        """
+        side = ((male - _EITHER) / _CERTAIN).clamp(-1, 1).nan_to_num(0.0)
+        now = (betas - self.between.to(betas)) @ self.axis.to(betas)
+        moved: Tensor = betas + (side - side.abs() * now)[:, None] * self.half_apart.to(betas)
+        return moved
 
     def _moved(self, betas: Tensor, slope: Tensor, by: Tensor) -> Tensor:
         """Moved so that `slope @ betas` grows by that much (B), the way that people differ most."""

@@ -40,6 +40,7 @@ class Evidence:
     eyes: np.ndarray  # (B, 2, 3) axis-angle of the left and the right eyeball; at rest: nobody reads the gaze yet
     head_rotation: np.ndarray  # (B, 3, 3) from the T-pose
     face_confidence: np.ndarray  # (B,) 0..1
+    male: np.ndarray  # (B,) what the face looks like, from 0, a woman's, to 1, a man's; not finite where unknown
     pose_regions: np.ndarray  # (B, 4) what to look at in the next frame, see `regions`; not finite where unknown
     hand_regions: np.ndarray  # (B, 2, 4) likewise for left and right hand, their middles relative to the wrists
     masks: list[tuple[np.ndarray, np.ndarray] | None]  # B × (box (4,) int xyxy, (h, w) uint8 coverage inside it)
@@ -64,6 +65,7 @@ class Evidence:
             eyes=np.zeros((count, 2, 3), np.float32),
             head_rotation=np.tile(still, (count, 1, 1)),
             face_confidence=np.zeros(count, np.float32),
+            male=np.full(count, np.nan, np.float32),
             pose_regions=np.full((count, 4), np.nan, np.float32),
             hand_regions=np.full((count, 2, 4), np.nan, np.float32),
             masks=[None] * count,
