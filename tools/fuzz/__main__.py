@@ -116,12 +116,13 @@ def _watch(worker: subprocess.Popen[bytes], state: Path) -> str:
 
 
 def _waits(pid: int) -> tuple[bool, float]:
-    """Whether a process waits for something else than the processor, and the seconds of processor time it took."""
+    """Whether a process waits for something else than the processor or the disk, and the seconds of processor time it
+    took."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return True, 0.0
-    return fields[0] != "R", (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return fields[0] not in "RD", (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _keep(out: Path, what: str, content: bytes) -> Path:
