@@ -52,11 +52,13 @@ def room(rng: Generator, side: int, surface: Callable[[], np.ndarray]) -> np.nda
             source = np.array([[0, a * n], [n, a * n], [n, b * n], [0, b * n]], np.float32)
             mask = np.zeros((side, side), np.uint8)
             cv2.fillConvexPoly(mask, to.round().astype(np.int32), 255, cv2.LINE_AA)
-            if mask.any():
-                to_strip = cv2.getPerspectiveTransform(source, to)
-                warped = cv2.warpPerspective(cover, to_strip, (side, side), borderMode=cv2.BORDER_REPLICATE)
-                blend = mask[..., None].astype(np.uint16)
-                picture[:] = ((warped * blend + picture * (255 - blend)) // 255).astype(np.uint8)
+            x, y, wide, high = cv2.boundingRect(mask)  # the rest of the picture stays as it is
+            if wide:
+                to_strip = cv2.getPerspectiveTransform(source, to - np.array([x, y], np.float32))
+                warped = cv2.warpPerspective(cover, to_strip, (wide, high), borderMode=cv2.BORDER_REPLICATE)
+                part = np.s_[y : y + high, x : x + wide]
+                blend = mask[part][..., None].astype(np.uint16)
+                picture[part] = ((warped * blend + picture[part] * (255 - blend)) // 255).astype(np.uint8)
 
     w, z0 = width, 0.3
     floor = np.array([[-w, 0, far], [w, 0, far], [w, 0, z0], [-w, 0, z0]])
