@@ -46,7 +46,7 @@ $(BIN)/.installed-slow: $(BIN)/.installed-dev
 	@touch $@
 
 test-slow: $(BIN)/.installed-slow
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=3600
 
 MINUTES ?= 20
 fuzz: $(BIN)/.installed-dev

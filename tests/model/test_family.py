@@ -107,6 +107,7 @@ def test_dense_layers_are_about_as_exact_as_pytorchs_own(width, out, monkeypatch
     assert ours <= 3 * theirs
 
 
+@pytest.mark.slow  # test_osx.py: of small networks
 def test_prediction_does_not_depend_on_the_batch(network, prediction, images):
     # Of three: the published code turns root and jaw wrongly there.
     with torch.inference_mode():

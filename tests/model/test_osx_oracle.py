@@ -68,6 +68,7 @@ def test_single_precision_is_about_as_exact_as_the_published_code(network, oracl
     assert error <= 4 * floor
 
 
+@pytest.mark.slow  # test_osx.py: of small networks
 def test_prediction_does_not_depend_on_the_batch(network, prediction, images):
     # Of three: the published code turns the root wrongly there.
     three = torch.cat((images[1:], images[:1], images[1:])).double()
@@ -78,6 +79,7 @@ def test_prediction_does_not_depend_on_the_batch(network, prediction, images):
         torch.testing.assert_close(getattr(ours, name), expected, rtol=1e-9, atol=1e-9, msg=name)
 
 
+@pytest.mark.slow  # test_osx.py: of small networks
 def test_a_half_sized_picture_is_the_same_picture(network, prediction, images):
     with torch.inference_mode():
         half = network[1](images[..., ::2, ::2].double())
@@ -97,6 +99,7 @@ def test_prediction_agrees_with_itself(network, prediction):
     torch.testing.assert_close(p.joints_cells[:, 45:65, :2], xy)
 
 
+@pytest.mark.slow  # test_osx.py: of small networks
 def test_given_boxes_replace_predicted_ones(network, prediction, images):
     p = prediction
     predicted = torch.stack((p.left_hand_box, p.right_hand_box, p.face_box), 1)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from made_up_weights import fill_network
 
 from wholebody.body.assets import find_body, read_body_file
 from wholebody.body.layer import BodyModel
 from wholebody.model import checkpoint
+from wholebody.model.config import HANDS_WITHOUT_DECODER
+from wholebody.model.osx import build_osx
 from wholebody.model.published_names import published_name
 from wholebody.training.published.losses import PublishedTargets, published_losses, total
 
@@ -41,10 +45,21 @@ def targets(fill) -> PublishedTargets:
     )
 
 
-@pytest.fixture(scope="module", params=[pytest.param("b_normal", marks=pytest.mark.slow), "b_wo_decoder"])
-def trained(request, published_file, standin_dir, images, targets, published_way):
+PUBLISHED = [pytest.param(name, marks=pytest.mark.slow) for name in ("b_normal", "b_wo_decoder")]
+SMALL = ["small", "small_wo_decoder"]
+
+
+@pytest.fixture(scope="module", params=[*PUBLISHED, *SMALL])
+def trained(request, published_file, small_config, fill, standin_dir, images, targets, published_way):
     """(name, ours, the published way), each side as (prediction, losses, gradient norms by published name), float64."""
-    model, _ = checkpoint.load(published_file(request.param))
+    if request.param in SMALL:
+        config = small_config
+        if request.param == "small_wo_decoder":
+            config = dataclasses.replace(config, hands=HANDS_WITHOUT_DECODER, face=None)
+        model = build_osx(config)
+        fill_network(model, fill)
+    else:
+        model, _ = checkpoint.load(published_file(request.param))
     model.body = BodyModel.load(standin_dir, dtype=torch.float64)
     model = model.double().eval()
     arrays = read_body_file(find_body(standin_dir))
@@ -87,6 +102,7 @@ def test_losses_and_gradients_equal_those_of_the_published_way(trained):
 THROUGH_DECODERS = ("smplx_pose", "joint_img", "smplx_joint_img")
 
 
+@pytest.mark.parametrize("trained", PUBLISHED, indirect=True)  # test_published.py: of a run
 def test_losses_equal_the_oracle(trained, oracle):
     network, (_, losses, _), _ = trained
     arrays = oracle(f"{network}_train")
@@ -100,6 +116,7 @@ def test_losses_equal_the_oracle(trained, oracle):
     assert float(total(losses)) == pytest.approx(float(arrays["total"]), rel=1e-5)
 
 
+@pytest.mark.parametrize("trained", PUBLISHED, indirect=True)  # test_published.py: of a run
 def test_gradients_equal_the_oracle(trained, oracle):
     network, (_, _, norms), _ = trained
     arrays = oracle(f"{network}_train")
