@@ -52,7 +52,7 @@ follow_imports = skip
 
 
 def test_the_documented_use_type_checks(tmp_path):
-    """The Python of the README, as a user's own program that is checked as strictly as can be; and errors are noticed."""
+    """The Python of the README, as a user's own program, checked as strictly as can be; and errors are noticed."""
     pytest.importorskip("mypy", reason="mypy comes with the extra `lint`")
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     assert blocks

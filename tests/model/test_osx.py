@@ -9,9 +9,9 @@ import torch
 from made_up_weights import fill_network
 from torch.nn import functional as F
 
+from wholebody.body.layer import BodyModel
 from wholebody.errors import BadInput
 from wholebody.geometry.rotation import rotation_6d_to_matrix
-from wholebody.body.layer import BodyModel
 from wholebody.model.config import HANDS_WITHOUT_DECODER
 from wholebody.model.decoder import DeformableAttention
 from wholebody.model.encoder import DropPath, ViT, ViTConfig, dense
