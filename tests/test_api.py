@@ -38,13 +38,13 @@ def person() -> wholebody.Person:
 
 
 def test_one_predictor_serves_eight_threads(predictor, astronaut):
-    pictures = [astronaut, np.ascontiguousarray(astronaut[:, ::-1]), astronaut[:400], astronaut[::2, ::2]] * 6
-    alone = [predictor(picture) for picture in pictures[:4]]
+    pictures = [astronaut, np.ascontiguousarray(astronaut[::2, 255::-2])] * 5
+    alone = [predictor(picture) for picture in pictures[:2]]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(predictor, pictures))
     for number, people in enumerate(together):
-        assert len(people) == len(alone[number % 4]) > 0
-        for ours, expected in zip(people, alone[number % 4], strict=True):
+        assert len(people) == len(alone[number % 2]) > 0
+        for ours, expected in zip(people, alone[number % 2], strict=True):
             np.testing.assert_allclose(ours.vertices_cam, expected.vertices_cam, rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(ours.box_xyxy, expected.box_xyxy, rtol=1e-5)
 
@@ -82,13 +82,15 @@ def test_an_empty_batch_is_said_to_be_one(predictor, small_config):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("way", ["load", "to"])
-def test_half_precision_is_of_the_encoder_and_hardly_moves_anybody(predictor, astronaut, dtype, way):
-    model = wholebody.load_model("t", dtype=dtype if way == "load" else None).to(dtype if way == "to" else None)
-    in_half = {p.dtype for name, p in model.encoder.named_parameters() if not name.startswith("thunder.")}
-    assert in_half == {dtype}  # but for Thunder: in bfloat16 its key points jump to other places
-    assert {p.dtype for name, p in model.named_parameters() if not name.startswith("encoder.")} == {torch.float32}
-    assert model.body.dtype == torch.float32
+def test_half_precision_is_of_the_encoder_and_hardly_moves_anybody(predictor, astronaut, dtype):
+    model, brought = wholebody.load_model("t", dtype=dtype), wholebody.load_model("t").to(dtype)
+    for one in (model, brought):
+        in_half = {p.dtype for name, p in one.encoder.named_parameters() if not name.startswith("thunder.")}
+        assert in_half == {dtype}  # but for Thunder: in bfloat16 its key points jump to other places
+        assert {p.dtype for name, p in one.named_parameters() if not name.startswith("encoder.")} == {torch.float32}
+        assert one.body.dtype == torch.float32
+    same = brought.state_dict()
+    assert all(value.equal(same[name]) for name, value in model.state_dict().items())
     ours = wholebody.Predictor(model)(astronaut, boxes=BOX)[0]
     expected = predictor(astronaut, boxes=BOX)[0]
     assert ours.vertices_cam.dtype == np.float32
