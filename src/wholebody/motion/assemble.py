@@ -29,7 +29,7 @@ _MENDED = 0.5  # of their weight keep frames whose left and right were exchanged
 _BY_BOX = 0.1  # of the weight of a place, where it is known from the box alone
 _AT_A_TIME = 2048  # frames of a person whose skeletons are held
 _FACELESS = 0.01  # of its weight for the shape has a sight without what the face tells of it
-_DEPTH_HERTZ = 1.5  # distances are known from people's sizes alone: only slow changes of them are believed
+_DEPTH_HERTZ = 1.0  # distances are known from people's sizes alone: only slow changes of them are believed
 
 
 @dataclass(frozen=True)
@@ -404,7 +404,7 @@ def _stand_on(
     soles = from_pelvis + transl[:, None, None]
     stands: np.ndarray = standing(person.times, soles, sight, up, _above_own_floor(soles))
     if hertz > 0 and len(pose) >= 3:
-        transl = hold(person.times, transl, from_pelvis, stands, sight, person.weights, 1.5 * hertz)
+        transl = hold(person.times, transl, from_pelvis, stands, sight, person.weights, hertz)
         soles = from_pelvis + transl[:, None, None]
         stands = np.asarray(stands & standing(person.times, soles, sight, up, _above_own_floor(soles)))
         moves = to_their_places(person.times, soles, stands)
