@@ -174,18 +174,23 @@ def test_two_people_keep_their_own(astronaut: np.ndarray):
     assert abs(face[0] - 140) < 12 and abs(face[1] - 339) < 12
 
 
-def test_looking_side_by_side_sees_the_same(astronaut: np.ndarray):
+@pytest.mark.parametrize("people", [1, 2])
+def test_looking_side_by_side_sees_the_same(astronaut: np.ndarray, people: int):
     """One thread, four, and eight callers that share the networks: the same bytes."""
-    given = two_people(astronaut)
+    image, boxes, points = two_people(astronaut)
     marks = Landmarkers()
+
+    def look(_: int = 0) -> Evidence:
+        return marks(image, boxes[:people], points[:people])
+
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = marks(*given)
+        alone = look()
         torch.set_num_threads(4)
-        together = [marks(*given)]
+        together = [look()]
         with ThreadPoolExecutor(8, initializer=torch.set_num_threads, initargs=(3,)) as callers:
-            together += callers.map(lambda _: marks(*given), range(8))
+            together += callers.map(look, range(8))
     finally:
         torch.set_num_threads(before)
     assert (alone.face_confidence > 0.5).all()

@@ -36,6 +36,7 @@ _CORNERS = {"right_eye_outer": 36, "right_eye_inner": 39, "left_eye_inner": 42, 
 _CORNER_TRUST = 0.3
 _STRAY = 0.1  # times as sure of what goes with a joint that strays
 _FOUND = 0.8  # a hand's score from which it is there: where it was in the frame before, or where it was looked for
+_OF_ONE_BODY = 4  # threads that its network takes at most
 _CONTOUR_TRUST, _FACE_TRUST, _HAND_TRUST = 0.3, 0.9, 0.8  # the contour is the mesh's, not what is seen as the edge
 
 
@@ -101,7 +102,9 @@ class Landmarkers:
         looks: list[PoseLook | None] = [None] * len(boxes)
         if "body" in self.parts or "hands" in self.parts:
             known = [None if pose_regions is None else pose_regions[row] for row in rows]
-            looks = _side_by_side([partial(self._body, image, row, boxes, body, known[row]) for row in rows])
+            # Of one person alone nothing is to be seen beside the body: its network takes the threads itself.
+            threads = min(_threads(), _OF_ONE_BODY) if len(boxes) == 1 else self._threads
+            looks = _side_by_side([partial(self._body, image, row, boxes, body, known[row], threads) for row in rows])
         points = np.stack([_merged(*both) for both in zip(body, looks, boxes, strict=True)]) if len(body) else body
         evidence.keypoints_px[:, :17] = points
         for row, look in enumerate(looks):
@@ -128,12 +131,12 @@ class Landmarkers:
         return evidence
 
     def _body(
-        self, image: np.ndarray, row: int, boxes: np.ndarray, body: np.ndarray, known: np.ndarray | None
+        self, image: np.ndarray, row: int, boxes: np.ndarray, body: np.ndarray, known: np.ndarray | None, threads: int
     ) -> PoseLook | None:
         """One look; a second one from the key points if what the frame before said does not hold any more."""
         own = region_of_body(body[row, :, :2], body[row, :, 2], boxes[row])
         for region in [known, own] if known is not None and np.isfinite(known).all() else [own]:
-            look = self._pose(image, region)
+            look = self._pose(image, region, threads)
             if look.score >= 0.5 and is_this_person(look.coco_px, row, boxes, body):
                 return look
         return None
@@ -283,13 +286,17 @@ def _side_by_side(calls: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
     The threads live for these calls alone, which costs a tenth of a millisecond: whoever copies, pickles or forks finds
     none.
     """
-    import torch
-
-    threads = min(torch.get_num_threads(), len(calls))
+    threads = min(_threads(), len(calls))
     if threads < 2:
         return [call() for call in calls]
     with ThreadPoolExecutor(threads, "wholebody-looks") as pool:
         return list(pool.map(lambda call: call(), calls))
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def is_this_person(points_px: np.ndarray, row: int, boxes: np.ndarray, body: np.ndarray) -> bool:

@@ -61,10 +61,11 @@ class BlazePose:
     def __init__(self, threads: int = 1) -> None:
         self._network = TFLiteNetwork("pose_landmark_full.tflite", threads=threads)
 
-    def __call__(self, image: np.ndarray, region: np.ndarray) -> PoseLook:
-        """image H×W×3 uint8 RGB; region (4,), see `wholebody.model.embedded.regions`."""
+    def __call__(self, image: np.ndarray, region: np.ndarray, threads: int | None = None) -> PoseLook:
+        """image H×W×3 uint8 RGB; region (4,), see `wholebody.model.embedded.regions`. threads: of this look; default:
+        as made."""
         region = np.asarray(region, np.float64)
-        outputs = self._network(cut(image, region, SIDE)[None] / 255)
+        outputs = self._network(cut(image, region, SIDE)[None] / 255, threads)
         rows = outputs["Identity"].reshape(39, 5).astype(np.float64)
         places = refine(rows[:, :2], outputs["Identity_3"][0])
         found = to_picture(places, region, SIDE)

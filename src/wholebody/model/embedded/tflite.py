@@ -23,14 +23,14 @@ class TFLiteNetwork:
     """One network of `wholebody/weights`: `network(inputs)` gives its outputs by name, in the file's order.
 
     Interpreters are not safe to share, so each call borrows one that is free; there are as many as calls at the same
-    time. A copy or a pickle of the network loads its interpreters anew.
+    time. A copy or a pickle of the network loads its interpreters anew. The outputs do not depend on the threads.
     """
 
     def __init__(self, file: str, member: str | None = None, threads: int = 1) -> None:
         """file: the name in the weights' folder. member: of a file that is a zip, which of its networks."""
         self.file, self.member, self.threads = file, member, threads
         self._lock = threading.Lock()
-        self._free: list[Any] = []
+        self._free: dict[int, list[Any]] = {}  # by their threads
         self._content: bytes | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -39,12 +39,15 @@ class TFLiteNetwork:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-    def __call__(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """inputs: as the network takes them, one picture at a time (1×H×W×3); of any size where the network can."""
+    def __call__(self, inputs: np.ndarray, threads: int | None = None) -> dict[str, np.ndarray]:
+        """inputs: as the network takes them, one picture at a time (1×H×W×3); of any size where the network can.
+        threads: of this call; default: the network's."""
+        threads = threads or self.threads
         with self._lock:
-            interpreter = self._free.pop() if self._free else None
+            free = self._free.setdefault(threads, [])
+            interpreter = free.pop() if free else None
         if interpreter is None:
-            interpreter = load_interpreter(self._read(), self.threads)
+            interpreter = load_interpreter(self._read(), threads)
         try:
             entry = interpreter.get_input_details()[0]
             if tuple(entry["shape"]) != inputs.shape:
@@ -55,7 +58,7 @@ class TFLiteNetwork:
             return {entry["name"]: interpreter.get_tensor(entry["index"]) for entry in interpreter.get_output_details()}
         finally:
             with self._lock:
-                self._free.append(interpreter)
+                free.append(interpreter)
 
     def _read(self) -> bytes:
         with self._lock:
