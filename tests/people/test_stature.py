@@ -46,6 +46,12 @@ def test_men_and_women_are_told_apart_and_a_given_gender_is_met(stature):
     assert stature.height(as_men).mean() > stature.height(stature.with_gender(betas, "female")).mean() + 0.05
 
 
+def test_what_is_lifted_from_found_places_is_kept_in_part(stature):
+    kept = stature.as_found(stature.middle + torch.eye(10)) - stature.middle
+    torch.testing.assert_close(kept, kept[0, 0] * torch.eye(10), atol=1e-6, rtol=0)
+    assert 0.5 < kept[0, 0] < 1
+
+
 def test_bodies_follow_what_a_face_looks_like_as_far_as_it_is_sure(stature):
     betas = torch.randn(5, 10) * 0.3
     looks = torch.tensor([0.95, 0.02, 0.6, float("nan"), 0.725])

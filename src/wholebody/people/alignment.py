@@ -108,7 +108,7 @@ class Aligner:
     def _as_known(self, lifted: Bodies, evidence: Evidence) -> Bodies:
         """Of the gender and height that are given, or of the gender that the face looks like; who grows moves away from
         the camera as much."""
-        betas = lifted.betas
+        betas = self.stature.as_found(lifted.betas)
         if self.gender is not None:
             betas = self.stature.with_gender(betas, self.gender)
         else:
