@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,10 +55,11 @@ def draw_overlay(
     panel = _Panel.of(len(people), (height, width)) if side_view and people else None
     picture = np.empty((height, width + (panel.width if panel else 0), 3), np.uint8)
     picture[:, :width] = photo
-    _draw_people(picture, (height, width), people, faces, scale, samples, opacity)
-    if panel:
-        picture[:, width:] = np.rint(_PAPER * 255)
-        panel.draw(picture, width, people, faces, samples)
+    with ThreadPoolExecutor(1, "wholebody-side-view") as beside:  # what is compiled lets go of Python's lock
+        drawn = beside.submit(panel.draw, picture, width, people, faces, samples) if panel else None
+        _draw_people(picture, (height, width), people, faces, scale, samples, opacity)
+        if drawn:
+            drawn.result()
     return picture
 
 
@@ -210,9 +212,10 @@ class _Panel:
         return self.cell_w * self.columns
 
     def draw(self, picture: np.ndarray, left: int, people: Sequence[Person], faces: np.ndarray, samples: int) -> None:
-        """Onto `picture` (H, W, 3) uint8, in place, which is paper from the column `left` on."""
+        """Onto `picture` (H, W, 3) uint8, in place, from the column `left` on."""
         from wholebody.drawing.layers import lay
 
+        picture[:, left:] = np.rint(_PAPER * 255)
         for number, person in enumerate(people):
             x, y = number % self.columns * self.cell_w, number // self.columns * self.cell_h
             size = (min(self.cell_h, len(picture) - y), self.cell_w)
