@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -230,6 +231,31 @@ def test_a_film_that_names_no_rate_and_no_times(tmp_path):
     numbers, times, _ = read(film)
     assert numbers == list(range(6)) and film.info.fps > 0
     assert (np.diff(times) > 0).all()
+
+
+@pytest.mark.parametrize("scale, rate", [(1, 0), (0, 10), (0, 0), (1, 0xFFFFFFFF)])
+def test_an_avi_that_says_a_senseless_rate(tmp_path, scale, rate):
+    """Scale and rate of the stream's header, and microseconds a frame of the file's, are overwritten."""
+    data = bytearray(write(tmp_path / "whole.avi", codec="mpeg4").read_bytes())
+    struct.pack_into("<II", data, data.index(b"strh") + 28, scale, rate)
+    struct.pack_into("<I", data, data.index(b"avih") + 8, 0)
+    path = tmp_path / "forged.avi"
+    path.write_bytes(data)
+    film = open_film(path)
+    numbers, times, _ = read(film)
+    assert 0 < film.info.fps <= 1000 and numbers == list(range(12))
+    assert np.diff(times).min() >= 0.5e-3 and times[-1] < 1 and not film.notes
+
+
+def test_an_mp4_whose_frames_last_no_time(tmp_path):
+    data = bytearray(write(tmp_path / "whole.mp4", options={"bf": "0"}).read_bytes())
+    at = data.index(b"stts")
+    assert struct.unpack_from(">I", data, at + 8) == (1,)
+    struct.pack_into(">I", data, at + 16, 0)
+    path = tmp_path / "forged.mp4"
+    path.write_bytes(data)
+    numbers, times, _ = read(open_film(path))
+    assert numbers == list(range(12)) and np.diff(times).min() > 0.01 and times[-1] < 5
 
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])

@@ -39,6 +39,8 @@ FILM_SUFFIXES = (
 # fmt: on
 FALLBACK_FPS = 30.0
 """Frames a second of a film that names no rate and whose frames carry no times."""
+FASTEST_FPS = 1000.0
+"""Frames a second; what a film names beyond that is no rate."""
 _MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")  # what players of mp4 take as it is
 _PQ, _HLG = 16, 18  # transfer characteristics of HDR films (ITU-T H.273)
 
@@ -305,9 +307,9 @@ def _video_info(path: Path) -> FilmInfo:
         frames = stream.frames or None
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         measured = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
-        if not (math.isfinite(rate) and 0 < rate <= 1000):
+        if not (math.isfinite(rate) and 0 < rate <= FASTEST_FPS):
             rate = measured or FALLBACK_FPS
-        rate = min(rate, 1000.0)
+        rate = min(rate, FASTEST_FPS)
         if frames is None and duration is not None:
             frames = max(1, round(duration * rate))
         return FilmInfo(path, wh, rate, frames, duration, bool(container.streams.audio))
@@ -349,7 +351,7 @@ def _decoded(
     """(number, seconds, picture function) of what decodes, from the last key frame before `start` seconds."""
     import av
 
-    rate = float(stream.average_rate or stream.guessed_rate or FALLBACK_FPS) or FALLBACK_FPS
+    rate = min(float(stream.average_rate or stream.guessed_rate or FALLBACK_FPS) or FALLBACK_FPS, FASTEST_FPS)
     base = float(stream.time_base) if stream.time_base else 0.0
     zero: int | None = stream.start_time  # the time stamp of the film's first frame
     number, last_time, last_pts, damaged = 0, -1 / rate, None, 0
@@ -373,8 +375,9 @@ def _decoded(
             else:
                 zero = frame.pts if zero is None else min(zero, frame.pts) if number == 0 else zero
                 time = (frame.pts - zero) * base
-            if time <= last_time:  # a damaged or missing time stamp: frames follow each other all the same
-                time = last_time + (1 / rate if last_pts is None or frame.pts == last_pts else 1e-3)
+            # A damaged, missing or senseless time stamp: frames follow each other all the same.
+            if time <= last_time + 0.5 / FASTEST_FPS:
+                time = last_time + (1 / rate if last_pts is None or frame.pts == last_pts else 1 / FASTEST_FPS)
             last_time, last_pts = time, frame.pts
             number += 1
             if getattr(frame, "is_corrupt", False):
