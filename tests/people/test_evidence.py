@@ -87,6 +87,8 @@ def test_parts_can_be_left_out(astronaut: np.ndarray):
     assert only_face.sources[0] == {"body": "thunder", "face": "face landmarker", "shape": "face gender"}
     assert only_face.masks[0] is None
     np.testing.assert_allclose(only_face.keypoints_px[0, :17], HER_BODY, rtol=1e-6)
+    unasked = Landmarkers(parts=("face",))(astronaut, HER_BOX[None], HER_BODY[None], genders=[False])
+    assert "shape" not in unasked.sources[0] and np.isnan(unasked.male[0])
     nothing = Landmarkers(parts=())(astronaut, HER_BOX[None], HER_BODY[None])
     assert nothing.sources[0] == {"body": "thunder"} and nothing.face_confidence[0] == 0
     with pytest.raises(BadInput, match="'feet'; known: body, hands, face"):

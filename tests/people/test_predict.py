@@ -87,11 +87,15 @@ class Finding(FakeNetwork):
 
 def test_hands_are_followed_from_frame_to_frame_by_whose_they_are(image):
     """And the people of all frames are aligned together, each by what was seen of them."""
-    asked, aligned = [], []
+    asked, faces, aligned = [], [], []
 
-    def landmarkers(picture, boxes, points, hand_regions=None):
+    def landmarkers(picture, boxes, points, hand_regions=None, genders=None):
         asked.append(hand_regions)
+        faces.append(genders)
         evidence = Evidence.nothing(len(boxes))
+        if genders is not None and len(faces) > 1:  # in the first frame no face is seen
+            for sources, gender in zip(evidence.sources, genders, strict=True):
+                sources.update({"shape": "face gender"} if gender else {})
         evidence.hand_regions[:] = boxes[:, None]  # so that it can be told whose they are
         return evidence
 
@@ -111,6 +115,7 @@ def test_hands_are_followed_from_frame_to_frame_by_whose_they_are(image):
     np.testing.assert_allclose(asked[1][:2, 0], BOXES[[1, 0]])
     predictor.predict_many([image] * 2, found[:2])  # pictures that have nothing to do with each other
     assert asked[3] is None and asked[4] is None and aligned == [6, 5]
+    assert faces == [[True] * 2, [True] * 3, [False], None, None]
     many = [Detections(np.tile(BOXES[:1], (9, 1)), np.ones(9))] * 4
     assert [len(people) for people in predictor.predict_many([image] * 4, many)] == [9] * 4 and aligned[2:] == [18, 18]
 

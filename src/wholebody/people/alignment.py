@@ -108,7 +108,8 @@ class Aligner:
     def _as_known(self, lifted: Bodies, evidence: Evidence) -> Bodies:
         """Of the gender and height that are given, or of the gender that the face looks like; who grows moves away from
         the camera as much."""
-        betas = self.stature.as_found(lifted.betas)
+        found = torch.from_numpy((evidence.keypoints_px[..., 2] > 0).any(1)).to(lifted.betas.device)
+        betas = torch.where(found[:, None], self.stature.as_found(lifted.betas), lifted.betas)
         if self.gender is not None:
             betas = self.stature.with_gender(betas, self.gender)
         else:

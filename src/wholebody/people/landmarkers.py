@@ -82,7 +82,7 @@ class Landmarkers:
 
     def __call__(
         self, image: np.ndarray, boxes_xyxy: np.ndarray, body17_px: np.ndarray, pose_regions: np.ndarray | None = None,
-        hand_regions: np.ndarray | None = None,
+        hand_regions: np.ndarray | None = None, genders: Sequence[bool] | None = None,
     ) -> Evidence:  # fmt: skip
         """What is seen of B people.
 
@@ -94,6 +94,7 @@ class Landmarkers:
                 None, are found from the key points.
             hand_regions: (B, 2, 4) `Evidence.hand_regions` likewise: a hand that is where it was costs one look, not
                 three.
+            genders: (B,) of whom the face is to say whether it looks like a man's; None: of everybody.
         """
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
         body = np.array(body17_px, np.float64).reshape(-1, 17, 3)
@@ -126,7 +127,8 @@ class Landmarkers:
         faces = {row: face for row, face in zip(faced, seen[len(sides) :], strict=True) if face is not None}
         for row, face in faces.items():
             _put_face(evidence, row, *face)
-        self._put_genders(image, evidence, [row for row in faces if evidence.face_confidence[row] > 0], faces)
+        asked = [row for row in faces if evidence.face_confidence[row] > 0 and (genders is None or genders[row])]
+        self._put_genders(image, evidence, asked, faces)
         self._put_hands(evidence, _each_hand_once(hands))
         return evidence
 

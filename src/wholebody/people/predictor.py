@@ -240,20 +240,26 @@ class Predictor:
     ) -> list[list[Person]]:  # fmt: skip
         """The second half of `predict_many`: landmarkers, and everybody laid onto the pictures.
 
-        who: as in `see`; hands are then looked for where they were in the frame before. hands: where they were in the
-        frame before the first of these, by the same numbers; it is changed to where they are in the last one.
+        who: as in `see`; hands are then looked for where they were in the frame before, and each person's face is asked
+        once about their shape (`Person.sources["shape"]`). hands: where they were in the frame before the first of
+        these, by the same numbers; it is changed to where they are in the last one.
         """
         hands = {} if hands is None else hands
+        faced: set[int] = set()
         people = [list(row) for row in seen.people]
         looked = []  # (picture, what the landmarkers see of its people)
         for number, points17 in enumerate(seen.keypoints):
             if points17:
                 boxes = np.stack([person.box_xyxy for person in people[number]])
                 before = np.stack([hands.get(one, _NOWHERE) for one in who[number]]) if who is not None else None
-                evidence = self._landmarkers(images[number], boxes, np.stack(points17), hand_regions=before)
+                asked = None if who is None else [one not in faced for one in who[number]]
+                evidence = self._landmarkers(
+                    images[number], boxes, np.stack(points17), hand_regions=before, genders=asked
+                )
                 hands.clear()
                 if who is not None:
                     hands |= zip(who[number], evidence.hand_regions, strict=True)
+                    faced |= {one for one, of in zip(who[number], evidence.sources, strict=True) if "shape" in of}
                 looked.append((number, evidence))
         self._align(people, looked)
         return people
