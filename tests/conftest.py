@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import gzip
 import json
 import os
@@ -47,13 +48,15 @@ def oracle():
 
 
 @pytest.fixture(scope="session")
-def standin_dir() -> Path:
+def standin_dir() -> Iterator[Path]:
     """A folder with made-up body files in the layout of the licensed ones; made once per machine (40 s, 360 MB).
 
     It lies in the user's cache folder, or where WHOLEBODY_TEST_CACHE says. Written aside and renamed, under a lock, so
-    that neither an interrupted nor a parallel run leaves half of it.
+    that neither an interrupted nor a parallel run leaves half of it. Each file is read once a session.
     """
     from filelock import FileLock
+
+    from wholebody.body import assets
 
     cache = Path(os.environ.get("WHOLEBODY_TEST_CACHE") or Path.home() / ".cache" / "wholebody-tests")
     cache.mkdir(parents=True, exist_ok=True)
@@ -64,7 +67,24 @@ def standin_dir() -> Path:
             shutil.rmtree(part, ignore_errors=True)
             runpy.run_path(str(HERE / "oracle" / "make_smplx_standin.py"))["main"](str(part))
             part.rename(done)
-    return done
+    read, known = assets._check, {}
+
+    def read_once(stored, *more):
+        if more or done not in stored.path.parents:
+            return read(stored, *more)
+        if stored.path not in known:
+            known[stored.path] = read(stored)
+        return known[stored.path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assets, "_check", read_once)
+        yield done
+
+
+def pytest_collection_finish():
+    """What was imported and collected stays to the end: the garbage collector need not look through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 # Networks with the oracle's made-up weights, as the published code would have saved them

@@ -1,7 +1,8 @@
-"""The programs in examples/ do what they say, run as a reader would run them."""
+"""The programs in examples/ do what they say: one is run as a reader would run it, the others in this process."""
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +18,16 @@ ROOT = Path(__file__).parents[1]
 ASTRONAUT = ROOT / "demo" / "astronaut.jpg"
 
 
-def run(name: str, *arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(monkeypatch):
+    """`run("program.py", argument, ...)`"""
+
+    def run(name: str, *arguments: object) -> None:
+        program = str(ROOT / "examples" / name)
+        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
+        runpy.run_path(program, run_name="__main__")
+
+    return run
 
 
 def test_every_example_is_named_and_tested():
@@ -33,7 +38,10 @@ def test_every_example_is_named_and_tested():
 
 
 def test_people_in_a_photo():
-    said = run("people_in_a_photo.py", ASTRONAUT)
+    program = ROOT / "examples" / "people_in_a_photo.py"
+    done = subprocess.run([sys.executable, str(program), str(ASTRONAUT)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
     assert said.startswith("person 0: nose at pixel (") and "m from the camera" in said
 
 
@@ -44,14 +52,14 @@ def results(tmp_path_factory) -> Path:
     return out
 
 
-def test_seen_from_the_camera(results, tmp_path):
+def test_seen_from_the_camera(run, results, tmp_path):
     run("seen_from_the_camera.py", ASTRONAUT, results / "astronaut_person0.npz", tmp_path / "seen.png")
     before, after = (np.asarray(Image.open(path).convert("RGB"), int) for path in (ASTRONAUT, tmp_path / "seen.png"))
     changed = np.abs(before - after).max(2) > 0
     assert 300 < changed.sum() < 3000  # dots where the mesh is, and nowhere else
 
 
-def test_pose_the_open_body(tmp_path):
+def test_pose_the_open_body(run, tmp_path):
     run("pose_the_open_body.py", tmp_path / "posed.ply")
     mesh = trimesh.load(tmp_path / "posed.ply", process=False)
     assert len(mesh.vertices) == 13718

@@ -338,13 +338,13 @@ def test_memory_stays_while_a_film_goes_on():
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 255, (360, 640, 3)).astype(np.uint8)
     tracemalloc.start()
-    for number in range(240):
+    for number in range(160):
         watcher.see(Frame(number, number / 30, picture.copy()))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 60e6  # 166 MB if the frames were kept
+    assert peak < 60e6  # 110 MB if the frames were kept
     watcher.finish()
-    assert len(watcher.take_part().numbers) == 240
+    assert len(watcher.take_part().numbers) == 160
 
 
 @pytest.mark.parametrize(

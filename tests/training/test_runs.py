@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -160,8 +161,6 @@ def test_a_run_leaves_what_users_know(whole_run):
 
 
 def test_a_full_disk_leaves_the_checkpoint_that_was(made_up, recipe, whole_run, tmp_path):
-    import shutil
-
     folder = tmp_path / "copy"
     shutil.copytree(whole_run, folder)
     run = loop.start(read_config(recipe, ["epochs=3"]), folder)
@@ -325,17 +324,29 @@ def test_a_process_finds_its_place(variables, place):
     assert Place.of_environment(variables) == place
 
 
+@pytest.fixture(scope="module")
+def two_epochs(recipe, tmp_path_factory):
+    """A run that was killed after the second of its three epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "killed"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "open_data", tiny.open_made_up)
+        tiny.train_and_kill(recipe, ["epochs=3"], folder, step=8)
+    assert (folder / "model_dump" / "snapshot_1.safetensors").exists()
+    return folder
+
+
 @pytest.mark.parametrize("file", ["last.pt", "model.safetensors", "snapshot_2.safetensors", "epoch_002.jpg"])
 def test_a_run_killed_before_it_wrote_a_file_writes_it_when_taken_up(
-    made_up, recipe, whole_run, tmp_path, monkeypatch, file
+    made_up, recipe, whole_run, two_epochs, tmp_path, monkeypatch, file
 ):
     """Whatever file of the last step it is: state, weights, snapshot, picture."""
     from safetensors.torch import load_file
 
     real, folder = os.replace, tmp_path / "run"
+    shutil.copytree(two_epochs, folder)
 
     def killed(source, target, **options):
-        if Path(target).name == file and (folder / "model_dump" / "snapshot_1.safetensors").exists():
+        if Path(target).name == file:
             if file != "last.pt" or (folder / "model_dump" / "snapshot_2.safetensors").exists():
                 raise KeyboardInterrupt
         return real(source, target, **options)
