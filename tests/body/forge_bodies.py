@@ -165,7 +165,8 @@ def _regressor(joints: np.ndarray, moves: np.ndarray, template: np.ndarray, shap
     tree = cKDTree(template)
     result = np.zeros((len(joints), len(template)))
     for row, place in enumerate(joints):
-        _, near = tree.query(place, 60)
+        # Of a joint deep inside, as the spine's, the nearest vertices lie to one side alone.
+        near = tree.query(place, min(1000, len(template)))[1][::4]
         a = np.concatenate([template[near, :, None], 2 * shape[near]], 2).reshape(len(near), -1).T
         b = np.concatenate([place[:, None], 2 * moves[row]], 1).reshape(-1)
         weights, _ = nnls(np.vstack([a, np.full((1, len(near)), 10.0)]), np.append(b, 10.0))

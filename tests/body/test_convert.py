@@ -14,6 +14,7 @@ from forge_bodies import forge, open_body
 
 from wholebody.body.convert import BodyParameters, Converter, from_rotations, to_rotations
 from wholebody.body.correspondence import Correspondence, find_correspondence
+from wholebody.body.joints import SMPLX_JOINTS
 from wholebody.body.layer import BodyModel
 from wholebody.body.skinned import SkinnedBody
 from wholebody.errors import BadInput
@@ -79,6 +80,15 @@ def mesh(body: SkinnedBody, p: BodyParameters) -> np.ndarray:
     return body.pose(to_rotations(p, body), betas, expression, transl).vertices.numpy()
 
 
+def joints(body: SkinnedBody, p: BodyParameters, like: SkinnedBody) -> np.ndarray:
+    """(B, J, 3) of the joints that `like` has too, in its order."""
+    body = body.to(torch.float64)
+    betas, expression, transl = (torch.from_numpy(x) for x in (p.betas, p.expression, p.transl))
+    posed = body.pose(to_rotations(p, body), betas, expression, transl)
+    shared = [name for name in like.joint_names if name in SMPLX_JOINTS]
+    return posed.joints.numpy()[:, [body.joint_names.index(name) for name in shared]]
+
+
 def test_it_poses_as_the_body_layer_does() -> None:
     p = people(2)
     layer = BodyModel.load(flat_hand_mean=True, dtype=torch.float64)
@@ -107,6 +117,8 @@ def test_strong_poses_and_shapes_carry_over(kind: str) -> None:
     off = np.linalg.norm(mesh(body, converted.parameters) - truth, axis=-1)
     assert off.mean() < 0.005 and np.quantile(off, 0.99) < 0.015
     assert converted.error.mean() < 0.005
+    apart = np.linalg.norm(joints(body, converted.parameters, body) - joints(source(kind), p, body), axis=-1)
+    assert apart.mean() < 0.006
     assert not converted.expression_kept and not converted.parameters.expression.any()
 
 
