@@ -20,6 +20,7 @@ def test_calls_have_the_shapes_that_signatures_name():
     WHOLEBODY_CHECK_SHAPES=1."""
     pytest.importorskip("jaxtyping")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(str(HERE / name) for name in CHECKED)]
+    command += ["-k", "not roma and not compiles"]  # which import a compiler, and call nothing more
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"WHOLEBODY_CHECK_SHAPES": "1"})
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 

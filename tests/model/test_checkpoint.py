@@ -245,6 +245,7 @@ def test_published_layouts_convert_there_and_back(model):
         torch.testing.assert_close(back.tensors[name], tensor, rtol=0, atol=0, msg=name)
 
 
+@pytest.mark.slow  # test_family.py: of a smaller one
 def test_published_checkpoint_converts_there_and_back(published_file, tmp_path):
     source = published_file("b_wo_decoder")
     ours, again = tmp_path / "b.safetensors", tmp_path / "b.pth.tar"

@@ -249,6 +249,12 @@ def test_a_family_is_kept_on_conversion_with_its_licence_and_citation(published_
     assert checkpoint.describe(source).licence == info.licence
     again = checkpoint.convert(tmp_path / "renamed.safetensors", tmp_path / "again.pth.tar")
     assert (again.config.family, again.form) == ("smpler_x", "published")
+    first, second = (torch.load(path, mmap=True)["network"] for path in (source, tmp_path / "again.pth.tar"))
+    assert first.keys() == second.keys()
+    for name in ("module.encoder.blocks.3.attn.qkv.weight", "module.hand_roi_net.deconv.4.running_var"):
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
+    with pytest.raises(BadInput, match="name the target"):
+        checkpoint.convert(tmp_path / "renamed.safetensors", tmp_path / "again.onnx")
     with pytest.raises(BadInput, match="of the family smpler_x, and osx is asked for"):
         checkpoint.load(tmp_path / "renamed.safetensors", "osx")
 
