@@ -51,7 +51,7 @@ def test_is_the_published_body(load, oracle, gender):
         assert (other.vertices - out.vertices).abs().max() > 1e-3, name
 
 
-@pytest.mark.parametrize(("gender", "flat_hand_mean"), [("neutral", False), ("female", True)])
+@pytest.mark.parametrize(("gender", "flat_hand_mean"), [("neutral", False), ("male", True)])
 def test_is_the_stock_package(load, standin_dir, gender, flat_hand_mean):
     smplx = pytest.importorskip("smplx")
     stock = smplx.create(

@@ -17,7 +17,7 @@ from wholebody.training.state import AveragedWeights, read_state
 
 RECIPE = """
 name = "tiny"
-steps = 4
+steps = 3
 batch_size = 2
 lifting_batch_size = 3
 warmup_steps = 2
@@ -30,7 +30,7 @@ layers = "{layers}"
 [heldout]
 layers = "{layers}"
 count = 2
-every = 4
+every = 3
 """
 
 
@@ -76,10 +76,10 @@ def test_a_run_leaves_what_its_users_need(whole_run):
     from wholebody.model.load import load_model
 
     assert load_model(whole_run / "model.safetensors").config.name == "t"
-    assert json.loads((whole_run / "config.json").read_text())["steps"] == 4
+    assert json.loads((whole_run / "config.json").read_text())["steps"] == 3
     lines = [json.loads(line) for line in (whole_run / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["step"] == 4 and lines[-1]["heldout"]["pa_mpvpe_all"] > 0
-    assert (whole_run / "vis" / "step_000004.jpg").stat().st_size > 1000
+    assert lines[-1]["step"] == 3 and lines[-1]["heldout"]["pa_mpvpe_all"] > 0
+    assert (whole_run / "vis" / "step_000003.jpg").stat().st_size > 1000
     assert list((whole_run / "log").iterdir())
     assert not list(whole_run.glob(".*partial"))
 
@@ -95,10 +95,11 @@ def test_steps_on_one_batch_lower_its_loss(recipe, tmp_path):
             return sum(own.losses(run.model, run.learner.body, prediction, batch, config.losses).values())
 
     before = loss()
-    for _ in range(12):
+    for _ in range(3):
         run.learn([batch])
     run.close()
-    assert loss() < 0.8 * before
+    after = loss()
+    assert after < 0.8 * before, after / before
 
 
 def test_frozen_parts_stay_as_they_were(whole_run):
@@ -161,7 +162,7 @@ def test_a_run_goes_on_with_a_copy_of_its_body(recipe, whole_run, tmp_path):
 
     config = read_config(recipe, [f"body={export(tmp_path / 'copy.npz')}"])
     body = BodyModel.load(config.body, flat_hand_mean=True)
-    assert read_state(whole_run / "last.pt", config, 1, body)["step"] == 4
+    assert read_state(whole_run / "last.pt", config, 1, body)["step"] == 3
 
 
 def test_a_run_of_an_earlier_version_is_told_by_the_name_of_its_body(recipe, whole_run, tmp_path):
@@ -169,7 +170,7 @@ def test_a_run_of_an_earlier_version_is_told_by_the_name_of_its_body(recipe, who
     del state["body"]
     torch.save(state, tmp_path / "last.pt")
     body = BodyModel.load(flat_hand_mean=True)
-    assert read_state(tmp_path / "last.pt", read_config(recipe), 1, body)["step"] == 4
+    assert read_state(tmp_path / "last.pt", read_config(recipe), 1, body)["step"] == 3
     with pytest.raises(BadInput, match="body open then, elsewhere now"):
         read_state(tmp_path / "last.pt", read_config(recipe, ["body=elsewhere"]), 1, body)
 
