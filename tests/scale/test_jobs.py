@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -351,3 +352,27 @@ def test_options_that_need_an_engine() -> None:
 def test_the_drivers_stay_short() -> None:
     for name in ("local", "slurm", "ray"):
         assert len(Path(jobs.__file__).with_name(f"{name}.py").read_text().splitlines()) < 150
+
+
+def test_a_ray_that_was_killed_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its note of where it was stays, and connecting to that would take minutes."""
+    from wholebody.scale import ray as engine
+
+    asked = []
+
+    class Ray:
+        is_initialized = staticmethod(lambda: False)
+        init = staticmethod(lambda address, **options: asked.append(address))
+
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    note = tmp_path / "ray" / "ray_current_cluster"
+    note.parent.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host, port = server.getsockname()
+        note.write_text(f"{host}:{port}")
+        engine._connect(Ray, EngineConfig())
+    engine._connect(Ray, EngineConfig())
+    note.unlink()
+    engine._connect(Ray, EngineConfig())
+    assert asked == ["auto", "local", "auto"]

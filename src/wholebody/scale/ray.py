@@ -8,9 +8,11 @@ machine).
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from wholebody.errors import AssetMissing, BadInput, WholebodyError
@@ -115,12 +117,28 @@ def _connect(ray: Any, config: EngineConfig) -> bool:
             ray.init(address, **quiet)
             return True
         try:
+            if _last_is_gone():
+                raise ConnectionError
             ray.init("auto", **quiet)
         except ConnectionError:
             ray.init("local", include_dashboard=False, **quiet)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise BadInput(f"no Ray answers at {address or 'auto'} ({error}); start one by `ray start`.") from error
     return True
+
+
+def _last_is_gone() -> bool:
+    """Whether the cluster that Ray's own note names does not answer: one that was killed leaves its note, and Ray would
+    wait for it for minutes."""
+    try:
+        note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+        host, _, port = note.read_text().strip().rpartition(":")
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
+            return False
+    except FileNotFoundError:
+        return False  # no note: Ray finds out at once
+    except (OSError, ValueError):
+        return True
 
 
 def _say_what_is_missing(ray: Any, options: dict[str, Any], say: Say) -> None:
