@@ -487,14 +487,3 @@ def test_an_empty_name_is_not_this_folder(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main(command)
     assert ended.value.code == 2 and "empty" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("said", [None, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
-def test_waiting_threads_rest_unless_the_user_says_how(monkeypatch, said):
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        monkeypatch.setenv(name, "7")  # so that it is put back afterwards
-        if name != said:
-            monkeypatch.delenv(name)
-    with pytest.raises(SystemExit):
-        main(["--version"])
-    assert os.environ.get("GOMP_SPINCOUNT") == {None: "1000", "GOMP_SPINCOUNT": "7"}.get(said)

@@ -47,7 +47,6 @@ _GOES_ON = "What is written is whole; the same command goes on from here (with -
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status. SystemExit as from any program where there is nothing to run: after `--help`
     and `--version` (0), and for words that make no command (2)."""
-    _let_threads_rest()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words[: words.index("--")] if "--" in words else "--debug" in words
     words = [word for k, word in enumerate(words) if word != "--debug" or "--" in words[:k]]
@@ -805,13 +804,6 @@ def _newer(path: Path, begin: float) -> bool:
 def say(text: str, file: Any = None) -> None:
     """Print lines at once, with nothing in them that could disturb a terminal."""
     print(shown_lines(text), file=file or sys.stdout, flush=True)
-
-
-def _let_threads_rest() -> None:
-    """PyTorch's threads (GNU's OpenMP) spin while they wait for each other, by default so long that on a busy machine
-    they take the time of the one that they wait for. It is read when torch is loaded, so before."""
-    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
-        os.environ["GOMP_SPINCOUNT"] = "1000"
 
 
 def _complain(text: str) -> None:
