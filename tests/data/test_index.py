@@ -186,3 +186,19 @@ print("alive")
 """
     done = subprocess.run([sys.executable, "-c", script, tmp_path / "x.arrow"], capture_output=True, text=True)
     assert done.stdout == "alive\n", (done.returncode, done.stderr[-2000:])
+
+
+def test_an_index_whose_record_is_no_type_is_refused(people, tmp_path):
+    import json
+
+    import pyarrow as pa
+
+    path = I.write_index(people[:1], tmp_path / "x.arrow")
+    with pa.ipc.open_file(path) as reader:
+        table = reader.read_all()
+    for record in ([["id", ","]], [["id", "<f4", [-1]]], [["id"]]):
+        changed = table.replace_schema_metadata(table.schema.metadata | {b"record": json.dumps(record).encode()})
+        with pa.ipc.new_file(tmp_path / "y.arrow", changed.schema) as writer:
+            writer.write_table(changed)
+        with pytest.raises(BadInput, match="truncated, or not an index|another version"):
+            I.Index(tmp_path / "y.arrow")

@@ -252,6 +252,7 @@ def test_coverage_names_and_pixels_are_checked(submission, forged_root, tmp_path
         (lambda name, c: None if name == first else (name, c), "1 of 2 people have no prediction"),
         (lambda name, c: (name.replace("_personId_0", "_personId_7"), c), "has 1 people there"),
         (lambda name, c: (name.replace("_personId_", "_"), c), "must be called"),
+        (lambda name, c: (name.replace("_personId_0", "_personId_" + 5000 * "0"), c), "must be called"),
         (lambda name, c: (name.removeprefix("predictions/"), c), "must lie in a folder predictions/"),
         (lambda name, c: (name, spoilt(c, joints=c["joints"] / 3)), "multiply by 3"),
         (lambda name, c: (name, spoilt(c, joints=c["joints"] + 9000)), "not trained, or they are in other units"),

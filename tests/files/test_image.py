@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -186,3 +187,21 @@ def test_folders_that_may_not_be_listed_are_named(tmp_path, monkeypatch):
     found, problems = find_sources([str(tmp_path)])
     assert [source.name for source in found] == ["open/a"]
     assert len(problems) == 1 and "shut: the folder cannot be listed (Permission denied)" in problems[0]
+
+
+def test_a_picture_that_claims_more_than_is_read_is_refused_before_it_is_decoded():
+    """By whichever way: Pillow's, the training's JPEG decoder, OpenCV's of stored pictures."""
+    from wholebody.data.decode import decode
+    from wholebody.files import image as images
+
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(file, "JPEG")
+    content = bytearray(file.getvalue())
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = b"\xff\x00\xff\x00"  # 65,280 a side
+    for read in (lambda: images.decode_image(bytes(content), "x", []), lambda: decode(bytes(content)),
+                 lambda: images.check_size(bytes(content), "x")):  # fmt: skip
+        with pytest.raises(BadInput, match="4,?261,?478,?400 pixels"):
+            read()
+    with pytest.raises(BadInput, match="65,535 a side"):
+        images.check_pixels(50, 2_293_800, "x")

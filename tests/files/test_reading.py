@@ -363,3 +363,27 @@ def test_values_are_shown_on_one_short_line():
     for value in (nested, "a\nb\x1b[31m", "x" * 1000, list(range(10_000)), 10**5000, {"a": nested}):
         text = brief(value)
         assert len(text) <= 80 and "\n" not in text and "\x1b" not in text
+
+
+def test_text_of_characters_that_do_not_exist(tmp_path):
+    np.savez(tmp_path / "x.npz", a=np.frombuffer(b"\xff\xff\xff\x7f" * 2, "<U2"), b=np.array(["fine", "\U0010ffff"]))
+    with SafeNpz(tmp_path / "x.npz") as stored:
+        with pytest.raises(BadInput, match="'a' is damaged .*characters that do not exist"):
+            stored["a"]
+        assert stored["b"].tolist() == ["fine", "\U0010ffff"]
+
+
+@pytest.mark.parametrize("ends", [[0, 2**30, 2**30 + 1, 2**30 + 2], [0, 3, 2, 3], [0, 1, 2]])
+def test_sparse_matrices_hold_as_many_entries_as_they_say(tmp_path, ends):
+    from scipy import sparse
+
+    from wholebody.files.unpickle import as_dense, sparse_entries
+
+    matrix = sparse.csc_matrix(np.eye(3))
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(matrix))
+    np.testing.assert_array_equal(as_dense(read_pickle(tmp_path / "x.pkl")), np.eye(3))
+    matrix.__dict__["indptr"] = np.array(ends, np.int64)
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(matrix))
+    for read in (as_dense, sparse_entries):
+        with pytest.raises(BadInput, match="sparse matrix"):
+            read(read_pickle(tmp_path / "x.pkl"))

@@ -66,11 +66,12 @@ def decode(data: bytes, shrink: float = 1.0, name: str = "picture") -> tuple[np.
     """
     import simplejpeg
 
-    from wholebody.files.image import decode_image
+    from wholebody.files.image import check_pixels, decode_image
 
     if data[:2] == b"\xff\xd8":
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+            check_pixels(width, height, name)
             factor = max(f for f in (1, 2, 4, 8) if f == 1 or f * KEEP <= shrink)
             if colours not in ("CMYK", "YCCK"):
                 least = {"min_height": -(-height // factor), "min_width": -(-width // factor)} if factor > 1 else {}

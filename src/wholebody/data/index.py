@@ -203,7 +203,7 @@ def _inside(samples: Iterable[Sample], root: Path, linked: Collection[str | Path
 
 
 _DAMAGED = (OSError, KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, MemoryError,
-            RecursionError)  # fmt: skip
+            RecursionError, SyntaxError)  # fmt: skip
 
 
 class Index:

@@ -44,7 +44,7 @@ _MATRICES = {
     "right_hand_pose": (1, 15, 3, 3), "jaw_pose": (1, 1, 3, 3), "leye_pose": (1, 1, 3, 3), "reye_pose": (1, 1, 3, 3),
 }  # fmt: skip
 _MOST_BYTES = 1 << 25  # of one person's file; one with all vertices in double precision has 260,000
-_NAME = re.compile(r"(?P<picture>.+)_personId_(?P<number>\d+)\.pkl")
+_NAME = re.compile(r"(?P<picture>.+)_personId_(?P<number>\d{1,9})\.pkl")
 
 
 class _Unpickler(RestrictedUnpickler):

@@ -42,6 +42,7 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "J
 MAX_PIXELS = 144_000_000  # 12,000 × 12,000; decoding needs up to 7 bytes a pixel, so about 1 GB
 _EXIF_IFD, _FOCAL_35MM = 0x8769, 0xA405  # the block of the camera's settings, FocalLengthIn35mmFilm
 MIN_SIDE = 16  # pixels; nobody can be seen in less
+MAX_SIDE = 65_535  # as JPEG has it
 
 
 def read_image(source: str | os.PathLike[str] | bytes | IO[bytes], notes: list[str] | None = None) -> np.ndarray:
@@ -72,6 +73,7 @@ def read_stored(path: str | os.PathLike[str], flags: int) -> np.ndarray:
     import cv2
 
     content = read_bytes(path)
+    check_size(content, shown(Path(path)))
     try:
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except cv2.error:  # too many pixels
@@ -79,6 +81,29 @@ def read_stored(path: str | os.PathLike[str], flags: int) -> np.ndarray:
     if picture is None:
         raise BadInput(f"{shown(Path(path))}: is no picture that can be decoded; it is damaged, or of another format.")
     return picture
+
+
+def check_size(content: bytes | memoryview, name: str, most: int = MAX_PIXELS) -> None:
+    """BadInput for a picture whose header speaks of more pixels than `most`; what is no picture passes."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Image.init()
+            size = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN]).size
+    except Image.DecompressionBombError as error:
+        raise BadInput(f"{name}: {error} At most {most:,} pixels are read.") from error
+    except Exception:  # what it is will be said by whoever decodes it
+        return
+    check_pixels(*size, name, most)
+
+
+def check_pixels(width: int, height: int, name: str, most: int = MAX_PIXELS) -> None:
+    """BadInput for more pixels than `most`."""
+    if width * height > most or max(width, height) > MAX_SIDE:
+        raise BadInput(
+            f"{name}: {width}×{height} = {width * height:,} pixels; at most {most:,} are read, and {MAX_SIDE:,} a "
+            "side. Make it smaller or cut it."
+        )
 
 
 def decode_image(data: bytes, name: str, notes: list[str], upright: bool = True) -> np.ndarray:
@@ -103,11 +128,7 @@ def decode_image(data: bytes, name: str, notes: list[str], upright: bool = True)
         raise BadInput(f"{name}: the picture's header is damaged ({error}). Copy or save it again.") from error
 
     width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise BadInput(
-            f"{name}: {width}×{height} = {width * height:,} pixels; at most {MAX_PIXELS:,} are read. "
-            "Make it smaller or cut it."
-        )
+    check_pixels(width, height, name)
     if min(width, height) < MIN_SIDE:
         raise BadInput(f"{name}: {width}×{height} pixels; at least {MIN_SIDE}×{MIN_SIDE} are needed to see a person.")
     try:

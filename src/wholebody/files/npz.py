@@ -114,7 +114,7 @@ class SafeNpz(Mapping[str, Any]):
                 if header.size + header.nbytes != member.file_size:
                     raise ValueError(f"{member.file_size:,} bytes, its header speaks of {header.nbytes:,}")
                 with self._archive.open(member) as file:
-                    return np.lib.format.read_array(file, allow_pickle=False)
+                    return _checked_text(np.lib.format.read_array(file, allow_pickle=False))
             with self._archive.open(member) as file:
                 file.read(header.size)
                 content = file.read()
@@ -159,6 +159,15 @@ class SafeNpz(Mapping[str, Any]):
         if not isinstance(array, np.ndarray) or array.dtype != object or array.shape != header.shape:
             raise BadInput(f"{self.path}: {name!r} is not the array that its header says")
         return array.item() if header.shape == () else np.asarray(array)
+
+
+def _checked_text(array: np.ndarray) -> np.ndarray:
+    """The array; ValueError for text that no Python string can hold (numpy does not look when it reads it)."""
+    if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
+        codes = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("=")).view(np.uint32)
+        if codes.max() > 0x10FFFF:
+            raise ValueError("text with characters that do not exist")
+    return array
 
 
 def read_arrays(path: str | Path, *names: str) -> dict[str, Any]:

@@ -77,11 +77,19 @@ def _as_dense(value: Any, depth: int) -> Any:
             if len(shape) != 2 or min(shape) < 0 or math.prod(shape) > MOST_NUMBERS:
                 raise ValueError(f"its shape is {shape}")
             dense = np.zeros(shape[::-1] if value.by_column else shape, values.dtype)
-            np.add.at(dense, (np.repeat(np.arange(len(ends) - 1), np.diff(ends)), lines), values)
+            np.add.at(dense, (_lines_of(ends, lines), lines), values)
             return dense.T if value.by_column else dense
         except _DAMAGED as error:
             raise BadInput(f"a sparse matrix in this body file is damaged ({error})") from error
     return value
+
+
+def _lines_of(ends: np.ndarray, entries: np.ndarray) -> np.ndarray:
+    """(N,) the compressed line of each of N entries; ValueError where `ends` counts others than these."""
+    counts = np.diff(ends.ravel())
+    if (counts < 0).any() or counts.sum() != entries.size:
+        raise ValueError(f"its lines hold {counts.sum()} entries, there are {entries.size}")
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 def sparse_entries(value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
@@ -92,7 +100,7 @@ def sparse_entries(value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, tupl
         state = value.state
         rows, columns = (int(n) for n in state.get("_shape", state.get("shape", ())))
         values, lines, ends = (as_array(state[key]).ravel() for key in ("data", "indices", "indptr"))
-        major = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+        major = _lines_of(ends, lines)
         inner, outer = (rows, columns) if value.by_column else (columns, rows)
         fits = len(ends) == outer + 1 and len(major) == len(lines) == len(values)
         if not fits or (len(lines) and not 0 <= lines.min() <= lines.max() < inner) or values.dtype.kind not in "fiu":

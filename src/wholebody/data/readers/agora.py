@@ -355,7 +355,9 @@ def read_parameters(path: Path) -> dict[str, np.ndarray] | None:
     return values
 
 
-def _data_path(place: str | None) -> str | None:
+def _data_path(place: Any) -> str | None:
+    if place is not None and not isinstance(place, str):
+        raise BadInput(f"AGORA's annotations name a file by {brief(place)}, which is no text; download them again")
     return None if not place else f"data/{PurePosixPath(place)}"
 
 

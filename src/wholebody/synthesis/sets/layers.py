@@ -18,6 +18,7 @@ import numpy as np
 
 from wholebody.data.sample import Sample
 from wholebody.errors import BadInput
+from wholebody.files.image import check_size
 from wholebody.files.npz import SafeNpz
 from wholebody.files.whole import whole
 from wholebody.synthesis.render import Layer
@@ -59,6 +60,9 @@ class LayerSet:
         return {name: np.concatenate([s.truth[name] for s in self._shards]) for name in _ARRAYS}
 
 
+_MOST_PIXELS = 4096 * 4096
+
+
 class _Shard:
     def __init__(self, path: Path):
         self.path = path
@@ -80,6 +84,8 @@ class _Shard:
 
     def get(self, k: int) -> Layer:
         start, middle, end = self.offsets[k][:3]
+        for a, b in zip(self.offsets[k][:-1], self.offsets[k][1:], strict=True):
+            check_size(self.bytes[a:b].tobytes(), f"layer {k} of {self.path}", _MOST_PIXELS)
         color = cv2.imdecode(self.bytes[start:middle], cv2.IMREAD_COLOR)
         alpha = cv2.imdecode(self.bytes[middle:end], cv2.IMREAD_GRAYSCALE)
         if color is None or alpha is None:
