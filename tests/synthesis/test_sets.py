@@ -83,6 +83,16 @@ def test_layers_come_back_as_they_were_written(tmp_path, people):
         found.get(7)
 
 
+def test_a_layer_that_claims_to_be_huge_is_refused_before_it_is_decoded(people, tmp_path):
+    layers.write_shard(tmp_path, 0, [people[0][0]])
+    content = bytearray((tmp_path / "layers-00000.bin").read_bytes())
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = b"\x7f\x00\x7f\x00"  # 32,512 a side
+    (tmp_path / "layers-00000.bin").write_bytes(content)
+    with pytest.raises(BadInput, match="layer 0 of .*1,?057,?030,?144 pixels"):
+        layers.LayerSet(tmp_path).get(0)
+
+
 def test_a_shard_that_fails_half_way_is_not_seen(tmp_path, people, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")

@@ -73,7 +73,7 @@ def read_stored(path: str | os.PathLike[str], flags: int) -> np.ndarray:
     import cv2
 
     content = read_bytes(path)
-    check_size(content, shown(Path(path)))
+    check_size(content, shown(Path(path)), known_only=False)
     try:
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except cv2.error:  # too many pixels
@@ -83,8 +83,9 @@ def read_stored(path: str | os.PathLike[str], flags: int) -> np.ndarray:
     return picture
 
 
-def check_size(content: bytes | memoryview, name: str, most: int = MAX_PIXELS) -> None:
-    """BadInput for a picture whose header speaks of more pixels than `most`; what is no picture passes."""
+def check_size(content: bytes, name: str, most: int = MAX_PIXELS, known_only: bool = True) -> None:
+    """BadInput for a picture whose header speaks of more pixels than `most`, or cannot be read: OpenCV, which believes
+    what it finds, must not be asked for it. known_only: else those whose format Pillow does not know pass (.hdr)."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -92,7 +93,9 @@ def check_size(content: bytes | memoryview, name: str, most: int = MAX_PIXELS) -
             size = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN]).size
     except Image.DecompressionBombError as error:
         raise BadInput(f"{name}: {error} At most {most:,} pixels are read.") from error
-    except Exception:  # what it is will be said by whoever decodes it
+    except Exception as error:  # decoders raise nearly anything on a damaged header
+        if known_only:
+            raise BadInput(f"{name}: is no picture that can be decoded: damaged, or of another format.") from error
         return
     check_pixels(*size, name, most)
 
