@@ -58,8 +58,8 @@ class Pretend:
         if "poison" in name:
             os.kill(os.getpid(), signal.SIGSEGV)
         if "hungry" in name:
-            self.eaten = [b"x" * (1 << 20) for _ in range(400)]
-            time.sleep(5)
+            eaten = [b"x" * (1 << 20) for _ in range(400)]
+            time.sleep(60 if eaten else 0)  # until somebody looks
         if "endless" in name:
             time.sleep(3600)
         once = Path(self.log) / f"crashed-{name}"
