@@ -7,15 +7,14 @@ Its card is `weights/face_gender.md`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import as_file, files
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wholebody.errors import AssetMissing
 from wholebody.model.embedded.face_landmarks import FaceLook
 from wholebody.model.embedded.regions import cut
+from wholebody.model.embedded.tflite import read_weights
 from wholebody.model.embedded.trunk import ConvUnit
 
 FILE = "face_gender.safetensors"
@@ -55,12 +54,8 @@ class FaceGender(nn.Module):
 
 def load_face_gender() -> FaceGender:
     """The embedded network, in eval mode; it never learns."""
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    with as_file(files("wholebody") / "weights" / FILE) as path:
-        if not path.is_file():
-            raise AssetMissing(f"{path}: the faces' network is missing; reinstall the package")
-        state = load_file(path)
     network = FaceGender()
-    network.load_state_dict(state)
+    network.load_state_dict(load(read_weights(FILE)))
     return network.eval().requires_grad_(False)
