@@ -118,6 +118,9 @@ def test_hands_are_followed_from_frame_to_frame_by_whose_they_are(image):
     assert faces == [[True] * 2, [True] * 3, [False], None, None]
     many = [Detections(np.tile(BOXES[:1], (9, 1)), np.ones(9))] * 4
     assert [len(people) for people in predictor.predict_many([image] * 4, many)] == [9] * 4 and aligned[2:] == [18, 18]
+    predictor.gender = "male"
+    predictor.predict_many([image], found[:1])
+    assert faces[-1] == [False] * 2  # nobody's face need say what is known
 
 
 def test_batches_do_not_mix_people_or_pictures(image):

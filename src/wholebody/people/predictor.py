@@ -253,6 +253,8 @@ class Predictor:
                 boxes = np.stack([person.box_xyxy for person in people[number]])
                 before = np.stack([hands.get(one, _NOWHERE) for one in who[number]]) if who is not None else None
                 asked = None if who is None else [one not in faced for one in who[number]]
+                if self.gender is not None:  # is known: no face needs to say it
+                    asked = [False] * len(boxes)
                 evidence = self._landmarkers(
                     images[number], boxes, np.stack(points17), hand_regions=before, genders=asked
                 )
