@@ -87,10 +87,7 @@ def check_size(content: bytes, name: str, most: int = MAX_PIXELS, known_only: bo
     """BadInput for a picture whose header speaks of more pixels than `most`, or cannot be read: OpenCV, which believes
     what it finds, must not be asked for it. known_only: else those whose format Pillow does not know pass (.hdr)."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            Image.init()
-            size = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN]).size
+        size = _opened(content, FORMATS).size
     except Image.DecompressionBombError as error:
         raise BadInput(f"{name}: {error} At most {most:,} pixels are read.") from error
     except Exception as error:  # decoders raise nearly anything on a damaged header
@@ -98,6 +95,14 @@ def check_size(content: bytes, name: str, most: int = MAX_PIXELS, known_only: bo
             raise BadInput(f"{name}: is no picture that can be decoded: damaged, or of another format.") from error
         return
     check_pixels(*size, name, most)
+
+
+def _opened(content: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """A picture whose header is read; its pixels are not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked
+        Image.init()  # a decoder that this Pillow was built without is not in its table, and naming it would raise
+        return Image.open(io.BytesIO(content), formats=[name for name in formats if name in Image.OPEN])
 
 
 def check_pixels(width: int, height: int, name: str, most: int = MAX_PIXELS) -> None:
@@ -113,12 +118,9 @@ def decode_image(data: bytes, name: str, notes: list[str], upright: bool = True)
     """As `read_image`, from the bytes of a file; `name` is for messages. upright: as the EXIF tag says."""
     if not data:
         raise BadInput(f"{name}: the file is empty (0 bytes). Copy or download it again.")
+    known = (*FORMATS, "HEIF") if _reads_heic() else FORMATS
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked below
-            Image.init()  # a decoder that this Pillow was built without is not in its table, and naming it would raise
-            known = [*FORMATS, "HEIF"] if _reads_heic() else FORMATS
-            picture = Image.open(io.BytesIO(data), formats=[name for name in known if name in Image.OPEN])
+        picture = _opened(data, known)
     except Image.DecompressionBombError as error:
         raise BadInput(
             f"{name}: {error} Pictures may have at most {MAX_PIXELS:,} pixels here; make it smaller."
