@@ -182,17 +182,22 @@ def test_no_path_is_carried_on_where_nobody_is_seen():
     assert np.linalg.norm(held - said, axis=1).max() < 0.25
 
 
-def test_soles_that_slide_do_not_take_the_body_with_them():
-    """Somebody walks on the spot, as in exercises and bad loops: soles on the floor go back at 0.3 m/s, in turns."""
-    said = np.tile([0.0, 0.9, -4.0], (90, 1))
-    sight = said / np.linalg.norm(said, axis=1, keepdims=True)
-    soles = np.zeros((90, 2, 2, 3))
+def steps():
+    """Soles (90, 2, 2, 3) below the pelvis of who walks at 0.3 m/s, and when they stand (90, 2, 2)."""
+    soles, stands = np.zeros((90, 2, 2, 3)), np.zeros((90, 2, 2), bool)
     soles[..., 1] = -0.9
-    stands = np.zeros((90, 2, 2), bool)
     for foot in range(2):
         phase = (TIMES + 0.5 * foot) % 1.0
         soles[:, foot, :, 0] = np.where(phase < 0.5, -0.3 * (phase - 0.25), 0.3 * (phase - 0.75))[:, None]
         stands[:, foot] = (phase < 0.5)[:, None]
+    return soles, stands
+
+
+def test_soles_that_slide_do_not_take_the_body_with_them():
+    """Somebody walks on the spot, as in exercises and bad loops: soles on the floor go back at 0.3 m/s, in turns."""
+    said = np.tile([0.0, 0.9, -4.0], (90, 1))
+    sight = said / np.linalg.norm(said, axis=1, keepdims=True)
+    soles, stands = steps()
     held = hold(TIMES, said, soles, stands, sight, np.ones(90), 4.0)
     assert np.abs(held - said)[:, 0].max() < 0.03
 
@@ -204,13 +209,7 @@ def test_soles_that_stand_hold_the_body():
     truth[:, 0] = 0.3 * TIMES
     said = truth + rng.normal(0, 0.005, (90, 3))
     sight = truth / np.linalg.norm(truth, axis=1, keepdims=True)
-    soles = np.zeros((90, 2, 2, 3))
-    soles[..., 1] = -0.9
-    stands = np.zeros((90, 2, 2), bool)
-    for foot in range(2):
-        phase = (TIMES + 0.5 * foot) % 1.0
-        soles[:, foot, :, 0] = np.where(phase < 0.5, -0.3 * (phase - 0.25), 0.3 * (phase - 0.75))[:, None]
-        stands[:, foot] = (phase < 0.5)[:, None]
+    soles, stands = steps()
     held = hold(TIMES, said, soles, stands, sight, np.ones(90), 4.0)
     both = stands[1:] & stands[:-1]
     speed = np.linalg.norm(np.diff(soles + held[:, None, None], axis=0), axis=-1)[both] / np.diff(TIMES).mean()
