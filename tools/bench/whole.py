@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -10,7 +9,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -81,7 +79,7 @@ def _predict(inputs: list[str], temporary: Path, options: tuple[str, ...]) -> fl
     with tempfile.TemporaryDirectory(dir=temporary) as out:
         command = [sys.executable, "-m", "wholebody", "predict", *inputs, "--out", out, *options]
         begin = time.perf_counter()
-        done: Any = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - begin
     if done.returncode:
         raise SystemExit(f"{' '.join(command[:4])} ... failed:\n{done.stderr}")
